@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
+
+/// One request of a run. Benchmark, gateway and simulation write the same columns, so their records can be laid
+/// over one another; a column that a world cannot know is empty (a benchmark does not see the queue inside the
+/// server).
+///
+/// Moments are nanoseconds since the start of the run that wrote the record. In order they are: scheduled,
+/// sent, received, queued out, started, first byte, finished.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The world that wrote the record.
+    pub world: World,
+    /// Number of the request in its run, from 0.
+    pub id: u64,
+    /// Name of the function asked for; of the target, in a benchmark.
+    pub function: Arc<str>,
+    /// Pattern of the route that matched, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Arc<str>>,
+    /// Class of the request: a priority, or which of several weighted targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Arc<str>>,
+
+    /// When the schedule wanted the request sent (load generator, simulation).
+    #[serde(rename = "scheduled_ns", default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Time>,
+    /// When its first byte was given to the socket (load generator).
+    #[serde(rename = "sent_ns", default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Time>,
+    /// When the gateway had read its head.
+    #[serde(rename = "received_ns", default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Time>,
+    /// When it last left the queue, or was received if it never waited.
+    #[serde(rename = "queued_out_ns", default, skip_serializing_if = "Option::is_none")]
+    pub queued_out: Option<Time>,
+    /// When its last attempt was handed to a replica.
+    #[serde(rename = "started_ns", default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// When the first byte (or token) of the answer was there.
+    #[serde(rename = "first_byte_ns", default, skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<Time>,
+    /// When the answer was complete, or the request ended without one.
+    #[serde(rename = "finished_ns", default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Time>,
+
+    /// Number of the replica that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<u64>,
+    /// Name of the node of that replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Arc<str>>,
+    /// Number of attempts made: 1 if the first one was answered, 0 if none was started.
+    pub attempts: u32,
+    /// Requests in service on that replica when the last attempt started, itself included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+
+    /// How the request ended.
+    pub status: Status,
+    /// HTTP status code of the answer, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Why it did not end well, in a word or a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+
+    /// Bytes of the request body.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Tokens of the prompt (language models).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_in: Option<u32>,
+    /// Tokens of the answer (language models).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_out: Option<u32>,
+    /// What the cache did with it, where there is a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheResult>,
+    /// Key of the cache entry as a hash, where there is a cache: whoever calibrates learns from it how
+    /// popular the keys are without learning what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_key: Option<u64>,
+    /// Whether it waited for a replica to start.
+    pub cold: bool,
+}
+
+/// Which world wrote a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum World {
+    /// A load generator, seen from the client's side.
+    #[default]
+    Bench,
+    /// A gateway.
+    Serve,
+    /// A simulation.
+    Simulate,
+}
+
+/// How a request ended.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Answered as it should be.
+    #[default]
+    Ok,
+    /// Answered with an error: user code raised, or the upstream said so.
+    Error,
+    /// Not answered before its deadline.
+    Timeout,
+    /// Refused at once: the queue was full, or the function is going away.
+    Shed,
+    /// Given up by the client.
+    Cancelled,
+    /// The replica was lost and no retry was left.
+    Lost,
+}
+
+/// What a cache did with a request, in the words of RFC 9211.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheResult {
+    /// Answered from a fresh stored response.
+    Hit,
+    /// Answered from a stored response past its freshness.
+    Stale,
+    /// Fetched from the upstream.
+    Miss,
+    /// Waited for another request's fetch of the same key.
+    Collapsed,
+    /// The stored response was found still good by the upstream.
+    Revalidated,
+    /// Not a matter for the cache.
+    Bypass,
+}
+
+impl Invocation {
+    /// Nanoseconds from the scheduled moment to the end: what a user of an open system feels. From the moment
+    /// it was sent, or received, where there was no schedule.
+    #[must_use]
+    pub fn response_nanos(&self) -> Option<u64> {
+        let start = self.scheduled.or(self.sent).or(self.received)?;
+        Some(self.finished?.nanos_since(start))
+    }
+
+    /// Nanoseconds from sent (or received, at a gateway) to the end.
+    #[must_use]
+    pub fn service_nanos(&self) -> Option<u64> {
+        let start = self.sent.or(self.received)?;
+        Some(self.finished?.nanos_since(start))
+    }
+
+    /// Nanoseconds from the scheduled moment to the sending: the generator's own delay.
+    #[must_use]
+    pub fn lateness_nanos(&self) -> Option<u64> {
+        Some(self.sent?.nanos_since(self.scheduled?))
+    }
+}
