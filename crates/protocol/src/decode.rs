@@ -113,8 +113,8 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
     let expected = match number_u8 {
         3 | 12 => 1,
         9 | 10 | 11 | 13 => 2,
-        2 | 6 | 7 => 3,
-        4 => 4,
+        6 | 7 => 3,
+        2 | 4 => 4,
         _ => 6,
     };
     if found != expected {
@@ -140,7 +140,11 @@ impl Fields {
                 window: self.small("window")?,
                 token: self.text("token")?,
             }),
-            2 => Frame::Init { args: self.array("args")?, kwargs: self.map("kwargs")? },
+            2 => Frame::Init {
+                max_frame: self.small("max_frame")?,
+                args: self.array("args")?,
+                kwargs: self.map("kwargs")?,
+            },
             3 => Frame::Ready,
             4 => Frame::InitError(InitError {
                 kind: self.text("type")?,

@@ -42,8 +42,9 @@ fn body(frame: &Frame, out: &mut BytesMut) {
             uint(out, hello.window.into());
             text(out, &hello.token);
         }
-        Frame::Init { args, kwargs } => {
-            head(out, 3, number);
+        Frame::Init { max_frame, args, kwargs } => {
+            head(out, 4, number);
+            uint(out, (*max_frame).into());
             out.put_slice(args);
             out.put_slice(kwargs);
         }

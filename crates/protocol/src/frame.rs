@@ -10,6 +10,8 @@ pub enum Frame {
     Hello(Hello),
     /// Gateway: the answer to an accepted hello; what the worker's object is constructed with.
     Init {
+        /// Longest frame body in bytes that the gateway takes.
+        max_frame: u32,
         /// Positional arguments: one msgpack array.
         args: Bytes,
         /// Keyword arguments: one msgpack map.

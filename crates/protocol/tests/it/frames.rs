@@ -38,10 +38,11 @@ fn the_bytes_are_those_of_the_documentation() {
         ),
         (
             Frame::Init {
+                max_frame: 9,
                 args: Bytes::from_static(b"\x91\x2a"),
                 kwargs: Bytes::from_static(b"\x80"),
             },
-            b"\x05\0\0\0\x93\x02\x91\x2a\x80",
+            b"\x06\0\0\0\x94\x02\x09\x91\x2a\x80",
         ),
         (Frame::Ready, b"\x02\0\0\0\x91\x03"),
         (
@@ -107,7 +108,7 @@ fn what_is_wrong_is_named() {
 #[test]
 fn an_array_that_lies_about_its_length_is_refused() {
     // An init frame whose arguments announce four thousand million elements.
-    let bytes = b"\x08\0\0\0\x93\x02\xdd\xff\xff\xff\xff\x80";
+    let bytes = b"\x09\0\0\0\x94\x02\x09\xdd\xff\xff\xff\xff\x80";
     let error = decode(bytes, 100).unwrap_err();
     assert_eq!(error, DecodeError::Field { frame: "init", field: "args", expected: "an array" });
 }
@@ -140,7 +141,11 @@ fn frames() -> impl Strategy<Value = Frame> {
                 token
             })
         ),
-        (raw_array(), raw_map()).prop_map(|(args, kwargs)| Frame::Init { args, kwargs }),
+        (any::<u32>(), raw_array(), raw_map()).prop_map(|(max_frame, args, kwargs)| Frame::Init {
+            max_frame,
+            args,
+            kwargs
+        }),
         Just(Frame::Ready),
         (text, text, traceback.clone()).prop_map(|(kind, message, traceback)| Frame::InitError(
             InitError { kind, message, traceback }
