@@ -162,3 +162,109 @@ impl Invocation {
         Some(self.sent?.nanos_since(self.scheduled?))
     }
 }
+
+#[cfg(test)]
+pub(crate) use tests::{any_invocation, full_invocation};
+
+#[cfg(test)]
+mod tests {
+    use proptest::option::of as maybe;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_text() -> impl Strategy<Value = Arc<str>> {
+        // Text with everything that a format has to quote; empty text is the same as none in CSV.
+        "[a-zA-Z0-9 ,;\"'\\\\{}\n\r\tä€]{1,12}".prop_map(Arc::from)
+    }
+
+    fn any_status() -> impl Strategy<Value = Status> {
+        use Status::{Cancelled, Error, Lost, Ok, Shed, Timeout};
+        prop::sample::select(&[Ok, Error, Timeout, Shed, Cancelled, Lost][..])
+    }
+
+    fn any_cache_result() -> impl Strategy<Value = CacheResult> {
+        use CacheResult::{Bypass, Collapsed, Hit, Miss, Revalidated, Stale};
+        prop::sample::select(&[Hit, Stale, Miss, Collapsed, Revalidated, Bypass][..])
+    }
+
+    /// Any invocation whose moments are in order.
+    pub(crate) fn any_invocation() -> impl Strategy<Value = Invocation> {
+        let moments =
+            (prop::collection::vec(0..u64::MAX / 2, 7), prop::collection::vec(any::<bool>(), 7))
+                .prop_map(|(mut moments, present)| {
+                    moments.sort_unstable();
+                    let moment = |i: usize| present[i].then(|| Time::from_nanos(moments[i]));
+                    std::array::from_fn::<_, 7, _>(moment)
+                });
+        let world = prop::sample::select(&[World::Bench, World::Serve, World::Simulate][..]);
+        let names = (any_text(), maybe(any_text()), maybe(any_text()), maybe(any_text()));
+        let place = (maybe(any::<u64>()), 0..100u32, maybe(any::<u32>()), any::<bool>());
+        let end = (any_status(), maybe(any::<u16>()), maybe(any_text()));
+        let size = (0..u64::MAX / 1_000, 0..u64::MAX / 1_000, maybe(any::<u32>()));
+        let cache = (maybe(any_cache_result()), maybe(any::<u64>()));
+        (world, any::<u64>(), names, moments, place, end, size, cache).prop_map(
+            |(world, id, names, moments, place, end, size, cache)| Invocation {
+                world,
+                id,
+                function: names.0,
+                route: names.1,
+                class: names.2,
+                scheduled: moments[0],
+                sent: moments[1],
+                received: moments[2],
+                queued_out: moments[3],
+                started: moments[4],
+                first_byte: moments[5],
+                finished: moments[6],
+                replica: place.0,
+                node: names.3,
+                attempts: place.1,
+                in_flight: place.2,
+                status: end.0,
+                code: end.1,
+                reason: end.2,
+                bytes_in: size.0,
+                bytes_out: size.1,
+                tokens_in: size.2,
+                tokens_out: size.2,
+                cache: cache.0,
+                cache_key: cache.1,
+                cold: place.3,
+            },
+        )
+    }
+
+    /// An invocation with every column set.
+    pub(crate) fn full_invocation() -> Invocation {
+        let moment = |nanos| Some(Time::from_nanos(nanos));
+        Invocation {
+            world: World::Simulate,
+            id: 1,
+            function: "square".into(),
+            route: Some("/square".into()),
+            class: Some("batch".into()),
+            scheduled: moment(1),
+            sent: moment(2),
+            received: moment(3),
+            queued_out: moment(4),
+            started: moment(5),
+            first_byte: moment(6),
+            finished: moment(7),
+            replica: Some(2),
+            node: Some("edge".into()),
+            attempts: 3,
+            in_flight: Some(4),
+            status: Status::Error,
+            code: Some(500),
+            reason: Some("ValueError".into()),
+            bytes_in: 10,
+            bytes_out: 20,
+            tokens_in: Some(30),
+            tokens_out: Some(40),
+            cache: Some(CacheResult::Miss),
+            cache_key: Some(50),
+            cold: true,
+        }
+    }
+}

@@ -1,6 +1,17 @@
 //! Numbers of a run, the same in every world: the [`Invocation`] record that each request leaves behind, and
-//! what is made of many of them.
+//! what is made of many of them: distributions of time ([`LatencyHistogram`]), the summary of a run
+//! ([`RunSummary`]) and confidence intervals ([`batch_means`]).
 
+mod estimate;
+mod histogram;
 mod invocation;
+mod read;
+mod summary;
+mod write;
 
+pub use estimate::{Estimate, EstimateError, batch_means, student_t};
+pub use histogram::{LatencyHistogram, MAX_LATENCY, Summary, samples_needed};
 pub use invocation::{CacheResult, Invocation, Status, World};
+pub use read::{ReadError, Records, read_records};
+pub use summary::{CacheCounts, RunReport, RunSummary, StatusCounts};
+pub use write::{Format, RecordWriter, WriteError};

@@ -1,0 +1,80 @@
+//! Autoscaling: how many replicas a function should have.
+//!
+//! One file per policy. To add one: write the file, implement [`Autoscaler`], and add its variant to
+//! [`Autoscale`]; configuration, command line and reports take the name from there.
+
+mod kpa;
+
+use std::fmt;
+use std::time::Duration;
+
+use gatewright_determinism::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use kpa::Kpa;
+
+use crate::Scale;
+
+/// Chooses how many replicas there should be, at regular moments.
+pub trait Autoscaler: fmt::Debug + Send {
+    /// How often [`Autoscaler::decide`] is called.
+    fn interval(&self) -> Duration;
+
+    /// The number of replicas wanted from now on, or `None` to leave it as it is. The system holds it within
+    /// the function's bounds.
+    fn decide(&mut self, now: Time, sample: &Sample) -> Option<u32>;
+}
+
+/// What a policy is told of its function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Requests in service or waiting, on average since the last sample.
+    pub concurrency: f64,
+    /// Requests that arrived since the last sample.
+    pub arrivals: u64,
+    /// Requests that wait now.
+    pub queued: u32,
+    /// Replicas that are running.
+    pub ready: u32,
+    /// Replicas that were asked for and do not run yet.
+    pub starting: u32,
+    /// Requests that one replica works on at a time; `None` for no limit.
+    pub replica_concurrency: Option<u32>,
+    /// Bounds of the number of replicas.
+    pub scale: Scale,
+}
+
+/// The autoscaling policies by name, with their settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Autoscale {
+    /// As many replicas as were asked for last, `replicas.min` at first.
+    #[default]
+    Fixed,
+    /// Knative's pod autoscaler: holds the concurrency per replica at a target over a stable window, and reacts
+    /// to bursts in a panic window.
+    Kpa(Kpa),
+}
+
+impl Autoscale {
+    /// A fresh autoscaler of this kind; `None` for a fixed number of replicas.
+    #[must_use]
+    pub fn build(&self) -> Option<Box<dyn Autoscaler>> {
+        match self {
+            Self::Fixed => None,
+            Self::Kpa(settings) => Some(Box::new(kpa::KpaScaler::new(settings.clone()))),
+        }
+    }
+
+    /// What is wrong with the settings, if anything, as "`key`: explanation".
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Fixed => Ok(()),
+            Self::Kpa(settings) => settings.check(),
+        }
+    }
+}

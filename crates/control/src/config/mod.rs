@@ -1,0 +1,397 @@
+//! `gatewright.toml`: its types, its defaults, and what is wrong with it.
+//!
+//! [`SystemFile::parse`] reads the text; an unknown key is an error with its line and the nearest known key.
+//! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
+//! table before it is read, so that every key can be overridden and none twice in different ways.
+
+mod error;
+mod overrides;
+mod values;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+pub use overrides::Override;
+pub use values::{HumanDuration, HumanSize};
+
+use crate::autoscale::Autoscale;
+use crate::balance::Balance;
+use crate::{Deployment, Retries, Scale};
+
+/// A whole system: the contents of `gatewright.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SystemFile {
+    /// Where and within which bounds the gateway listens.
+    pub gateway: Gateway,
+    /// Where responses are stored.
+    pub cache: Cache,
+    /// The functions by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub function: BTreeMap<String, Function>,
+    /// Paths of the gateway and the functions that answer them. `/function/{name}` needs no route.
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// Where and within which bounds the gateway listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Address of the data plane, "host:port". Port 0 takes a free one.
+    pub listen: String,
+    /// Address of operations and metrics, "host:port". Off loopback it needs a token.
+    pub admin: String,
+    /// Largest request body that is taken; a longer one is answered with 413.
+    pub max_body: HumanSize,
+    /// Connections at a time; one more waits to be accepted.
+    pub max_connections: u32,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: HumanDuration,
+    /// How long a stopping gateway waits for the requests that it has taken.
+    pub drain: HumanDuration,
+}
+
+/// Where responses are stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Memory for stored responses, bodies and heads together.
+    pub memory: HumanSize,
+    /// Largest body that is stored; a longer one is passed on.
+    pub max_body: HumanSize,
+}
+
+/// A function and how it is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Function {
+    /// A Python class, "module:Class"; the module is looked for beside the system file. Each replica is a
+    /// process with one instance of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub python: Option<String>,
+    /// An HTTP upstream, "http://host:port/path".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// Positional arguments of the Python class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<serde_json::Value>,
+    /// Keyword arguments of the Python class.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kwargs: BTreeMap<String, serde_json::Value>,
+    /// Additional environment variables of its processes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Bounds of the number of replicas.
+    pub replicas: Replicas,
+    /// Requests that one replica works on at a time. 1 for a Python class unless set; no limit for an upstream
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How many replicas there should be.
+    pub autoscale: Autoscale,
+    /// Requests that wait.
+    pub queue: Queue,
+    /// How long a request may take in all, waiting and retries included.
+    pub timeout: HumanDuration,
+    /// How long a replica may take to start.
+    pub start_timeout: HumanDuration,
+    /// How requests are tried again when their replica is lost.
+    pub retries: RetryRules,
+    /// Which replica a request goes to.
+    pub balance: Balance,
+    /// Whether the answer to an exception of the user's code has its traceback.
+    pub expose_traceback: bool,
+}
+
+/// Bounds of the number of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replicas {
+    /// Never fewer; 0 lets an autoscaler stop them all.
+    pub min: u32,
+    /// Never more. `min` unless set, and at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+}
+
+/// Requests that wait for a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// How many may wait; one more is refused with 429.
+    pub capacity: u32,
+}
+
+/// How requests are tried again when their replica is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryRules {
+    /// Attempts in all; 1 means that no request is ever run twice.
+    pub attempts: u32,
+    /// Retries as a share of the requests of the last ten seconds.
+    pub budget: f64,
+}
+
+/// A path of the gateway and the function that answers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Path with `{name}` for one segment and `{*name}` for the rest.
+    pub path: String,
+    /// "function", or "function:/path/{name}" for an upstream's path.
+    pub to: String,
+    /// Whether and how long responses are stored. Not at all unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<RouteCache>,
+}
+
+/// How responses of a route are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteCache {
+    /// How long a response is fresh. What the response itself says, unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<HumanDuration>,
+}
+
+/// What the replicas of a function run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime<'a> {
+    /// Python processes; "module:Class".
+    Python(&'a str),
+    /// An upstream; "http://host:port/path".
+    Http(&'a str),
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            admin: "127.0.0.1:8081".to_owned(),
+            max_body: HumanSize::from_mib(16),
+            max_connections: 10_000,
+            header_timeout: HumanDuration::from_secs(10),
+            drain: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
+    }
+}
+
+impl Default for Function {
+    fn default() -> Self {
+        let deployment = Deployment::default();
+        Self {
+            python: None,
+            http: None,
+            args: Vec::new(),
+            kwargs: BTreeMap::new(),
+            env: BTreeMap::new(),
+            replicas: Replicas::default(),
+            concurrency: None,
+            autoscale: Autoscale::default(),
+            queue: Queue::default(),
+            timeout: HumanDuration::new(deployment.timeout),
+            start_timeout: HumanDuration::from_secs(60),
+            retries: RetryRules::default(),
+            balance: deployment.balance,
+            expose_traceback: false,
+        }
+    }
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { min: 1, max: None }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { capacity: 1_000 }
+    }
+}
+
+impl Default for RetryRules {
+    fn default() -> Self {
+        let Retries { attempts, budget } = Deployment::default().retries;
+        Self { attempts, budget }
+    }
+}
+
+impl Function {
+    /// What the replicas run. Only called on a file that was checked.
+    ///
+    /// # Errors
+    /// None or several are given.
+    pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
+        match (&self.python, &self.http) {
+            (Some(class), None) => Ok(Runtime::Python(class)),
+            (None, Some(url)) => Ok(Runtime::Http(url)),
+            (None, None) => Err("it has nothing to run: give it `python` or `http`"),
+            (Some(_), Some(_)) => Err("it has both `python` and `http`: give it one of them"),
+        }
+    }
+
+    /// What the decisions need to know of it.
+    #[must_use]
+    pub fn deployment(&self, name: &str) -> Deployment {
+        let unlimited = self.python.is_none();
+        Deployment {
+            name: name.to_owned(),
+            scale: Scale {
+                min: self.replicas.min,
+                max: self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1)),
+            },
+            concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
+            queue_capacity: self.queue.capacity as usize,
+            timeout: self.timeout.get(),
+            retries: Retries { attempts: self.retries.attempts, budget: self.retries.budget },
+            balance: self.balance,
+            autoscale: self.autoscale.clone(),
+        }
+    }
+}
+
+impl Route {
+    /// The function's name, and the upstream's path if one is given.
+    #[must_use]
+    pub fn target(&self) -> (&str, Option<&str>) {
+        match self.to.split_once(':') {
+            Some((function, path)) => (function, Some(path)),
+            None => (&self.to, None),
+        }
+    }
+}
+
+impl RouteCache {
+    /// The lifetime that the operator set.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl.map(HumanDuration::get)
+    }
+}
+
+impl SystemFile {
+    /// Reads the text of a system file, with `overrides` applied in order, and checks it.
+    ///
+    /// # Errors
+    /// The first thing wrong: syntax, an unknown key, a wrong type, a value out of range, a name that leads
+    /// nowhere.
+    pub fn parse(text: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let file: Self = if overrides.is_empty() {
+            toml::from_str(text).map_err(|fault| ConfigError::from_toml(text, &fault))?
+        } else {
+            // The text alone first, so that its own faults are reported with their lines.
+            toml::from_str::<Self>(text).map_err(|fault| ConfigError::from_toml(text, &fault))?;
+            overrides::read_with(text, overrides)?
+        };
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Checks what the types alone do not hold.
+    ///
+    /// # Errors
+    /// The first thing wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (name, function) in &self.function {
+            check_function(name, function)?;
+        }
+        for route in &self.routes {
+            self.check_route(route)?;
+        }
+        Ok(())
+    }
+
+    fn check_route(&self, route: &Route) -> Result<(), ConfigError> {
+        let at = format!("route `{}`", route.path);
+        if !route.path.starts_with('/') {
+            return Err(ConfigError::new(at, "its path does not begin with `/`", None));
+        }
+        let (name, path) = route.target();
+        let Some(function) = self.function.get(name) else {
+            let hint = error::nearest(name, self.function.keys().map(String::as_str));
+            let what = format!("there is no function `{name}`");
+            return Err(ConfigError::new(at, &what, hint));
+        };
+        if function.python.is_some() && path.is_some() {
+            let what = format!("function `{name}` is Python and has no paths");
+            return Err(ConfigError::new(at, &what, Some(format!("write to = \"{name}\""))));
+        }
+        if path.is_some_and(|path| !path.starts_with('/')) {
+            let what = "the upstream's path in `to` does not begin with `/`";
+            return Err(ConfigError::new(at, what, None));
+        }
+        if function.python.is_some() && route.cache.is_some() {
+            let what = "only responses of an `http` function are cached";
+            return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
+        }
+        Ok(())
+    }
+}
+
+fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
+    let at = || format!("function `{name}`");
+    let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+        return wrong("its name must be 1 to 63 letters, digits, `-`, `_` or `.`");
+    }
+    match function.runtime() {
+        Err(what) => return wrong(what),
+        Ok(Runtime::Python(class)) => {
+            let parts = class.split_once(':');
+            if parts.is_none_or(|(module, class)| module.is_empty() || class.is_empty()) {
+                let hint = Some("write python = \"module:Class\"".to_owned());
+                return Err(ConfigError::new(at(), "`python` names no class", hint));
+            }
+        }
+        Ok(Runtime::Http(url)) => {
+            if !url
+                .strip_prefix("http://")
+                .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
+            {
+                let hint = Some(
+                    "write http = \"http://host:port\"; TLS upstreams are not supported yet"
+                        .to_owned(),
+                );
+                return Err(ConfigError::new(at(), "`http` is no http:// URL", hint));
+            }
+            if !function.args.is_empty() || !function.kwargs.is_empty() {
+                return wrong("`args` and `kwargs` are for `python` functions");
+            }
+        }
+    }
+    let deployment = function.deployment(name);
+    let Scale { min, max } = deployment.scale;
+    let rules = [
+        (max >= 1, "replicas.max must be at least 1"),
+        (min <= max, "replicas.min is above replicas.max"),
+        (max <= 100_000, "replicas.max is above 100000"),
+        (function.concurrency != Some(0), "concurrency must be at least 1"),
+        (
+            function.retries.attempts >= 1,
+            "retries.attempts must be at least 1, which means no retry",
+        ),
+        (function.retries.attempts <= 100, "retries.attempts is above 100"),
+        ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
+        (!function.timeout.get().is_zero(), "timeout must be above 0"),
+    ];
+    if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
+        return wrong(what);
+    }
+    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
+}
+
+#[cfg(test)]
+mod tests;

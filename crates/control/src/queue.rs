@@ -1,0 +1,86 @@
+use slotmap::{Key, SlotMap};
+
+use crate::system::{Request, RequestKey};
+
+/// Requests of one function that wait for a replica, first come, first served.
+///
+/// The list runs through the requests themselves, so that one that is cancelled in the middle leaves in O(1) and
+/// a full queue allocates nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queue {
+    first: RequestKey,
+    last: RequestKey,
+    len: usize,
+}
+
+/// A request's neighbours in the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Links {
+    before: RequestKey,
+    after: RequestKey,
+}
+
+impl Queue {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The request that waits longest.
+    pub(crate) fn first(&self) -> Option<RequestKey> {
+        (!self.first.is_null()).then_some(self.first)
+    }
+
+    /// Lines up behind everyone.
+    pub(crate) fn push(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
+        self.insert_after(requests, self.last, key);
+    }
+
+    /// Takes the place that the order of arrival gives: a request that is tried again has waited longer than
+    /// those that came after it.
+    pub(crate) fn push_by_arrival(
+        &mut self,
+        requests: &mut SlotMap<RequestKey, Request>,
+        key: RequestKey,
+    ) {
+        let arrival = requests[key].arrival;
+        let mut before = RequestKey::null();
+        let mut next = self.first;
+        while !next.is_null() && requests[next].arrival < arrival {
+            before = next;
+            next = requests[next].links.after;
+        }
+        self.insert_after(requests, before, key);
+    }
+
+    /// Leaves the queue. `key` must be in it.
+    pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
+        let Links { before, after } = std::mem::take(&mut requests[key].links);
+        match requests.get_mut(before) {
+            Some(request) => request.links.after = after,
+            None => self.first = after,
+        }
+        match requests.get_mut(after) {
+            Some(request) => request.links.before = before,
+            None => self.last = before,
+        }
+        self.len -= 1;
+    }
+
+    fn insert_after(
+        &mut self,
+        requests: &mut SlotMap<RequestKey, Request>,
+        before: RequestKey,
+        key: RequestKey,
+    ) {
+        let after = match requests.get_mut(before) {
+            Some(request) => std::mem::replace(&mut request.links.after, key),
+            None => std::mem::replace(&mut self.first, key),
+        };
+        match requests.get_mut(after) {
+            Some(request) => request.links.before = key,
+            None => self.last = key,
+        }
+        requests[key].links = Links { before, after };
+        self.len += 1;
+    }
+}

@@ -1,0 +1,112 @@
+//! What must hold after every event, in production, in simulation and in tests.
+
+use super::{FunctionKey, Phase, ReplicaState, RequestState, System};
+
+/// A rule that did not hold: a fault in this crate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("function `{function}`: {rule}")]
+pub struct InvariantViolation {
+    /// Name of the function.
+    pub function: String,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+impl System {
+    /// Checks everything, by looking at every request and replica.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
+        for key in self.functions.keys() {
+            self.check_function(key)?;
+            self.check_replicas(key)?;
+        }
+        Ok(())
+    }
+
+    /// Checks what can be seen from counters alone, for debug builds.
+    #[cfg(debug_assertions)]
+    pub(super) fn assert_invariants(&self) {
+        for key in self.functions.keys() {
+            if let Err(violation) = self.check_function(key) {
+                panic!("{violation}");
+            }
+        }
+    }
+
+    fn check_function(&self, key: FunctionKey) -> Result<(), InvariantViolation> {
+        let function = &self.functions[key];
+        let scale = function.deployment.scale;
+        let alive = function.starting + function.running;
+        let slots_free = !function.pool.available().is_empty();
+        let rules = [
+            (function.desired <= scale.max, "more replicas are wanted than the maximum"),
+            (
+                function.phase != Phase::Serving || function.desired >= scale.min,
+                "fewer replicas are wanted than the minimum",
+            ),
+            (alive == function.desired, "there are not as many replicas as wanted"),
+            (function.queue.len() == 0 || !slots_free, "a request waits beside a free slot"),
+            (
+                function.queue.len() == 0 || function.desired > 0,
+                "a request waits and no replica is to come",
+            ),
+            (
+                function.totals.ended() <= function.totals.arrived,
+                "more requests ended than arrived",
+            ),
+        ];
+        self.first_broken(key, &rules)
+    }
+
+    fn check_replicas(&self, key: FunctionKey) -> Result<(), InvariantViolation> {
+        let function = &self.functions[key];
+        let limit = function.deployment.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let replicas = || function.replicas.iter().map(|&key| &self.replicas[key]);
+        let count = |state| replicas().filter(|replica| replica.state == state).count() as u32;
+        let requests = || self.requests.values().filter(|request| request.function == key);
+        let open = requests().filter(|r| !matches!(r.state, RequestState::Abandoned(_))).count();
+        let queued = requests().filter(|request| request.state == RequestState::Queued).count();
+        let held: usize = replicas().map(|replica| replica.work.len()).sum();
+        let running: u64 = replicas()
+            .filter(|replica| replica.state == ReplicaState::Running)
+            .map(|replica| replica.work.len() as u64)
+            .sum();
+        let rules = [
+            (
+                replicas().all(|replica| replica.work.len() <= limit),
+                "a replica holds more than its concurrency",
+            ),
+            (
+                count(ReplicaState::Conceived) + count(ReplicaState::Starting) == function.starting,
+                "starting replicas are miscounted",
+            ),
+            (count(ReplicaState::Running) == function.running, "running replicas are miscounted"),
+            (
+                function.totals.arrived == function.totals.ended() + open as u64,
+                "arrived is not ended plus open",
+            ),
+            (queued == function.queue.len(), "queued requests are miscounted"),
+            (held + queued == requests().count(), "a request is neither queued nor in service"),
+            (running == function.pool.in_flight(), "requests in service are miscounted"),
+            (
+                replicas().all(|r| r.work.len() == 0 || r.state >= ReplicaState::Running),
+                "a replica works before it runs",
+            ),
+        ];
+        self.first_broken(key, &rules)
+    }
+
+    fn first_broken(
+        &self,
+        key: FunctionKey,
+        rules: &[(bool, &'static str)],
+    ) -> Result<(), InvariantViolation> {
+        let function = || self.functions[key].deployment.name.clone();
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(InvariantViolation { function: function(), rule }),
+            None => Ok(()),
+        }
+    }
+}

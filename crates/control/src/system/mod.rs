@@ -1,0 +1,373 @@
+//! The system as a state machine.
+//!
+//! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
+//! request, `replicas` the life of a replica, `operations` deploy to suspend, `invariants` what must always hold.
+
+mod invariants;
+mod operations;
+mod replicas;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
+use slotmap::{SlotMap, new_key_type};
+
+use crate::Deployment;
+use crate::autoscale::Autoscaler;
+use crate::balance::{Balancer, Pool, Position};
+use crate::meter::Meter;
+use crate::queue::{Links, Queue};
+use crate::retry::RetryBudget;
+use crate::timers::Timers;
+
+pub use invariants::InvariantViolation;
+pub use operations::{Operation, OperationError};
+pub use views::{FunctionView, ReplicaView, Totals};
+
+new_key_type! {
+    /// A function of a [`System`]. Keys are not used again.
+    pub struct FunctionKey;
+    /// A replica of a function.
+    pub struct ReplicaKey;
+    /// A request that the system knows of.
+    pub struct RequestKey;
+}
+
+/// Functions, their replicas and requests, and every decision about them. Without clock, sockets or threads.
+#[derive(Debug)]
+pub struct System {
+    seed: u64,
+    functions: SlotMap<FunctionKey, Function>,
+    names: BTreeMap<String, FunctionKey>,
+    replicas: SlotMap<ReplicaKey, Replica>,
+    requests: SlotMap<RequestKey, Request>,
+    /// Replicas made so far, to number them.
+    replicas_made: u64,
+    /// Requests taken so far, to order them.
+    arrivals: u64,
+    deadlines: Timers<RequestKey>,
+    restarts: Timers<ReplicaKey>,
+    scalings: Timers<FunctionKey>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A request arrived.
+    Invoke(Invoke),
+    /// Nobody waits for the request's answer any more.
+    Cancel {
+        /// The request.
+        request: RequestKey,
+    },
+    /// A replica is done with a request.
+    Finished {
+        /// The request.
+        request: RequestKey,
+        /// With what result.
+        outcome: Outcome,
+    },
+    /// A replica that was started can take requests.
+    ReplicaReady {
+        /// The replica.
+        replica: ReplicaKey,
+    },
+    /// A replica is gone, in whatever state it was.
+    ReplicaLost {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Why.
+        loss: Loss,
+    },
+    /// A replica that was told to stop has stopped.
+    ReplicaStopped {
+        /// The replica.
+        replica: ReplicaKey,
+    },
+    /// Somebody wants the system changed. A refusal changes nothing; who wants to know of it calls the
+    /// operation's own method, [`System::deploy`] and so on.
+    Operate(Operation),
+    /// The moment of [`System::next_wakeup`] has come.
+    Wakeup,
+}
+
+/// A request that arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoke {
+    /// The function asked for.
+    pub function: FunctionKey,
+    /// Number of the request in the run; names its random streams.
+    pub id: u64,
+    /// A shorter time limit than the function's, if the client set one.
+    pub timeout: Option<Duration>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered.
+    Ok,
+    /// Answered with an error that another attempt would not mend.
+    Error,
+    /// Failed before the function began its work, so that another attempt is safe (a refused connection).
+    NotStarted,
+}
+
+/// Why a replica is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// It did not come up.
+    StartFailed,
+    /// It ended while it was running.
+    Died,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Start a replica; report `ReplicaReady` or `ReplicaLost`.
+    StartReplica {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Its function.
+        function: FunctionKey,
+    },
+    /// Stop a replica that has no work; report `ReplicaStopped`.
+    StopReplica {
+        /// The replica.
+        replica: ReplicaKey,
+    },
+    /// Give a request to a replica; report `Finished`.
+    Dispatch {
+        /// The request.
+        request: RequestKey,
+        /// The replica.
+        replica: ReplicaKey,
+        /// 1 for the first attempt.
+        attempt: u32,
+        /// Requests that the replica now works on, this one included.
+        in_flight: u32,
+        /// Whether the request found no running replica when it came.
+        cold: bool,
+    },
+    /// Tell a replica that nobody waits for a request's answer. Its slot is free again only when the replica
+    /// reports `Finished` or is lost.
+    Abandon {
+        /// The request.
+        request: RequestKey,
+        /// The replica that works on it.
+        replica: ReplicaKey,
+    },
+    /// A request has ended; every request ends exactly once.
+    Ended {
+        /// The request.
+        request: RequestKey,
+        /// How.
+        end: End,
+    },
+    /// The number of replicas wanted has changed.
+    Scaled {
+        /// The function.
+        function: FunctionKey,
+        /// Replicas wanted before.
+        from: u32,
+        /// Replicas wanted now.
+        to: u32,
+    },
+    /// A function that was removed has no replicas left; its key is dead.
+    Removed {
+        /// The function.
+        function: FunctionKey,
+    },
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Answered.
+    Ok,
+    /// Answered with an error, or every attempt failed.
+    Error,
+    /// Its time was up.
+    TimedOut,
+    /// Its client went away.
+    Cancelled,
+    /// It was not taken.
+    Shed(Shed),
+    /// Its replica was lost, and it could not be tried again.
+    Lost,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shed {
+    /// The queue was full.
+    QueueFull,
+    /// There is no such function, or not any more.
+    Removed,
+    /// Replicas of the function fail to start again and again.
+    Unavailable,
+}
+
+/// States of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// Decided on, and waiting for its turn to start.
+    Conceived,
+    /// Told to start.
+    Starting,
+    /// Taking requests.
+    Running,
+    /// Finishing its requests, taking no more.
+    Draining,
+    /// Told to stop.
+    Suspended,
+}
+
+#[derive(Debug)]
+struct Function {
+    deployment: Deployment,
+    phase: Phase,
+    /// Replicas wanted.
+    desired: u32,
+    balancer: Box<dyn Balancer>,
+    autoscaler: Option<Box<dyn Autoscaler>>,
+    /// Running replicas.
+    pool: Pool,
+    /// Requests that wait.
+    queue: Queue,
+    /// Every replica, oldest first.
+    replicas: Vec<ReplicaKey>,
+    /// How many are conceived or starting.
+    starting: u32,
+    /// How many are running.
+    running: u32,
+    budget: RetryBudget,
+    /// Requests waiting or in service, over time.
+    concurrency: Meter,
+    /// Requests since the autoscaler was asked last.
+    arrivals: u64,
+    /// Replicas lost in a row before any good came of them.
+    failures: u32,
+    totals: Totals,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// At zero until somebody asks.
+    Suspended,
+    Removing,
+}
+
+#[derive(Debug)]
+struct Replica {
+    function: FunctionKey,
+    /// Number of the replica in the run.
+    number: u64,
+    state: ReplicaState,
+    /// Its place in the pool while it runs.
+    position: Option<Position>,
+    /// Requests it works on, abandoned ones included.
+    work: Queue,
+    /// Since when it has been running.
+    ready: Option<Time>,
+    answered: bool,
+}
+
+/// A request from its arrival until its slot is free again.
+#[derive(Debug)]
+pub(crate) struct Request {
+    function: FunctionKey,
+    id: u64,
+    /// Place in the order of arrival.
+    pub(crate) arrival: u64,
+    attempts: u32,
+    cold: bool,
+    state: RequestState,
+    /// Neighbours in the function's queue or in the replica's work.
+    pub(crate) links: Links,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestState {
+    Queued,
+    Running(ReplicaKey),
+    /// Ended for its client, still holding a slot.
+    Abandoned(ReplicaKey),
+}
+
+impl System {
+    /// An empty system; `seed` names the run's random streams.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            functions: SlotMap::with_key(),
+            names: BTreeMap::new(),
+            replicas: SlotMap::with_key(),
+            requests: SlotMap::with_key(),
+            replicas_made: 0,
+            arrivals: 0,
+            deadlines: Timers::new(),
+            restarts: Timers::new(),
+            scalings: Timers::new(),
+        }
+    }
+
+    /// Takes an event that happened at `now` and adds what is to be done to `effects`, in order.
+    ///
+    /// `now` never goes back. Events about requests and replicas that are gone are ignored: a live driver
+    /// cannot help sending them late.
+    pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Invoke(invoke) => {
+                self.invoke(now, invoke, effects);
+            }
+            Event::Cancel { request } => self.give_up(now, request, End::Cancelled, effects),
+            Event::Finished { request, outcome } => self.finish(now, request, outcome, effects),
+            Event::ReplicaReady { replica } => self.replica_ready(now, replica, effects),
+            Event::ReplicaLost { replica, loss } => self.replica_lost(now, replica, loss, effects),
+            Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
+            Event::Operate(operation) => {
+                // A refused operation has changed nothing, and a replay refuses it again.
+                drop(self.operate(now, operation, effects));
+            }
+            Event::Wakeup => self.wake(now, effects),
+        }
+        #[cfg(debug_assertions)]
+        self.assert_invariants();
+    }
+
+    /// When [`Event::Wakeup`] is due next. Ask again after every event.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let timers = [self.deadlines.next(), self.restarts.next(), self.scalings.next()];
+        timers.into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(request) = self.deadlines.pop_due(now) {
+            self.give_up(now, request, End::TimedOut, effects);
+        }
+        while let Some(replica) = self.restarts.pop_due(now) {
+            self.start(replica, effects);
+        }
+        while let Some(function) = self.scalings.pop_due(now) {
+            self.autoscale(now, function, effects);
+        }
+    }
+}

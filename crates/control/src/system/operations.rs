@@ -1,0 +1,248 @@
+//! The operations: deploy, remove, scale up, scale down, suspend.
+
+use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
+use crate::Deployment;
+use crate::balance::Pool;
+use crate::meter::Meter;
+use crate::queue::Queue;
+use crate::retry::RetryBudget;
+
+/// A wish to change the system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Serve a new function.
+    Deploy(Box<Deployment>),
+    /// Serve a function no more.
+    Remove {
+        /// Name of the function.
+        function: String,
+    },
+    /// Want `by` replicas more.
+    ScaleUp {
+        /// Name of the function.
+        function: String,
+        /// How many more.
+        by: u32,
+    },
+    /// Want `by` replicas fewer.
+    ScaleDown {
+        /// Name of the function.
+        function: String,
+        /// How many fewer.
+        by: u32,
+    },
+    /// Want exactly so many replicas.
+    ScaleTo {
+        /// Name of the function.
+        function: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Want none until somebody asks.
+    Suspend {
+        /// Name of the function.
+        function: String,
+    },
+}
+
+/// Why an operation was refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperationError {
+    /// There is no function of this name.
+    #[error("there is no function `{0}`")]
+    UnknownFunction(String),
+    /// There is one already.
+    #[error("function `{0}` is deployed already")]
+    AlreadyDeployed(String),
+    /// The description contradicts itself.
+    #[error("function `{function}` cannot be deployed: {reason}")]
+    Invalid {
+        /// Name of the function.
+        function: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+impl System {
+    /// Carries out an operation. Returns the number of replicas wanted afterwards.
+    ///
+    /// # Errors
+    /// The function does not exist, or exists already; see [`OperationError`].
+    pub fn operate(
+        &mut self,
+        now: Time,
+        operation: Operation,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        match operation {
+            Operation::Deploy(deployment) => {
+                let key = self.deploy(now, *deployment, effects)?;
+                Ok(self.functions[key].desired)
+            }
+            Operation::Remove { function } => self.remove(now, &function, effects).map(|()| 0),
+            Operation::ScaleUp { function, by } => self.scale_up(now, &function, by, effects),
+            Operation::ScaleDown { function, by } => self.scale_down(now, &function, by, effects),
+            Operation::ScaleTo { function, replicas } => {
+                self.scale_to(now, &function, replicas, effects)
+            }
+            Operation::Suspend { function } => self.suspend(now, &function, effects).map(|()| 0),
+        }
+    }
+
+    /// Serves a new function with its smallest number of replicas.
+    ///
+    /// # Errors
+    /// A function of this name is deployed already, or is still being removed; or its bounds are not bounds.
+    pub fn deploy(
+        &mut self,
+        now: Time,
+        deployment: Deployment,
+        effects: &mut Vec<Effect>,
+    ) -> Result<FunctionKey, OperationError> {
+        if self.names.contains_key(&deployment.name) {
+            return Err(OperationError::AlreadyDeployed(deployment.name));
+        }
+        if let Some(reason) = contradiction(&deployment) {
+            return Err(OperationError::Invalid { function: deployment.name, reason });
+        }
+        let name = deployment.name.clone();
+        let desired = deployment.scale.min;
+        let key = self.functions.insert(Function {
+            phase: Phase::Serving,
+            desired: 0,
+            balancer: deployment.balance.build(),
+            autoscaler: deployment.autoscale.build(),
+            pool: Pool::new(deployment.concurrency),
+            queue: Queue::default(),
+            replicas: Vec::new(),
+            starting: 0,
+            running: 0,
+            budget: RetryBudget::new(deployment.retries.budget),
+            concurrency: Meter::new(now),
+            arrivals: 0,
+            failures: 0,
+            totals: Totals::default(),
+            deployment,
+        });
+        self.names.insert(name, key);
+        if let Some(autoscaler) = &self.functions[key].autoscaler {
+            self.scalings.set(key, now + autoscaler.interval());
+        }
+        self.scale(now, key, desired, effects);
+        Ok(key)
+    }
+
+    /// Serves a function no more: what waits is refused, what runs is finished, then its replicas stop. The name
+    /// is free at once.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn remove(
+        &mut self,
+        now: Time,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), OperationError> {
+        let key = self.named(name)?;
+        self.names.remove(name);
+        self.functions[key].phase = Phase::Removing;
+        self.end_queued(now, key, End::Shed(Shed::Removed), effects);
+        self.scale(now, key, 0, effects);
+        self.drop_if_removed(key, effects);
+        Ok(())
+    }
+
+    /// Wants `by` replicas more, at most the function's largest number. Returns how many are wanted now.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn scale_up(
+        &mut self,
+        now: Time,
+        name: &str,
+        by: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let wanted = self.functions[self.named(name)?].desired.saturating_add(by);
+        self.scale_to(now, name, wanted, effects)
+    }
+
+    /// Wants `by` replicas fewer, at least the function's smallest number. Returns how many are wanted now.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn scale_down(
+        &mut self,
+        now: Time,
+        name: &str,
+        by: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let wanted = self.functions[self.named(name)?].desired.saturating_sub(by);
+        self.scale_to(now, name, wanted, effects)
+    }
+
+    /// Wants `replicas` replicas, within the function's bounds. Returns how many are wanted now.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn scale_to(
+        &mut self,
+        now: Time,
+        name: &str,
+        replicas: u32,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let key = self.named(name)?;
+        if replicas > 0 {
+            self.functions[key].phase = Phase::Serving;
+        }
+        Ok(self.scale(now, key, replicas, effects))
+    }
+
+    /// Wants no replicas, whatever the function's smallest number, until somebody asks for the function; which is
+    /// at once if requests wait already.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn suspend(
+        &mut self,
+        now: Time,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), OperationError> {
+        let key = self.named(name)?;
+        self.functions[key].phase = Phase::Suspended;
+        self.scale(now, key, 0, effects);
+        Ok(())
+    }
+
+    fn named(&self, name: &str) -> Result<FunctionKey, OperationError> {
+        let key = self.names.get(name).copied();
+        key.ok_or_else(|| OperationError::UnknownFunction(name.to_owned()))
+    }
+}
+
+fn contradiction(deployment: &Deployment) -> Option<&'static str> {
+    let scale = deployment.scale;
+    if deployment.name.is_empty() {
+        Some("it has no name")
+    } else if scale.max == 0 {
+        Some("replicas.max is 0")
+    } else if scale.min > scale.max {
+        Some("replicas.min is above replicas.max")
+    } else if deployment.concurrency == Some(0) {
+        Some("concurrency is 0")
+    } else if deployment.retries.attempts == 0 {
+        Some("retries.attempts is 0; 1 means no retry")
+    } else if !(0.0..=1_000.0).contains(&deployment.retries.budget) {
+        Some("retries.budget is not within 0..=1000")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,273 @@
+//! The life of a replica: conceived, starting, running, draining, suspended.
+
+use std::time::Duration;
+
+use gatewright_determinism::Time;
+
+use super::{
+    Effect, End, FunctionKey, Loss, Phase, Replica, ReplicaKey, ReplicaState, RequestState, System,
+};
+use crate::autoscale::Sample;
+use crate::queue::Queue;
+
+/// Pause before a replica is started again after a failure; doubled by every further one.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A replica that ran this long, or answered anything, did not fail to start: it is replaced at once.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
+
+impl System {
+    /// Sets how many replicas are wanted, within the function's bounds, and sees to it. Returns the number.
+    pub(super) fn scale(
+        &mut self,
+        now: Time,
+        key: FunctionKey,
+        wanted: u32,
+        effects: &mut Vec<Effect>,
+    ) -> u32 {
+        let function = &mut self.functions[key];
+        let scale = function.deployment.scale;
+        let waits = function.queue.len() > 0;
+        if waits && function.phase == Phase::Suspended {
+            function.phase = Phase::Serving;
+        }
+        let least = if function.phase == Phase::Serving { scale.min } else { 0 };
+        // What waits needs a replica, whoever wants none.
+        let least = least.max(u32::from(waits));
+        let to = wanted.clamp(least, scale.max);
+        let from = std::mem::replace(&mut function.desired, to);
+        if from != to {
+            effects.push(Effect::Scaled { function: key, from, to });
+        }
+        self.reconcile(now, key, effects);
+        to
+    }
+
+    /// A request waits: a function at zero gets its first replicas back.
+    pub(super) fn wake_from_zero(
+        &mut self,
+        now: Time,
+        key: FunctionKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.functions[key].desired == 0 {
+            self.scale(now, key, 1, effects);
+        }
+    }
+
+    /// Asks the autoscaler, and sets its next moment.
+    pub(super) fn autoscale(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
+        let function = &mut self.functions[key];
+        let Some(autoscaler) = &mut function.autoscaler else { return };
+        let sample = Sample {
+            concurrency: function.concurrency.read(now),
+            arrivals: std::mem::take(&mut function.arrivals),
+            queued: function.queue.len() as u32,
+            ready: function.running,
+            starting: function.starting,
+            replica_concurrency: function.deployment.concurrency,
+            scale: function.deployment.scale,
+        };
+        let wanted = autoscaler.decide(now, &sample);
+        self.scalings.set(key, now + autoscaler.interval());
+        if let Some(wanted) = wanted
+            && function.phase == Phase::Serving
+        {
+            self.scale(now, key, wanted, effects);
+        }
+    }
+
+    /// Makes replicas or drains them until there are as many as wanted.
+    pub(super) fn reconcile(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
+        let function = &self.functions[key];
+        let alive = function.starting + function.running;
+        let desired = function.desired;
+        for _ in alive..desired {
+            self.conceive(now, key, effects);
+        }
+        if alive > desired {
+            let surplus = (alive - desired) as usize;
+            for replica in self.least_missed(key, surplus) {
+                self.retire(replica, effects);
+            }
+        }
+    }
+
+    /// The replicas whose going costs least: those that do not run yet, then those with the least work, the
+    /// newest first among equals.
+    fn least_missed(&self, key: FunctionKey, count: usize) -> Vec<ReplicaKey> {
+        let mut candidates: Vec<_> = self.functions[key]
+            .replicas
+            .iter()
+            .map(|&replica| (replica, &self.replicas[replica]))
+            .filter(|(_, replica)| replica.state <= ReplicaState::Running)
+            .collect();
+        candidates.sort_by_key(|(_, replica)| {
+            (replica.state, replica.work.len(), std::cmp::Reverse(replica.number))
+        });
+        candidates.into_iter().take(count).map(|(key, _)| key).collect()
+    }
+
+    fn conceive(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
+        let function = &mut self.functions[key];
+        let replica = self.replicas.insert(Replica {
+            function: key,
+            number: self.replicas_made,
+            state: ReplicaState::Conceived,
+            position: None,
+            work: Queue::default(),
+            ready: None,
+            answered: false,
+        });
+        self.replicas_made += 1;
+        function.replicas.push(replica);
+        function.starting += 1;
+        match function.failures {
+            0 => self.start(replica, effects),
+            failures => {
+                let pause = RESTART_PAUSE * 2u32.pow((failures - 1).min(10));
+                self.restarts.set(replica, now + pause.min(RESTART_PAUSE_MAX));
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        let replica = &mut self.replicas[key];
+        replica.state = ReplicaState::Starting;
+        self.functions[replica.function].totals.replicas_started += 1;
+        effects.push(Effect::StartReplica { replica: key, function: replica.function });
+    }
+
+    /// Takes a replica out of service: stopped at once if it does not run, drained first if it does.
+    fn retire(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        let replica = &mut self.replicas[key];
+        let function = &mut self.functions[replica.function];
+        match replica.state {
+            ReplicaState::Conceived => {
+                function.starting -= 1;
+                self.restarts.clear(key);
+                self.forget(key);
+            }
+            ReplicaState::Starting => {
+                function.starting -= 1;
+                replica.state = ReplicaState::Suspended;
+                effects.push(Effect::StopReplica { replica: key });
+            }
+            ReplicaState::Running => {
+                function.running -= 1;
+                if let Some(position) = replica.position.take() {
+                    function.pool.leave(position);
+                }
+                replica.state = ReplicaState::Draining;
+                self.stop_if_drained(key, effects);
+            }
+            ReplicaState::Draining | ReplicaState::Suspended => {}
+        }
+    }
+
+    pub(super) fn stop_if_drained(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        if let Some(replica) = self.replicas.get_mut(key)
+            && replica.state == ReplicaState::Draining
+            && replica.work.len() == 0
+        {
+            replica.state = ReplicaState::Suspended;
+            effects.push(Effect::StopReplica { replica: key });
+        }
+    }
+
+    pub(super) fn replica_ready(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        if replica.state != ReplicaState::Starting {
+            return;
+        }
+        let function = &mut self.functions[replica.function];
+        replica.state = ReplicaState::Running;
+        replica.ready = Some(now);
+        replica.position = Some(function.pool.join(key));
+        function.starting -= 1;
+        function.running += 1;
+        let function = replica.function;
+        self.pump(now, function, effects);
+        self.measure(now, function);
+    }
+
+    pub(super) fn replica_lost(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        loss: Loss,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        let owner = replica.function;
+        let function = &mut self.functions[owner];
+        let proven = replica.answered || replica.ready.is_some_and(|at| now - at >= PROVEN_AFTER);
+        match replica.state {
+            ReplicaState::Conceived | ReplicaState::Starting => function.starting -= 1,
+            ReplicaState::Running => function.running -= 1,
+            ReplicaState::Draining | ReplicaState::Suspended => {}
+        }
+        if let Some(position) = replica.position.take() {
+            function.pool.leave(position);
+        }
+        if replica.state <= ReplicaState::Running {
+            function.totals.replicas_lost += 1;
+            function.failures =
+                if proven && loss == Loss::Died { 0 } else { function.failures.saturating_add(1) };
+        }
+        // Marked before its requests are looked at: nothing may be given to it again.
+        replica.state = ReplicaState::Suspended;
+        self.restarts.clear(key);
+        self.release_work(now, key, effects);
+        self.forget(key);
+        self.reconcile(now, owner, effects);
+        self.end_queued_if_unavailable(now, owner, effects);
+        self.pump(now, owner, effects);
+        self.measure(now, owner);
+        self.drop_if_removed(owner, effects);
+    }
+
+    pub(super) fn replica_stopped(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(replica) = self.replicas.get(key) else { return };
+        if replica.state != ReplicaState::Suspended {
+            return self.replica_lost(now, key, Loss::Died, effects);
+        }
+        let function = replica.function;
+        self.forget(key);
+        self.drop_if_removed(function, effects);
+    }
+
+    /// Retries or ends what a lost replica worked on.
+    fn release_work(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        while let Some(request) = self.replicas[key].work.first() {
+            self.replicas[key].work.remove(&mut self.requests, request);
+            if matches!(self.requests[request].state, RequestState::Abandoned(_)) {
+                self.requests.remove(request);
+            } else {
+                self.retry_or_end(now, request, End::Lost, effects);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: ReplicaKey) {
+        if let Some(replica) = self.replicas.remove(key) {
+            self.functions[replica.function].replicas.retain(|&other| other != key);
+        }
+    }
+
+    /// The end of a removed function: its last replica is gone.
+    pub(super) fn drop_if_removed(&mut self, key: FunctionKey, effects: &mut Vec<Effect>) {
+        let function = &self.functions[key];
+        if function.phase == Phase::Removing && function.replicas.is_empty() {
+            self.scalings.clear(key);
+            self.functions.remove(key);
+            effects.push(Effect::Removed { function: key });
+        }
+    }
+}

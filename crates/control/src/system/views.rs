@@ -1,0 +1,165 @@
+//! The look-ups: what the system knows, for reports and operators.
+
+use serde::{Deserialize, Serialize};
+
+use super::{End, FunctionKey, ReplicaKey, ReplicaState, System};
+use crate::Deployment;
+
+/// A function as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct FunctionView<'a> {
+    /// Its key.
+    pub key: FunctionKey,
+    /// What was deployed.
+    pub deployment: &'a Deployment,
+    /// Replicas wanted.
+    pub desired: u32,
+    /// Replicas conceived or starting.
+    pub starting: u32,
+    /// Replicas that take requests.
+    pub running: u32,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Requests in service at running replicas, abandoned ones included.
+    pub in_flight: u64,
+    /// Replicas lost in a row before any good came of them.
+    pub failures: u32,
+    /// Counts since it was deployed.
+    pub totals: Totals,
+}
+
+/// A replica as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaView {
+    /// Its key.
+    pub key: ReplicaKey,
+    /// Its number in the run, from 0.
+    pub number: u64,
+    /// Its function.
+    pub function: FunctionKey,
+    /// Where it is in its life.
+    pub state: ReplicaState,
+    /// Requests it works on, abandoned ones included.
+    pub in_flight: usize,
+}
+
+/// Counts of a function since it was deployed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests that arrived.
+    pub arrived: u64,
+    /// Requests that ended [`End::Ok`].
+    pub ok: u64,
+    /// Requests that ended [`End::Error`].
+    pub error: u64,
+    /// Requests that ended [`End::TimedOut`].
+    pub timed_out: u64,
+    /// Requests that ended [`End::Cancelled`].
+    pub cancelled: u64,
+    /// Requests that ended [`End::Shed`].
+    pub shed: u64,
+    /// Requests that ended [`End::Lost`].
+    pub lost: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Replicas told to start.
+    pub replicas_started: u64,
+    /// Replicas that went without being told to.
+    pub replicas_lost: u64,
+}
+
+impl Totals {
+    /// Requests that have ended, however.
+    #[must_use]
+    pub const fn ended(&self) -> u64 {
+        self.ok + self.error + self.timed_out + self.cancelled + self.shed + self.lost
+    }
+
+    pub(super) const fn count(&mut self, end: End) {
+        let counter = match end {
+            End::Ok => &mut self.ok,
+            End::Error => &mut self.error,
+            End::TimedOut => &mut self.timed_out,
+            End::Cancelled => &mut self.cancelled,
+            End::Shed(_) => &mut self.shed,
+            End::Lost => &mut self.lost,
+        };
+        *counter += 1;
+    }
+}
+
+impl System {
+    /// The functions by name, in the order of their names.
+    pub fn function_index(&self) -> impl Iterator<Item = (&str, FunctionKey)> {
+        self.names.iter().map(|(name, &key)| (name.as_str(), key))
+    }
+
+    /// What is deployed, in the order of the names.
+    pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.names.values().map(|&key| &self.functions[key].deployment)
+    }
+
+    /// The function of this name.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> Option<FunctionKey> {
+        self.names.get(name).copied()
+    }
+
+    /// A function as it stands.
+    #[must_use]
+    pub fn function(&self, key: FunctionKey) -> Option<FunctionView<'_>> {
+        let function = self.functions.get(key)?;
+        Some(FunctionView {
+            key,
+            deployment: &function.deployment,
+            desired: function.desired,
+            starting: function.starting,
+            running: function.running,
+            queued: function.queue.len(),
+            in_flight: function.pool.in_flight(),
+            failures: function.failures,
+            totals: function.totals,
+        })
+    }
+
+    /// The replicas of a function, oldest first; of one state, if one is named.
+    pub fn replicas(
+        &self,
+        function: FunctionKey,
+        state: Option<ReplicaState>,
+    ) -> impl Iterator<Item = ReplicaView> {
+        let keys = self.functions.get(function).map_or(&[][..], |f| &f.replicas);
+        let views = keys.iter().filter_map(|&key| self.replica(key));
+        views.filter(move |view| state.is_none_or(|state| view.state == state))
+    }
+
+    /// The replicas of a function that can answer now.
+    pub fn discover(&self, function: FunctionKey) -> impl Iterator<Item = ReplicaView> {
+        self.replicas(function, Some(ReplicaState::Running))
+    }
+
+    /// Whether a function has a replica that can answer now; who waits for one asks again after each event.
+    #[must_use]
+    pub fn available(&self, function: FunctionKey) -> bool {
+        self.functions.get(function).is_some_and(|function| function.running > 0)
+    }
+
+    /// A replica as it stands.
+    #[must_use]
+    pub fn replica(&self, key: ReplicaKey) -> Option<ReplicaView> {
+        let replica = self.replicas.get(key)?;
+        Some(ReplicaView {
+            key,
+            number: replica.number,
+            function: replica.function,
+            state: replica.state,
+            in_flight: replica.work.len(),
+        })
+    }
+
+    /// Requests that have not ended, or whose slot is not free yet.
+    #[must_use]
+    pub fn active_requests(&self) -> usize {
+        self.requests.len()
+    }
+}

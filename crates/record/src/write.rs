@@ -1,0 +1,182 @@
+use std::io::{self, Write};
+
+use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::{CacheResult, Invocation, Status, World};
+
+/// How records are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Comma-separated values (RFC 4180) with a header line; an empty field is an absent value.
+    Csv,
+    /// One JSON object a line; absent values are left out.
+    JsonLines,
+}
+
+/// Writes records one by one. It writes in small pieces: give it a buffered writer.
+#[derive(Debug)]
+pub struct RecordWriter<W: Write> {
+    output: Output<W>,
+}
+
+#[derive(Debug)]
+enum Output<W: Write> {
+    Csv(Box<csv::Writer<W>>),
+    JsonLines(W),
+}
+
+/// Why records could not be written: what the output said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write records: {0}")]
+pub struct WriteError(#[from] io::Error);
+
+/// The columns of a record, in order; the names of the JSON fields too.
+pub(crate) const COLUMNS: [&str; 26] = [
+    "world",
+    "id",
+    "function",
+    "route",
+    "class",
+    "scheduled_ns",
+    "sent_ns",
+    "received_ns",
+    "queued_out_ns",
+    "started_ns",
+    "first_byte_ns",
+    "finished_ns",
+    "replica",
+    "node",
+    "attempts",
+    "in_flight",
+    "status",
+    "code",
+    "reason",
+    "bytes_in",
+    "bytes_out",
+    "tokens_in",
+    "tokens_out",
+    "cache",
+    "cache_key",
+    "cold",
+];
+
+/// An [`Invocation`] with every column present, for CSV.
+#[derive(Serialize)]
+struct Row<'a> {
+    world: World,
+    id: u64,
+    function: &'a str,
+    route: Option<&'a str>,
+    class: Option<&'a str>,
+    scheduled: Option<Time>,
+    sent: Option<Time>,
+    received: Option<Time>,
+    queued_out: Option<Time>,
+    started: Option<Time>,
+    first_byte: Option<Time>,
+    finished: Option<Time>,
+    replica: Option<u64>,
+    node: Option<&'a str>,
+    attempts: u32,
+    in_flight: Option<u32>,
+    status: Status,
+    code: Option<u16>,
+    reason: Option<&'a str>,
+    bytes_in: u64,
+    bytes_out: u64,
+    tokens_in: Option<u32>,
+    tokens_out: Option<u32>,
+    cache: Option<CacheResult>,
+    cache_key: Option<u64>,
+    cold: bool,
+}
+
+impl Format {
+    /// The format that the ending of a file's name stands for: `.csv`, or `.jsonl` and `.ndjson`.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+}
+
+impl<W: Write> RecordWriter<W> {
+    /// A writer of `format`; CSV begins with the names of the columns.
+    ///
+    /// # Errors
+    /// When `output` fails.
+    pub fn new(output: W, format: Format) -> Result<Self, WriteError> {
+        let output = match format {
+            Format::Csv => {
+                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(output);
+                writer.write_record(COLUMNS).map_err(io::Error::from)?;
+                Output::Csv(Box::new(writer))
+            }
+            Format::JsonLines => Output::JsonLines(output),
+        };
+        Ok(Self { output })
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn write(&mut self, invocation: &Invocation) -> Result<(), WriteError> {
+        match &mut self.output {
+            Output::Csv(writer) => writer.serialize(row(invocation)).map_err(io::Error::from)?,
+            Output::JsonLines(output) => {
+                serde_json::to_writer(&mut *output, invocation).map_err(io::Error::from)?;
+                output.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what is still buffered. A writer that is dropped without it may lose its last records.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn finish(self) -> Result<(), WriteError> {
+        match self.output {
+            Output::Csv(mut writer) => writer.flush()?,
+            Output::JsonLines(mut output) => output.flush()?,
+        }
+        Ok(())
+    }
+}
+
+fn row(invocation: &Invocation) -> Row<'_> {
+    Row {
+        world: invocation.world,
+        id: invocation.id,
+        function: &invocation.function,
+        route: invocation.route.as_deref(),
+        class: invocation.class.as_deref(),
+        scheduled: invocation.scheduled,
+        sent: invocation.sent,
+        received: invocation.received,
+        queued_out: invocation.queued_out,
+        started: invocation.started,
+        first_byte: invocation.first_byte,
+        finished: invocation.finished,
+        replica: invocation.replica,
+        node: invocation.node.as_deref(),
+        attempts: invocation.attempts,
+        in_flight: invocation.in_flight,
+        status: invocation.status,
+        code: invocation.code,
+        reason: invocation.reason.as_deref(),
+        bytes_in: invocation.bytes_in,
+        bytes_out: invocation.bytes_out,
+        tokens_in: invocation.tokens_in,
+        tokens_out: invocation.tokens_out,
+        cache: invocation.cache,
+        cache_key: invocation.cache_key,
+        cold: invocation.cold,
+    }
+}
