@@ -46,25 +46,29 @@ impl Failure {
 
     /// A file of settings that is wrong.
     pub(crate) fn of_config(path: &Path, fault: ConfigError) -> Self {
-        let hint = fault.hint.clone();
-        Self { hint, ..Self::usage(format!("{}: {fault}", path.display())) }
+        let hint = fault.hint.clone().unwrap_or_else(|| {
+            "`gatewright config schema` says which keys there are and what they hold".to_owned()
+        });
+        Self::usage(format!("{}: {fault}", path.display())).hint(hint)
     }
 
     /// A file that cannot be read.
     pub(crate) fn of_reading(path: &Path, fault: &std::io::Error) -> Self {
         Self::usage(format!("{}: {}", path.display(), reason(fault)))
+            .hint("check the name, and the folder that the command is run in")
     }
 
     /// A file that cannot be written.
     pub(crate) fn of_writing(path: &Path, fault: &std::io::Error) -> Self {
         Self::usage(format!("{}: cannot be written: {}", path.display(), reason(fault)))
+            .hint("give a file in a folder that exists and may be written to")
     }
 }
 
 /// What an operation of the system said, without the number that Rust adds.
 pub(crate) fn reason(fault: &std::io::Error) -> String {
     match fault.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         std::io::ErrorKind::InvalidData => "is no UTF-8 text".to_owned(),
         std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),

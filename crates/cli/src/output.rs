@@ -23,9 +23,14 @@ pub(crate) fn bytes(bytes: &[u8]) -> Outcome<()> {
 
 /// Prints a result as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Outcome<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|fault| Failure::failed(format!("cannot write the result as JSON: {fault}")))?;
-    data(&text)
+    data(&to_json(value)?)
+}
+
+/// A result as indented JSON, with a newline at its end.
+pub(crate) fn to_json(value: &impl Serialize) -> Outcome<String> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|fault| Failure::failed(format!("cannot write the result as JSON: {fault}")))
 }
 
 fn written(result: io::Result<()>) -> Outcome<()> {

@@ -20,20 +20,62 @@ fn check(system: &str) -> String {
 
 #[test]
 fn a_right_file_is_said_to_be_right() {
-    assert_snapshot!(check(SQUARE), @"");
+    assert_snapshot!(check(SQUARE), @r#"
+    exit: 0
+    --- stdout
+    gatewright.toml is right: 1 function, 0 routes
+    "#);
     let empty = tempfile::tempdir().unwrap();
-    assert_snapshot!(tell(empty.path(), "config check"), @"");
-    assert_snapshot!(tell(empty.path(), "config check other.toml"), @"");
+    assert_snapshot!(tell(empty.path(), "config check"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: there is no such file
+
+    hint: go to the folder that has it, or name it: gatewright ... FILE
+    "#);
+    assert_snapshot!(tell(empty.path(), "config check other.toml"), @r#"
+    exit: 2
+    --- stderr
+    error: other.toml: there is no such file
+    "#);
 }
 
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
-    assert_snapshot!(check("[function.square]\npyhton = \"models:Square\"\n"), @"");
-    assert_snapshot!(check("[gateway]\nmax_connections = \"many\"\n"), @"");
-    assert_snapshot!(check("[gateway]\ndrain = \"30\"\n"), @"");
-    assert_snapshot!(check("[function.square]\nreplicas = { min = 2 }\n"), @"");
-    assert_snapshot!(check(&format!("{SQUARE}[[route]]\npath = \"/s\"\nto = \"sqare\"\n")), @"");
-    assert_snapshot!(check("[gateway\n"), @"");
+    assert_snapshot!(check("[function.square]\npyhton = \"models:Square\"\n"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: line 2, column 1: unknown key `pyhton`
+
+    hint: did you mean `python`?
+    "#);
+    assert_snapshot!(check("[gateway]\nmax_connections = \"many\"\n"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: line 2, column 19: invalid type: string "many", expected u32
+    "#);
+    assert_snapshot!(check("[gateway]\ndrain = \"30\"\n"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: line 2, column 9: `30` is no duration like "250ms" or "30s": time unit needed, for example 30sec or 30ms
+    "#);
+    assert_snapshot!(check("[function.square]\nreplicas = { min = 2 }\n"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: function `square`: it has nothing to run: give it `python` or `http`
+    "#);
+    assert_snapshot!(check(&format!("{SQUARE}[[route]]\npath = \"/s\"\nto = \"sqare\"\n")), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: route `/s`: there is no function `sqare`
+
+    hint: did you mean `square`?
+    "#);
+    assert_snapshot!(check("[gateway\n"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: line 1, column 9: unclosed table, expected `]`
+    "#);
 }
 
 #[test]
@@ -61,8 +103,18 @@ fn a_wrong_variable_is_named() {
         let mut command = gatewright(folder.path());
         told(&command.args(["config", "check"]).env(name, value).output().unwrap())
     };
-    assert_snapshot!(told_with("GATEWRIGHT_GATEWAY__LISTN", "127.0.0.1:2"), @"");
-    assert_snapshot!(told_with("GATEWRIGHT_FUNCTION__SQUARE__CONCURRENCY", "many"), @"");
+    assert_snapshot!(told_with("GATEWRIGHT_GATEWAY__LISTN", "127.0.0.1:2"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: GATEWRIGHT_GATEWAY__LISTN `gateway.listn`: unknown key `listn`
+
+    hint: did you mean `listen`?
+    "#);
+    assert_snapshot!(told_with("GATEWRIGHT_FUNCTION__SQUARE__CONCURRENCY", "many"), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: GATEWRIGHT_FUNCTION__SQUARE__CONCURRENCY `function.square.concurrency`: invalid type: string "many", expected u32
+    "#);
 }
 
 #[test]
