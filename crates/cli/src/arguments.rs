@@ -1,7 +1,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
-use crate::commands::{config, functions, generate, invoke, remove, scale};
+use crate::commands::{bench, config, functions, generate, invoke, remove, scale};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -63,6 +63,7 @@ Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective or a ve
 /// In the order in which one meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Bench(bench::Bench),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

@@ -19,10 +19,9 @@ impl Interrupt {
     pub(crate) fn listen() -> Outcome<Self> {
         let interrupt = Self::default();
         let asked = Arc::clone(&interrupt.asked);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|fault| Failure::failed(format!("cannot listen for Ctrl-C: {}", reason(&fault))))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
+            |fault| Failure::failed(format!("cannot listen for Ctrl-C: {}", reason(&fault))),
+        )?;
         let listen = move || {
             runtime.block_on(async {
                 while tokio::signal::ctrl_c().await.is_ok() {
@@ -32,10 +31,9 @@ impl Interrupt {
                 }
             });
         };
-        std::thread::Builder::new()
-            .name("interrupt".to_owned())
-            .spawn(listen)
-            .map_err(|fault| Failure::failed(format!("cannot listen for Ctrl-C: {}", reason(&fault))))?;
+        std::thread::Builder::new().name("interrupt".to_owned()).spawn(listen).map_err(
+            |fault| Failure::failed(format!("cannot listen for Ctrl-C: {}", reason(&fault))),
+        )?;
         Ok(interrupt)
     }
 

@@ -7,8 +7,12 @@
 mod admin;
 mod arguments;
 mod commands;
+mod demand;
 mod failure;
+mod files;
+mod interrupt;
 mod output;
+mod progress;
 mod reference;
 mod render;
 mod settings;

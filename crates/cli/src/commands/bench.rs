@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use gatewright_bench::{
-    BenchError, DEFAULT_MAX_CONNECTIONS, Outcome as Measured, Plan, RecordSink, Snapshot, Stop, Target,
-    Verdict,
+    BenchError, DEFAULT_MAX_CONNECTIONS, Outcome as Measured, Plan, RecordSink, Snapshot, Stop,
+    Target, Verdict,
 };
 use gatewright_record::{RunReport, Summary};
 use gatewright_workload::{Limits, Strategy};
@@ -172,7 +172,8 @@ impl Bench {
 
     fn plan(&self) -> Outcome<Plan> {
         let strategy = self.offer.strategy()?;
-        let duration = self.duration.or(self.requests.is_none().then_some(DEFAULT_DURATION));
+        let duration =
+            self.duration.or_else(|| self.requests.is_none().then_some(DEFAULT_DURATION));
         let limits = Limits { requests: self.requests, duration, errors: self.max_errors };
         let mut plan = Plan::new(self.target()?, strategy, limits);
         plan.name.clone_from(&self.name);
@@ -294,7 +295,11 @@ fn nanos(span: Duration) -> u64 {
 
 fn sheet<'a>(plan: &Plan, measured: &Measured, report: &'a RunReport) -> Sheet<'a> {
     let (level, verdict) = verdict(measured, report);
-    let seed = if plan.strategy.rate().is_some() { format!(", seed {}", plan.seed) } else { String::new() };
+    let seed = if plan.strategy.rate().is_some() {
+        format!(", seed {}", plan.seed)
+    } else {
+        String::new()
+    };
     let mut facts = vec![(
         "generator",
         format!(

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, and what it does.
 
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod functions;
 pub(crate) mod generate;
@@ -25,6 +26,7 @@ pub(crate) enum Format {
 pub(crate) fn run(cli: Cli) -> Outcome {
     let quiet = cli.quiet;
     match cli.command {
+        Command::Bench(command) => command.run(quiet),
         Command::Config(command) => command.run(),
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),

@@ -135,7 +135,8 @@ fn times(report: &RunReport) -> Table {
 }
 
 fn row(name: &str, summary: &Summary) -> Vec<String> {
-    let unit = Unit::of(summary.p50.map_or(summary.mean.unwrap_or_default(), |p50| p50 as f64));
+    let typical = summary.p50.map(|p50| p50 as f64).or(summary.mean);
+    let unit = Unit::of(typical.unwrap_or_default());
     let unit = if summary.max == Some(0) { Unit::Millis } else { unit };
     let quantiles = [summary.p50, summary.p90, summary.p95, summary.p99, summary.p999, summary.max];
     let numbers = std::iter::once(summary.mean)

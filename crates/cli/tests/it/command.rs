@@ -26,7 +26,7 @@ pub(crate) fn run(folder: &Path, line: &str) -> Output {
 
 /// Exit status, stdout and stderr as one text.
 pub(crate) fn told(output: &Output) -> String {
-    let code = output.status.code().map_or("a signal".to_owned(), |code| code.to_string());
+    let code = output.status.code().map_or_else(|| "a signal".to_owned(), |code| code.to_string());
     let mut text = format!("exit: {code}\n");
     for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
         if !bytes.is_empty() {

@@ -100,7 +100,8 @@ fn nothing_live_is_below_a_pure_or_virtual_crate() {
             continue;
         }
         let package = format!("{PREFIX}{name}");
-        let tree = cargo(&["tree", "-p", &package, "-e", "normal", "--prefix", "none", "-f", "{p}"]);
+        let tree =
+            cargo(&["tree", "-p", &package, "-e", "normal", "--prefix", "none", "-f", "{p}"]);
         let crates: BTreeSet<_> =
             tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
         assert!(crates.contains(package.as_str()), "the tree of `{name}` is not one: {tree}");
