@@ -1,5 +1,5 @@
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{bench, config, functions, generate, invoke, remove, scale};
 use crate::failure::{Exit, Failure, Outcome};
@@ -97,19 +97,17 @@ pub(crate) fn explain(fault: &clap::Error) -> Outcome {
     let hint = match (tip, possible) {
         (Some(tip), _) => tip.lines().next().unwrap_or(tip).to_owned(),
         (None, Some(values)) => values.trim_matches(['[', ']']).to_owned(),
-        (None, None) => format!("`{} --help` shows how it is used", command_of(fault)),
+        (None, None) => format!("`{} --help` shows how it is used", command_asked_for()),
     };
     Err(Failure::usage(what.trim()).hint(hint))
 }
 
-/// The command that was asked for, as far as clap got.
-fn command_of(fault: &clap::Error) -> String {
-    let Some(ContextValue::StyledStr(usage)) = fault.get(ContextKind::Usage) else {
-        return "gatewright".to_owned();
-    };
-    let usage = usage.to_string();
-    let words = usage.split_whitespace().skip_while(|word| *word != "gatewright");
-    let command: Vec<_> =
-        words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
-    if command.is_empty() { "gatewright".to_owned() } else { command.join(" ") }
+/// The command that was asked for.
+fn command_asked_for() -> String {
+    let root = Cli::command();
+    let known = |word: &String| root.find_subcommand(word).is_some();
+    match std::env::args().skip(1).find(known) {
+        Some(name) => format!("gatewright {name}"),
+        None => "gatewright".to_owned(),
+    }
 }

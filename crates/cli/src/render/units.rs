@@ -47,6 +47,9 @@ pub(crate) fn duration(nanos: f64) -> String {
 
 /// A rate: "119.7/s".
 pub(crate) fn rate(per_second: f64) -> String {
+    if per_second == 0.0 {
+        return "0/s".to_owned();
+    }
     format!("{}/s", four_digits(per_second))
 }
 
@@ -107,5 +110,6 @@ mod tests {
         assert_eq!(rate(119.73), "119.7/s");
         assert_eq!(rate(123_456.7), "123,457/s");
         assert_eq!(rate(0.25), "0.250/s");
+        assert_eq!(rate(0.0), "0/s");
     }
 }
