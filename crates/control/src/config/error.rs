@@ -64,8 +64,8 @@ fn explain(message: &str) -> (String, Option<String>) {
     (line, None)
 }
 
-/// "did you mean", if a known name is near; else the known names.
-pub(super) fn nearest<'a>(
+/// A hint for a name that is not known: "did you mean ...?" if one of `known` is near, else all of them.
+pub fn nearest<'a>(
     unknown: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<String> {
