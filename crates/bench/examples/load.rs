@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "busiest": outcome.busiest,
         "connections_peak": outcome.connections_peak,
         "unsent": outcome.unsent,
-        "blocked": outcome.blocked,
+        "waited": outcome.waited,
         "noticing": outcome.noticing.summary(),
         "run": outcome.summary.report(),
     });

@@ -51,8 +51,6 @@ pub(crate) struct Noticed {
     pub(crate) delay: LatencyHistogram,
     /// Requests among them that were noticed only after the end of the schedule.
     pub(crate) after_end: u64,
-    /// Requests that could not even be made ready, since every connection was taken and more were waiting.
-    pub(crate) blocked: u64,
 }
 
 #[derive(Debug)]
@@ -115,7 +113,10 @@ impl Feed {
         match self {
             Self::Open(feed) => feed.ready.len(),
             Self::Closed(feed) if feed.is_over(now) => 0,
-            Self::Closed(feed) => feed.free_streams as usize,
+            Self::Closed(feed) => {
+                let left = (feed.bounds.requests - feed.next).div_ceil(feed.step);
+                left.min(u64::from(feed.free_streams)) as usize
+            }
         }
     }
 
@@ -206,7 +207,6 @@ impl Noticed {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.delay.merge(&other.delay);
         self.after_end += other.after_end;
-        self.blocked += other.blocked;
     }
 }
 
@@ -227,9 +227,7 @@ impl OpenFeed {
             }
             self.share.next();
             self.ready.push_back((number, time));
-            if self.blocked {
-                self.noticed.blocked += 1;
-            } else if time >= self.bounds.measured_from {
+            if !self.blocked && time >= self.bounds.measured_from {
                 self.noticed.delay.record(now.nanos_since(time));
                 self.noticed.after_end += u64::from(now > self.bounds.end);
             }
@@ -275,7 +273,7 @@ mod tests {
         assert!(feed.is_over(millis(50)));
         let noticed = feed.into_noticed();
         assert_eq!((noticed.delay.count(), noticed.delay.max()), (5, Some(47_000_000)));
-        assert_eq!((noticed.after_end, noticed.blocked), (2, 0));
+        assert_eq!(noticed.after_end, 2);
     }
 
     #[test]
@@ -297,7 +295,6 @@ mod tests {
         assert!(feed.is_over(millis(100)));
         let noticed = feed.into_noticed();
         assert_eq!((noticed.delay.count(), noticed.delay.max()), (3, Some(0)));
-        assert_eq!(noticed.blocked, 7);
     }
 
     #[test]
@@ -306,15 +303,27 @@ mod tests {
         let mut feed = feed(Strategy::Concurrent { streams: 2 }, limits, 2);
         assert_eq!(numbers(&mut feed, millis(0)), [0, 1]);
         feed.ended();
+        assert_eq!(feed.ready(millis(1)), 1);
         assert_eq!(numbers(&mut feed, millis(1)), [2]);
         feed.ended_unconnected(millis(1));
         assert_eq!(feed.ready(millis(1)), 0);
         assert_eq!(feed.next_due(), Some(millis(11)));
         feed.notice(millis(11));
         assert_eq!(numbers(&mut feed, millis(11)), [3]);
-        feed.stop(millis(12));
         feed.ended();
-        assert_eq!(numbers(&mut feed, millis(12)), []);
+        feed.ended();
+        assert_eq!(numbers(&mut feed, millis(11)), [4, 5]);
+        feed.ended();
+        assert_eq!(feed.ready(millis(11)), 0, "no connection is needed for what is not asked");
+        assert!(feed.is_over(millis(11)));
+    }
+
+    #[test]
+    fn a_feed_that_is_stopped_gives_no_more() {
+        let limits = Limits { requests: Some(6), ..Limits::default() };
+        let mut feed = feed(Strategy::Concurrent { streams: 2 }, limits, 2);
+        feed.stop(millis(12));
+        assert!(numbers(&mut feed, millis(12)).is_empty());
         assert!(feed.is_over(millis(12)));
     }
 

@@ -20,9 +20,9 @@ pub struct Outcome {
     /// Requests that were due and never sent: no connection could be made or was free in time. They are in the
     /// summary as failures, with the time they waited.
     pub unsent: u64,
-    /// Requests that waited because all connections were taken and as many requests were already waiting:
-    /// their lateness is the bound's doing. Above zero, more connections would have been used.
-    pub blocked: u64,
+    /// Requests of an open loop that waited because all connections were taken and no more were allowed: their
+    /// lateness is the doing of [`Plan::max_connections`](crate::Plan::max_connections) and of the server.
+    pub waited: u64,
     /// How late the engine noticed that requests were due, where nothing but itself was in the way; in
     /// nanoseconds. Empty in a closed loop.
     pub noticing: LatencyHistogram,
@@ -65,7 +65,7 @@ pub enum Stop {
 ///
 /// What counts in 1 and 2 is when the engine *noticed* that a request was due. A request that then waits
 /// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
-/// still does not make a run generator-limited, and [`Outcome::blocked`] says if more connections would
+/// still does not make a run generator-limited, and [`Outcome::waited`] says if more connections would
 /// have been used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -189,11 +189,8 @@ mod tests {
             (Plan { threads: Some(0), ..good.clone() }, "threads: give 1 to 256"),
             (Plan { max_connections: 0, ..good.clone() }, "connections: 0 is not usable"),
             (Plan { timeout: Duration::ZERO, ..good.clone() }, "timeout: give more than zero"),
-            (Plan { name: "a b".into(), ..good.clone() }, "name: \"a b\" must be"),
-            (
-                Plan { strategy: Strategy::Constant { rate: 0.0 }, ..good.clone() },
-                "constant: rate 0",
-            ),
+            (Plan { name: "a b".into(), ..good }, "name: \"a b\" must be"),
+            (plan(Strategy::Constant { rate: 0.0 }), "constant: rate 0"),
             (plan(Strategy::Concurrent { streams: 70_000 }), "connections: 70000 is not usable"),
         ];
         for (plan, start) in bad {

@@ -236,7 +236,7 @@ fn gather(
     let mut summary = RunSummary::new();
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
-    let (mut unsent, mut warmup_requests, mut busiest) = (0, 0, 0.0f64);
+    let (mut unsent, mut waited, mut warmup_requests, mut busiest) = (0, 0, 0, 0.0f64);
     let (mut cpu, mut ended, mut offered_until) = (own_cpu, Time::ZERO, Time::ZERO);
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
     for shard in shards {
@@ -244,6 +244,7 @@ fn gather(
         noticed.merge(&shard.noticed);
         pool.merge(shard.pool);
         unsent += shard.unsent;
+        waited += shard.waited;
         warmup_requests += shard.warmup_requests;
         cpu += shard.cpu;
         busiest = busiest.max(shard.cpu.as_secs_f64() / (shard.ended - Time::ZERO).as_secs_f64());
@@ -265,7 +266,7 @@ fn gather(
         elapsed: ended - Time::ZERO,
         warmup_requests,
         unsent,
-        blocked: noticed.blocked,
+        waited,
         noticing: noticed.delay,
         connections_opened: pool.opened,
         connections_peak: pool.peak,

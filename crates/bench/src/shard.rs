@@ -25,6 +25,8 @@ pub(crate) struct Shard<'a> {
     tally: Tally<'a>,
     poller: Poller,
     pool: Pool,
+    /// Requests of an open loop that waited for one of the connections there may be.
+    waited: u64,
     /// No request reaches its timeout before.
     next_sweep: Time,
     buffer: Box<[u8]>,
@@ -43,6 +45,7 @@ pub(crate) struct ShardOutcome {
     pub(crate) summary: RunSummary,
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
+    pub(crate) waited: u64,
     pub(crate) noticed: Noticed,
     pub(crate) pool: PoolCounts,
     /// When its last request had ended.
@@ -101,6 +104,7 @@ impl<'a> Shard<'a> {
             tally: Tally::new(account),
             poller: Poller::new()?,
             pool: Pool::default(),
+            waited: 0,
             next_sweep: Time::ZERO + setup.timeout,
             buffer: vec![0; BUFFER].into_boxed_slice(),
         })
@@ -133,6 +137,7 @@ impl<'a> Shard<'a> {
             summary: self.tally.summary,
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
+            waited: self.waited,
             offered_until: self.feed.end(),
             noticed: self.feed.into_noticed(),
             pool: self.pool.counts,
@@ -346,6 +351,8 @@ impl<'a> Shard<'a> {
             self.pool.remove(index);
             return;
         }
+        let waiting = self.feed.oldest().is_some();
+        self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
         self.feed.notice(now);
         match self.feed.take(now) {
             Some(due) => self.send(index, due, now),

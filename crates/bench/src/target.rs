@@ -92,8 +92,11 @@ fn parse_url(url: &str) -> Result<Uri, BenchError> {
     if uri.host().is_none_or(str::is_empty) {
         return fail("it has no host; write http://host:port/path".into());
     }
-    if uri.port_u16() == Some(0) {
-        return fail("port 0 cannot be connected to".into());
+    // What is not a port is passed over by the parser.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let after_host = authority.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
+    if uri.port_u16() == Some(0) || (uri.port_u16().is_none() && after_host.len() > 1) {
+        return fail("its port is not a number from 1 to 65535".into());
     }
     Ok(uri)
 }
@@ -220,8 +223,9 @@ mod tests {
             (Target::get("/path"), "must begin with http://"),
             (Target::get("http://a b/"), "write http://host:port/path"),
             (Target::get("http://me:secret@localhost/"), "give an authorization header"),
-            (Target::get("http://localhost:99999/"), "write http://host:port/path"),
-            (Target::get("http://localhost:0/"), "port 0"),
+            (Target::get("http://localhost:99999/"), "1 to 65535"),
+            (Target::get("http://localhost:x/"), ""),
+            (Target::get("http://localhost:0/"), "1 to 65535"),
             (Target::get(""), "write http://host:port/path"),
             (header("content-length", "3"), "leave it out"),
             (header("x-request-id", "3"), "turn its request ids off"),
