@@ -1,7 +1,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{bench, config, functions, generate, invoke, remove, scale};
+use crate::commands::{bench, config, functions, generate, invoke, remove, scale, simulate};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -64,6 +64,7 @@ Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective or a ve
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Bench(bench::Bench),
+    Simulate(simulate::Simulate),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

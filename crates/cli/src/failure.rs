@@ -52,6 +52,14 @@ impl Failure {
         Self::usage(format!("{}: {fault}", path.display())).hint(hint)
     }
 
+    /// A model file that is wrong.
+    pub(crate) fn of_model(path: &Path, fault: ConfigError) -> Self {
+        let hint = fault.hint.clone().unwrap_or_else(|| {
+            "`gatewright calibrate` writes such files; docs/guides/rehearse.md shows one".to_owned()
+        });
+        Self::usage(format!("{}: {fault}", path.display())).hint(hint)
+    }
+
     /// A file that cannot be read.
     pub(crate) fn of_reading(path: &Path, fault: &std::io::Error) -> Self {
         Self::usage(format!("{}: {}", path.display(), reason(fault)))

@@ -14,7 +14,9 @@ mod interrupt;
 mod output;
 mod progress;
 mod reference;
+mod rehearsal;
 mod render;
+mod replicate;
 mod settings;
 
 use std::process::ExitCode;

@@ -35,6 +35,9 @@ impl Unit {
             Self::Millis => 1e6,
             Self::Seconds => 1e9,
         };
+        if nanos == 0.0 {
+            return "0".to_owned();
+        }
         if self == Self::Nanos { number(nanos, 0) } else { four_digits(nanos / per_unit) }
     }
 }
