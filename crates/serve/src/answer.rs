@@ -5,7 +5,7 @@ use bytes::Bytes;
 use gatewright_control::{End, Outcome};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -47,11 +47,12 @@ pub(crate) struct Relayed {
     bytes: u64,
 }
 
-/// An attempt at an upstream, from its dispatch to its end: reports exactly once how it went.
+/// The attempts of a request at an upstream: sees to it that the system learns how each one went, also when the
+/// task that makes them is dropped.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    ticket: Ticket,
-    open: bool,
+    pub(crate) ticket: Ticket,
+    settled: bool,
 }
 
 /// The pieces of a worker's answer.
@@ -64,34 +65,27 @@ pub(crate) struct Pieces {
 }
 
 impl Attempt {
-    /// The attempt that the last dispatch of this ticket began.
+    /// Whatever attempts at an upstream this ticket's request will have.
     pub(crate) fn new(ticket: Ticket) -> Self {
-        Self { ticket, open: true }
+        Self { ticket, settled: false }
     }
 
-    pub(crate) fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    /// Reports how it went, once.
+    /// Reports how it went.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
-        if std::mem::take(&mut self.open) {
+        if !self.settled {
+            // After a failed start, another attempt may begin.
+            self.settled = outcome != Outcome::NotStarted;
             self.ticket.finished(outcome);
         }
-    }
-
-    /// Another one begins, with the same request.
-    pub(crate) fn reopen(&mut self) {
-        self.open = true;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.open {
-            // Nobody waits any more: first said, so that it does not count as answered.
+        if !self.settled {
+            // Nobody waits any more: said first, so that it does not count as answered. Then its slot is free.
             self.ticket.cancel();
-            self.finish(Outcome::Error);
+            self.ticket.finished(Outcome::Error);
         }
     }
 }
@@ -122,9 +116,7 @@ impl Relayed {
     }
 }
 
-use http_body::Body as HttpBody;
-
-impl HttpBody for Body {
+impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -147,7 +139,10 @@ impl HttpBody for Body {
                 if let Some(outcome) = outcome {
                     body.attempt.finish(outcome);
                     if let Some(trail) = body.trail.take() {
-                        trail.streamed(next.as_ref().and_then(|next| next.as_ref().err()), body.bytes);
+                        trail.streamed(
+                            next.as_ref().and_then(|next| next.as_ref().err()),
+                            body.bytes,
+                        );
                     }
                 }
                 Poll::Ready(next.map(|next| next.map(Frame::data)))
@@ -201,7 +196,7 @@ impl Pieces {
                 Step::Ended(End::Ok) => Poll::Pending,
                 Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
                 Step::Ended(_) => Poll::Ready(Some(Err(BrokenOff::Worker))),
-                Step::Dispatched(_) | Step::Pieces { .. } => continue,
+                Step::Dispatched | Step::Pieces { .. } => continue,
             };
         }
     }

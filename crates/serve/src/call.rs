@@ -66,7 +66,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// An attempt begins.
-    Dispatched(Dispatch),
+    Dispatched,
     /// The answer has begun and comes in pieces.
     Pieces {
         /// Whether the first one is text.
@@ -140,10 +140,8 @@ impl Call {
         {
             return Poll::Ready(Step::Pieces { text, pieces });
         }
-        if let Some(dispatch) = state.dispatch
-            && std::mem::take(&mut state.fresh)
-        {
-            return Poll::Ready(Step::Dispatched(dispatch));
+        if std::mem::take(&mut state.fresh) {
+            return Poll::Ready(Step::Dispatched);
         }
         match &mut state.waker {
             Some(waker) => waker.clone_from(context.waker()),

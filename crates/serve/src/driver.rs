@@ -246,7 +246,9 @@ impl Core {
                 self.replicas.insert(replica, made);
                 action
             }
-            Effect::StopReplica { replica } => Action::Stop(replica, self.replicas.remove(replica)?),
+            Effect::StopReplica { replica } => {
+                Action::Stop(replica, self.replicas.remove(replica)?)
+            }
             Effect::Dispatch { request, replica, attempt, in_flight, cold } => {
                 let replica = self.replicas.get(replica)?.clone();
                 let number = match &replica {
@@ -311,6 +313,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Nobody waits any more.
+    pub(crate) fn cancel(&self) {
+        if self.call.end().is_none() {
+            self.driver.handle(Event::Cancel { request: self.key });
+        }
+    }
+
     /// The attempt at an upstream is over.
     pub(crate) fn finished(&self, outcome: Outcome) {
         self.driver.finished(self.key, outcome);
@@ -319,8 +328,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.call.end().is_none() {
-            self.driver.handle(Event::Cancel { request: self.key });
-        }
+        self.cancel();
     }
 }

@@ -74,7 +74,7 @@ pub enum ServeError {
 }
 
 /// Why a replica did not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum StartFailure {
     /// The operating system did not start the process.
     #[error("cannot run {program}: {reason}")]

@@ -52,7 +52,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes the fields of a request to an upstream of those of the client's request.
-pub(crate) fn to_upstream(headers: &mut HeaderMap, client: Option<IpAddr>, request_id: &HeaderValue) {
+pub(crate) fn to_upstream(
+    headers: &mut HeaderMap,
+    client: Option<IpAddr>,
+    request_id: &HeaderValue,
+) {
     strip_hop_by_hop(headers);
     // The client of the upstream sets its own, from the address.
     if let Some(host) = headers.remove(HOST) {

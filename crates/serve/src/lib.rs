@@ -31,7 +31,7 @@ mod shutdown;
 mod store;
 mod upstream;
 
-pub use error::ServeError;
+pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;
 pub use shutdown::{Shutdown, ShutdownHandle, Stop};

@@ -67,7 +67,9 @@ impl Routes {
             let (function, target) = described.target();
             let target = target.map(Template::parse).transpose().map_err(wrong)?;
             if let Some(unknown) = target.as_ref().and_then(|to| to.unknown(&described.path)) {
-                return Err(wrong(format!("`to` uses {{{unknown}}}, which its path does not have")));
+                return Err(wrong(format!(
+                    "`to` uses {{{unknown}}}, which its path does not have"
+                )));
             }
             let route = Route {
                 number: u32::try_from(number).unwrap_or(u32::MAX),
@@ -84,7 +86,10 @@ impl Routes {
     }
 
     /// Where a path leads, with the values of its gaps.
-    pub(crate) fn find<'s, 'p>(&'s self, path: &'p str) -> Option<(&'s Destination, Params<'s, 'p>)> {
+    pub(crate) fn find<'s, 'p>(
+        &'s self,
+        path: &'p str,
+    ) -> Option<(&'s Destination, Params<'s, 'p>)> {
         let found = self.router.at(path).ok()?;
         Some((found.value, found.params))
     }
@@ -92,7 +97,11 @@ impl Routes {
 
 impl Route {
     /// Path at the upstream for a request. Values stay encoded as they came.
-    pub(crate) fn upstream_path(&self, path: &str, params: &Params<'_, '_>) -> Result<String, Escapes> {
+    pub(crate) fn upstream_path(
+        &self,
+        path: &str,
+        params: &Params<'_, '_>,
+    ) -> Result<String, Escapes> {
         if params.iter().any(|(_, value)| value.split('/').any(is_dots)) {
             return Err(Escapes);
         }
@@ -185,7 +194,8 @@ mod tests {
 
     #[test]
     fn dots_do_not_lead_out() {
-        let routes = routes(&[("/r/{id}", "r:/api/{id}"), ("/any/{*rest}", "r:/a/{rest}")]).unwrap();
+        let routes =
+            routes(&[("/r/{id}", "r:/api/{id}"), ("/any/{*rest}", "r:/a/{rest}")]).unwrap();
         for path in ["/r/..", "/r/.%2e", "/r/%2E%2e", "/r/.", "/any/x/../../y", "/any/x/%2e%2e/y"] {
             assert_eq!(upstream_path(&routes, path), Some(Err(Escapes)), "{path}");
         }

@@ -164,7 +164,8 @@ impl Greeter {
     async fn hand_over(&self, hello: Hello, mut stream: UnixStream) {
         let waiting = self.expected.lock().remove(&hello.name);
         let Some(waiting) = waiting else {
-            return refuse(&mut stream, format!("no worker named {} is expected", hello.name)).await;
+            return refuse(&mut stream, format!("no worker named {} is expected", hello.name))
+                .await;
         };
         let decoder = FrameDecoder::new(self.max_frame);
         // A replica that no longer waits was told to stop; its worker sees the end of the connection.

@@ -74,9 +74,7 @@ impl PythonReplica {
         let (Some(link), Some(arguments)) = (self.link.get(), &call.arguments) else { return };
         let frame = Frame::Request(Request {
             id: wire_id(key),
-            deadline_ms: Some(
-                u64::try_from((call.deadline - now).as_millis()).unwrap_or(u64::MAX),
-            ),
+            deadline_ms: Some(u64::try_from((call.deadline - now).as_millis()).unwrap_or(u64::MAX)),
             attempt,
             args: arguments.args.clone(),
             kwargs: arguments.kwargs.clone(),
