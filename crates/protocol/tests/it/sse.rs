@@ -67,7 +67,7 @@ fn an_event_is_as_long_as_allowed_and_no_longer() {
     assert_eq!(read(&[b"data: 0123456789\n\n"]).unwrap(), [event("", "0123456789", "")]);
     assert_eq!(read(&[b"data: 0123456789a"]), too_long);
     assert_eq!(read(&[b"data: 01", b"23456789a"]), too_long);
-    assert_eq!(read(&[b"data: 0123\n", b"data: 01234\n"]), too_long);
+    assert_eq!(read(&[b"data: 0123\n", b"data: 012345\n"]), too_long);
     let endless = [b"d".as_slice(); 17];
     assert_eq!(read(&endless), too_long);
     // What is done is let go of: any number of events fit.
