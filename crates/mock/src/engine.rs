@@ -216,3 +216,139 @@ impl Running {
         self.slot.leave_at(self.due);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use gatewright_sim::Law;
+
+    use super::*;
+    use crate::config::{Faults, PrefixCache};
+    use crate::prompt::PromptBuilder;
+    use crate::stats::Lateness;
+
+    const MS: u64 = 1_000_000;
+
+    struct Bench {
+        engine: Arc<Engine>,
+        timer: Timer,
+        runtime: tokio::runtime::LocalRuntime,
+    }
+
+    fn bench(config: &OpenAiConfig) -> Bench {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap();
+        let clock = Clock::start();
+        let inside = runtime.enter();
+        let timer = Timer::new(clock, 0, Arc::new(Lateness::new())).unwrap();
+        drop(inside);
+        let fates = Arc::new(Fates::new(Faults::default()));
+        let engine = Engine::new(config, 1, clock, fates, Arc::default());
+        Bench { engine: Arc::new(engine), timer, runtime }
+    }
+
+    impl Bench {
+        /// A job that came at `arrival` and runs: all its moments are planned, so the past will do.
+        fn start(&self, words: usize, tokens: u64, fate: Fate, arrival: Time) -> Running {
+            let mut prompt = PromptBuilder::new(16, 1_000_000);
+            prompt.text(&"word ".repeat(words));
+            let job = Job { number: 0, prompt: prompt.build(), tokens, fate };
+            let timer = self.timer.clone();
+            let entry = self.engine.enter();
+            self.runtime.block_on(async {
+                let alarm = tokio::task::spawn_local(timer.clone().run());
+                let start = Arc::clone(&self.engine).start(entry, job, arrival, timer);
+                let running = start.await.unwrap();
+                alarm.abort();
+                running
+            })
+        }
+    }
+
+    /// A model whose prefill takes 2 ms and 1 us a token, and whose gaps are 5 ms and 1 ms for each other request.
+    fn config() -> OpenAiConfig {
+        OpenAiConfig {
+            ttft: Law::Fixed(0.002),
+            prefill_per_token: 1e-6,
+            itl: Law::Fixed(0.005),
+            itl_per_request: 0.001,
+            ..OpenAiConfig::default()
+        }
+    }
+
+    /// Moments of all tokens, in nanoseconds.
+    fn plan(mut running: Running) -> Vec<u64> {
+        let mut plan = vec![running.due().as_nanos()];
+        while running.advance() {
+            plan.push(running.due().as_nanos());
+        }
+        running.leave();
+        plan
+    }
+
+    #[test]
+    fn a_lone_request_has_the_told_ttft_and_itl() {
+        let bench = bench(&config());
+        // "word " a hundred times is a hundred tokens and the space at the end.
+        let running = bench.start(100, 4, Fate::Good, Time::ZERO);
+        let first = 2 * MS + 101_000;
+        assert_eq!(plan(running), [0, 5, 10, 15].map(|ms| first + ms * MS));
+    }
+
+    #[test]
+    fn every_other_request_lengthens_every_gap() {
+        let bench = bench(&config());
+        let others: Vec<Running> =
+            (0..3).map(|_| bench.start(0, 9, Fate::Good, Time::ZERO)).collect();
+        let crowded = plan(bench.start(0, 3, Fate::Good, Time::ZERO));
+        assert_eq!(crowded, [2 * MS, 10 * MS, 18 * MS]);
+        drop(others);
+        let lone = plan(bench.start(0, 3, Fate::Good, Time::ZERO));
+        assert_eq!(lone, [2 * MS, 7 * MS, 12 * MS]);
+    }
+
+    #[test]
+    fn who_waits_begins_when_the_one_before_was_due_to_end() {
+        let slots = NonZeroU32::new(1);
+        let bench = bench(&OpenAiConfig { slots, ..config() });
+        let first = bench.start(0, 3, Fate::Good, Time::ZERO);
+        let entry = bench.engine.enter();
+        assert_eq!(plan(first), [2 * MS, 7 * MS, 12 * MS]);
+        // However late that was noticed.
+        let job = Job { number: 1, prompt: Prompt::default(), tokens: 1, fate: Fate::Good };
+        let timer = bench.timer.clone();
+        let second = bench.runtime.block_on(async {
+            let alarm = tokio::task::spawn_local(timer.clone().run());
+            let second = Arc::clone(&bench.engine).start(entry, job, Time::ZERO, timer).await;
+            alarm.abort();
+            second.unwrap()
+        });
+        assert_eq!(second.due().as_nanos(), 14 * MS);
+    }
+
+    #[test]
+    fn a_known_prefix_is_not_prefilled_again() {
+        let prefix_cache = Some(PrefixCache::default());
+        let bench = bench(&OpenAiConfig { prefix_cache, ..config() });
+        let first = bench.start(100, 1, Fate::Good, Time::ZERO);
+        assert_eq!((first.due().as_nanos(), first.cached()), (2 * MS + 101_000, 0));
+        let again = bench.start(100, 1, Fate::Good, Time::ZERO);
+        assert_eq!((again.due().as_nanos(), again.cached()), (2 * MS + 5_000, 96));
+    }
+
+    #[test]
+    fn a_stall_moves_what_comes_after_and_a_reset_has_its_place() {
+        let bench = bench(&config());
+        let stalled = bench.start(0, 4, Fate::Stall(0.5, 100 * MS), Time::ZERO);
+        assert_eq!(plan(stalled), [2 * MS, 7 * MS, 112 * MS, 117 * MS]);
+        let mut reset = bench.start(0, 4, Fate::Reset(0.5), Time::ZERO);
+        let mut places = vec![reset.is_reset()];
+        while reset.advance() {
+            places.push(reset.is_reset());
+        }
+        assert_eq!(places, [false, false, true, false]);
+    }
+}

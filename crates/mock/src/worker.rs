@@ -57,8 +57,7 @@ impl Worker {
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs_f64(limits.head_seconds))
             .max_buf_size(limits.head_bytes)
-            .half_close(false)
-            .pipeline_flush(true);
+            .half_close(false);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -229,7 +229,7 @@ impl OpenAi {
             return Err(Refusal::full().into());
         }
         let envelope = Envelope {
-            id: format!("{}-{number:016x}", ask.prefix),
+            id: format!("{}{number:016x}", ask.prefix),
             created: unix_seconds(),
             model: ask.model,
             prompt_tokens: ask.prompt.tokens,
