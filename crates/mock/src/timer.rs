@@ -32,16 +32,21 @@ struct Inner {
     /// Who waits, in the order of their moments; the number tells those of one moment apart.
     waiting: RefCell<BTreeMap<(Time, u64), Waker>>,
     next_number: Cell<u64>,
-    /// The moment the descriptor is set to.
+    /// The moment the descriptor is set for, which it fires `lead` before.
     armed: Cell<Time>,
-    /// How long before a moment the descriptor fires, to wait for the rest without sleeping.
-    spin: u64,
+    /// When it fires.
+    fires: Cell<Time>,
+    lead: Lead,
     lateness: Arc<Lateness>,
 }
 
 impl Timer {
     /// To be made inside the runtime of the thread; [`Timer::run`] must be running for it to work.
-    pub(crate) fn new(clock: Clock, spin: u64, lateness: Arc<Lateness>) -> io::Result<Self> {
+    pub(crate) fn new(
+        clock: Clock,
+        longest_lead: u64,
+        lateness: Arc<Lateness>,
+    ) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = watched(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
         let inner = Inner {
@@ -50,7 +55,8 @@ impl Timer {
             waiting: RefCell::default(),
             next_number: Cell::new(0),
             armed: Cell::new(Time::MAX),
-            spin,
+            fires: Cell::new(Time::MAX),
+            lead: Lead::new(longest_lead),
             lateness,
         };
         Ok(Self { inner: Rc::new(inner) })
@@ -74,8 +80,10 @@ impl Timer {
             if let Ok(read) = read {
                 read?;
             }
-            self.inner.armed.set(Time::MAX);
-            self.inner.wake_due();
+            let inner = &self.inner;
+            inner.lead.learn(inner.clock.now().nanos_since(inner.fires.get()));
+            inner.armed.set(Time::MAX);
+            inner.wake_due();
         }
     }
 }
@@ -94,10 +102,11 @@ impl Inner {
             let next = self.waiting.borrow().first_key_value().map(|(&(due, _), _)| due);
             let Some(due) = next else { return };
             let mut now = self.clock.now();
-            if due.nanos_since(now) > self.spin {
+            if due.nanos_since(now) > self.lead.nanos() {
                 self.arm(due);
                 return;
             }
+            let waited = now < due;
             while now < due {
                 std::hint::spin_loop();
                 now = self.clock.now();
@@ -107,8 +116,8 @@ impl Inner {
             if let Some((_, waker)) = first {
                 waker.wake();
             }
-            if self.spin > 0 {
-                // One at a time: its answer must leave before another is waited for.
+            if waited {
+                // Its answer must leave before the next is waited for.
                 if let Some((&(due, _), _)) = self.waiting.borrow().first_key_value() {
                     self.arm(due);
                 }
@@ -123,12 +132,44 @@ impl Inner {
             return;
         }
         self.armed.set(due);
-        let early = Time::from_nanos(due.as_nanos().saturating_sub(self.spin));
+        let early = Time::from_nanos(due.as_nanos().saturating_sub(self.lead.nanos()));
+        self.fires.set(early);
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Itimerspec { it_interval: zero, it_value: self.clock.timespec(early) };
         // It fails for a bad descriptor or a bad time only, and these are neither.
         timerfd_settime(self.descriptor.get_ref(), TimerfdTimerFlags::ABSTIME, &value)
             .expect("an own timerfd takes any valid time");
+    }
+}
+
+/// How long before a moment the thread is to be woken, because waking takes time: what three of four wake-ups
+/// needed. The rest, which is short, is waited for without sleeping.
+#[derive(Debug)]
+struct Lead {
+    nanos: Cell<u64>,
+    longest: u64,
+}
+
+/// By how much one wake-up changes what is thought of them all.
+const STEP: u64 = 2_000;
+
+impl Lead {
+    fn new(longest: u64) -> Self {
+        Self { nanos: Cell::new(longest / 2), longest }
+    }
+
+    const fn nanos(&self) -> u64 {
+        self.nanos.get()
+    }
+
+    /// A wake-up took `nanos`. One that took too long tells of a busy machine, not of waking.
+    fn learn(&self, nanos: u64) {
+        if nanos > self.longest {
+            return;
+        }
+        let lead = self.nanos.get();
+        let lead = if nanos > lead { lead + 3 * STEP } else { lead.saturating_sub(STEP) };
+        self.nanos.set(lead.min(self.longest));
     }
 }
 
@@ -167,5 +208,37 @@ impl Drop for Sleep {
         if let Some(number) = self.number {
             self.timer.inner.waiting.borrow_mut().remove(&(self.due, number));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatewright_determinism::{Purpose, Stream};
+
+    use super::*;
+
+    #[test]
+    fn the_lead_is_what_three_of_four_wake_ups_need() {
+        let lead = Lead::new(200_000);
+        let mut luck = Stream::new(1, Purpose::Jitter, 0);
+        let mut sum = 0;
+        for round in 0..4_000 {
+            lead.learn(40_000 + luck.below(40_000));
+            // A busy machine teaches nothing.
+            lead.learn(5_000_000);
+            if round >= 2_000 {
+                sum += lead.nanos();
+            }
+        }
+        let mean = sum / 2_000;
+        assert!(mean.abs_diff(70_000) < 3_000, "{mean}");
+    }
+
+    #[test]
+    fn no_lead_is_never_learnt() {
+        let lead = Lead::new(0);
+        lead.learn(0);
+        lead.learn(50_000);
+        assert_eq!(lead.nanos(), 0);
     }
 }

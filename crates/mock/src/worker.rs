@@ -48,8 +48,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 impl Worker {
     /// To be made inside the runtime of the thread.
     pub(crate) fn new(server: Arc<Server>, lateness: Arc<Lateness>) -> io::Result<Self> {
-        let spin = server.config.spin_micros * 1000;
-        let timer = Timer::new(server.clock, spin, lateness)?;
+        let longest_lead = server.config.wake_early_micros * 1000;
+        let timer = Timer::new(server.clock, longest_lead, lateness)?;
         let limits = &server.config.limits;
         let mut builder = auto::Builder::new(Local);
         builder

@@ -31,9 +31,10 @@ pub struct Config {
     pub seed: u64,
     /// Threads that serve, 1 to 64. Connections are dealt out to them in turn.
     pub threads: usize,
-    /// Longest time in microseconds, 0 to 1000, by which the server wakes up before an answer is due and waits
-    /// for the moment without sleeping. It buys precision with processor time: 0 never does it.
-    pub spin_micros: u64,
+    /// Most microseconds, 0 to 1000, by which the server wakes up before an answer is due. It learns how long
+    /// waking takes on this machine, starts so much earlier, and waits what is left without sleeping. It buys
+    /// precision with some processor time; 0 never does it.
+    pub wake_early_micros: u64,
     /// A server that answers any request with the same body after a random time.
     pub http: Option<HttpConfig>,
     /// A language model behind OpenAI's API.
@@ -50,7 +51,7 @@ impl Default for Config {
             listen: "127.0.0.1:8000".to_owned(),
             seed: 42,
             threads: 1,
-            spin_micros: 0,
+            wake_early_micros: 200,
             http: None,
             openai: None,
             faults: Faults::default(),
@@ -66,7 +67,7 @@ impl Config {
     /// [`MockError::Config`] names the first key that is wrong and says what is allowed.
     pub fn check(&self) -> Result<(), MockError> {
         check_range("threads", self.threads as f64, 1.0, 64.0)?;
-        check_range("spin_micros", self.spin_micros as f64, 0.0, 1000.0)?;
+        check_range("wake_early_micros", self.wake_early_micros as f64, 0.0, 1000.0)?;
         if let Some(http) = &self.http {
             http.check()?;
         }
