@@ -143,6 +143,7 @@ impl Worker {
         let server = Arc::clone(&self.server);
         let number = server.counters.requests.fetch_add(1, Ordering::Relaxed);
         let (head, body) = request.into_parts();
+        tracing::debug!(number, method = %head.method, path = head.uri.path(), "request");
         let body = if body.is_end_stream() {
             Bytes::new()
         } else {
