@@ -5,7 +5,7 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscaler, Sample};
+use super::{Autoscaler, Sample, UNLIMITED_CONCURRENCY};
 use crate::config::HumanDuration;
 
 /// Settings of Knative's pod autoscaler; the defaults are those of `knative/serving` `pkg/autoscaler/config`.
@@ -95,8 +95,6 @@ struct Window {
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// `tickInterval` of `multiscaler.go`, in scrapes.
 const SCRAPES_PER_DECISION: u64 = 2;
-/// `container-concurrency-target-default`: what an unlimited replica is taken to hold.
-const UNLIMITED_CONCURRENCY: u32 = 100;
 /// `TargetMin` of `resources/target.go`.
 const TARGET_MIN: f64 = 0.01;
 

@@ -1,9 +1,14 @@
 //! Autoscaling: how many replicas a function should have.
 //!
-//! One file per policy. To add one: write the file, implement [`Autoscaler`], and add its variant to
-//! [`Autoscale`]; configuration, command line and reports take the name from there.
+//! One file per policy. To add one: write the file, implement [`Autoscaler`], and add its line to the table
+//! below; configuration, command line and reports take the name from there.
 
+mod hpa;
+mod idler;
 mod kpa;
+mod queue_length;
+mod ray_serve;
+mod requests_per_second;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +17,12 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use hpa::Hpa;
+pub use idler::Idler;
 pub use kpa::Kpa;
+pub use queue_length::QueueLength;
+pub use ray_serve::RayServe;
+pub use requests_per_second::RequestsPerSecond;
 
 use crate::Scale;
 
@@ -25,6 +35,9 @@ pub trait Autoscaler: fmt::Debug + Send {
     /// the function's bounds.
     fn decide(&mut self, now: Time, sample: &Sample) -> Option<u32>;
 }
+
+/// What a replica without a limit is taken to hold at a time: Knative's `container-concurrency-target-default`.
+const UNLIMITED_CONCURRENCY: u32 = 100;
 
 /// What a policy is told of its function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,36 +58,55 @@ pub struct Sample {
     pub scale: Scale,
 }
 
-/// The autoscaling policies by name, with their settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Autoscale {
-    /// As many replicas as were asked for last, `replicas.min` at first.
-    #[default]
-    Fixed,
-    /// Knative's pod autoscaler: holds the concurrency per replica at a target over a stable window, and reacts
-    /// to bursts in a panic window.
-    Kpa(Kpa),
+/// Defines the table of policies: name in configuration, settings, scaler.
+macro_rules! policies {
+    ($($(#[doc = $doc:literal])+ $name:ident($settings:ty) => $scaler:path,)+) => {
+        /// The autoscaling policies by name, with their settings.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
+        pub enum Autoscale {
+            /// As many replicas as were asked for last, `replicas.min` at first.
+            #[default]
+            Fixed,
+            $($(#[doc = $doc])+ $name($settings),)+
+        }
+
+        impl Autoscale {
+            /// A fresh autoscaler of this kind; `None` for a fixed number of replicas.
+            #[must_use]
+            pub fn build(&self) -> Option<Box<dyn Autoscaler>> {
+                match self {
+                    Self::Fixed => None,
+                    $(Self::$name(settings) => Some(Box::new(<$scaler>::new(settings.clone()))),)+
+                }
+            }
+
+            /// What is wrong with the settings, if anything, as "key: explanation".
+            ///
+            /// # Errors
+            /// The first setting out of range.
+            pub fn check(&self) -> Result<(), String> {
+                match self {
+                    Self::Fixed => Ok(()),
+                    $(Self::$name(settings) => settings.check(),)+
+                }
+            }
+        }
+    };
 }
 
-impl Autoscale {
-    /// A fresh autoscaler of this kind; `None` for a fixed number of replicas.
-    #[must_use]
-    pub fn build(&self) -> Option<Box<dyn Autoscaler>> {
-        match self {
-            Self::Fixed => None,
-            Self::Kpa(settings) => Some(Box::new(kpa::KpaScaler::new(settings.clone()))),
-        }
-    }
-
-    /// What is wrong with the settings, if anything, as "`key`: explanation".
-    ///
-    /// # Errors
-    /// The first setting out of range.
-    pub fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Fixed => Ok(()),
-            Self::Kpa(settings) => settings.check(),
-        }
-    }
+policies! {
+    /// Kubernetes' horizontal pod autoscaler: holds the use of the replicas at a target, slowly down.
+    Hpa(Hpa) => hpa::HpaScaler,
+    /// Stops a function that nobody asks for; OpenFaaS' `faas-idler`.
+    Idler(Idler) => idler::IdleScaler,
+    /// Knative's pod autoscaler: holds the concurrency per replica at a target over a stable window, and reacts
+    /// to bursts in a panic window.
+    Kpa(Kpa) => kpa::KpaScaler,
+    /// So many requests, waiting or in service, per replica; KEDA's scaling by queue length.
+    QueueLength(QueueLength) => queue_length::QueueScaler,
+    /// So many ongoing requests per replica, with delays; Ray Serve's.
+    RayServe(RayServe) => ray_serve::RayScaler,
+    /// So many requests per second per replica; OpenFaaS'.
+    RequestsPerSecond(RequestsPerSecond) => requests_per_second::RateScaler,
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::autoscale::{Autoscale, Kpa};
+use crate::autoscale::{Autoscale, Hpa, Idler, Kpa, QueueLength, RayServe, RequestsPerSecond};
 use crate::balance::Balance;
 use crate::{Retries, Scale};
 
@@ -430,7 +430,12 @@ fn deployment() -> impl Strategy<Value = Deployment> {
     let balance = prop::sample::select(Balance::ALL);
     let autoscale = prop_oneof![
         Just(Autoscale::Fixed),
-        Just(Autoscale::Kpa(Kpa { target: 1.0, ..Kpa::default() }))
+        Just(Autoscale::Kpa(Kpa { target: 1.0, ..Kpa::default() })),
+        Just(Autoscale::Hpa(Hpa::default())),
+        Just(Autoscale::Idler(Idler::default())),
+        Just(Autoscale::QueueLength(QueueLength::default())),
+        Just(Autoscale::RayServe(RayServe::default())),
+        Just(Autoscale::RequestsPerSecond(RequestsPerSecond::default())),
     ];
     (0u32..3, 1u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4, balance, autoscale).prop_map(
         |(min, more, concurrency, queue_capacity, attempts, balance, autoscale)| Deployment {

@@ -1,0 +1,50 @@
+# Two commands matter: `make test` runs everything that CI runs, `make demo` runs the main job.
+# Both install what they need into .venv/ and target/ and nothing anywhere else.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CARGO_TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
+
+.PHONY: test demo build check lint unit python-test doc venv fmt clean
+
+test: lint venv unit python-test doc
+
+demo: venv
+	cargo build --release --package gatewright-cli
+	$(BIN)/python demo/demo.py --gatewright target/release/gatewright --out demo-out
+
+build:
+	cargo build --release --package gatewright-cli
+
+# What to run while working: formatting, lints, and the tests of Rust.
+check: lint unit
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: venv
+	$(CARGO_TEST) --workspace
+	cargo test --workspace --doc --quiet
+
+python-test: venv
+	$(BIN)/python -m pytest -q python/tests
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# The Python package, its dependencies and its tests' dependencies, for the worker processes that tests start.
+venv: $(VENV)/.made
+
+$(VENV)/.made: python/pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable "python[test]"
+	touch $@
+
+fmt:
+	cargo fmt --all
+
+clean:
+	cargo clean
+	rm -rf $(VENV) demo-out
