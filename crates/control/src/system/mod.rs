@@ -355,8 +355,8 @@ impl System {
     /// When [`Event::Wakeup`] is due next. Ask again after every event.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        let timers = [self.deadlines.next(), self.restarts.next(), self.scalings.next()];
-        timers.into_iter().flatten().min()
+        let next = self.deadlines.next().min(self.restarts.next()).min(self.scalings.next());
+        (next < Time::MAX).then_some(next)
     }
 
     fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {

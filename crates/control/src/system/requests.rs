@@ -64,17 +64,17 @@ impl System {
         let timeout = invoke.timeout.map_or(timeout, |shorter| shorter.min(timeout));
         self.deadlines.set(request, now + timeout);
         self.requests[request].cold = function.running == 0;
-        function.queue.push(&mut self.requests, request);
         if has_slot {
             self.dispatch(request, effects);
         } else {
+            function.queue.push(&mut self.requests, request);
             self.wake_from_zero(now, invoke.function, effects);
         }
         self.measure(now, invoke.function);
         Ok(())
     }
 
-    /// Gives the queued `request` to a replica; its function must have a free slot.
+    /// Gives a request that is in no queue to a replica; its function must have a free slot.
     fn dispatch(&mut self, key: RequestKey, effects: &mut Vec<Effect>) {
         let request = &mut self.requests[key];
         let function = &mut self.functions[request.function];
@@ -88,7 +88,6 @@ impl System {
         request.attempts += 1;
         request.state = RequestState::Running(replica);
         let (attempt, cold) = (request.attempts, request.cold);
-        function.queue.remove(&mut self.requests, key);
         self.replicas[replica].work.push(&mut self.requests, key);
         effects.push(Effect::Dispatch { request: key, replica, attempt, in_flight, cold });
     }
@@ -99,6 +98,7 @@ impl System {
             && !function.pool.available().is_empty()
             && let Some(request) = function.queue.first()
         {
+            self.functions[key].queue.remove(&mut self.requests, request);
             self.dispatch(request, effects);
         }
         if self.functions.get(key).is_some_and(|function| function.queue.len() > 0) {
