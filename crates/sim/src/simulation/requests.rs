@@ -56,9 +56,12 @@ impl Engine<'_> {
         self.offered += 1;
         self.open.up(self.now);
 
-        let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
-        let received = self.now.plus_nanos(function.overhead.draw(&mut luck));
-        let admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        let (mut received, mut admitted) = (self.now, self.now);
+        if !function.overhead.is_zero() || !function.gateway.is_zero() {
+            let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
+            received = self.now.plus_nanos(function.overhead.draw(&mut luck));
+            admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        }
         let key = setup
             .cache
             .as_ref()
