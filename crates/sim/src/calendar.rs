@@ -79,8 +79,7 @@ impl<E: Copy> Calendar<E> {
         let mut place = 0;
         loop {
             let first = place * ARITY + 1;
-            let least = if let Some(&[ref a, ref b, ref c, ref d]) = heap.get(first..first + ARITY)
-            {
+            let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
                 let keys = [a.key(), b.key(), c.key(), d.key()];
                 let left = usize::from(keys[1] < keys[0]);
                 let right = 2 + usize::from(keys[3] < keys[2]);

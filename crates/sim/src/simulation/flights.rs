@@ -68,4 +68,10 @@ impl Flights {
         self.free.push(id);
         self.places[id as usize]
     }
+
+    /// The most flights there ever were at once.
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.places.len()
+    }
 }
