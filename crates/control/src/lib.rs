@@ -30,5 +30,5 @@ pub use deployment::{Batch, Deployment, Retries, Scale};
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,
-    Totals,
+    Totals, URGENCY_DEFAULT,
 };
