@@ -14,7 +14,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
 pub use overrides::Override;
 pub use values::{HumanDuration, HumanSize};
 
@@ -362,7 +362,7 @@ impl SystemFile {
         }
         let (name, path) = route.target();
         let Some(function) = self.function.get(name) else {
-            let hint = error::nearest(name, self.function.keys().map(String::as_str));
+            let hint = nearest(name, self.function.keys().map(String::as_str));
             let what = format!("there is no function `{name}`");
             return Err(ConfigError::new(at, &what, hint));
         };

@@ -1,0 +1,4 @@
+//! The protocol's bytes, from outside.
+
+mod calls;
+mod frames;

@@ -1,0 +1,205 @@
+//! Operations, health and metrics, on an address of their own, in the shape of OpenFaaS.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use gatewright_control::{FunctionView, Operation, OperationError, ReplicaState, System};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::metrics::Metrics;
+use crate::plane::Plane;
+
+/// Where the format of `/metrics` is named.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Admin {
+    plane: Arc<Plane>,
+    metrics: Arc<Metrics>,
+    token: Option<Arc<str>>,
+}
+
+/// A function as the admin API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FunctionStatus {
+    name: String,
+    /// Replicas that take requests.
+    available_replicas: u32,
+    /// Replicas wanted.
+    replicas: u32,
+    min_replicas: u32,
+    max_replicas: u32,
+    queued: usize,
+    in_flight: u64,
+    invocation_count: u64,
+    totals: gatewright_control::Totals,
+    instances: Vec<Instance>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Instance {
+    number: u64,
+    state: ReplicaState,
+    in_flight: usize,
+}
+
+#[derive(Deserialize)]
+struct ScaleRequest {
+    replicas: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteRequest {
+    function_name: String,
+}
+
+/// An error as JSON.
+struct Problem(StatusCode, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        let status = match error {
+            OperationError::UnknownFunction(_) => StatusCode::NOT_FOUND,
+            OperationError::AlreadyDeployed(_) => StatusCode::CONFLICT,
+            OperationError::Invalid { .. } => StatusCode::BAD_REQUEST,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+/// The admin API. With a token, everything but health asks for it.
+pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<String>) -> Router {
+    let admin = Admin { plane, metrics, token: token.map(Into::into) };
+    Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/system/functions", get(list).delete(remove))
+        .route("/system/function/{name}", get(show))
+        .route("/system/scale-function/{name}", post(scale))
+        .route("/function/{name}", any(invoke))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
+        .route("/healthz", get(health))
+        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here".to_owned()) })
+        .with_state(admin)
+}
+
+async fn check_token(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if let Some(token) = &admin.token
+        && !presents(request.headers(), token)
+    {
+        let error = "the admin API asks for a token: Authorization: Bearer ...".to_owned();
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (challenge, Problem(StatusCode::UNAUTHORIZED, error)).into_response();
+    }
+    next.run(request).await
+}
+
+/// Compares in a time that does not tell how much of the token was right.
+fn presents(headers: &HeaderMap, token: &str) -> bool {
+    let presented = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or("", |(_, token)| token.trim());
+    presented.as_bytes().ct_eq(token.as_bytes()).into()
+}
+
+/// Ready when every function that is to have replicas has one that runs.
+async fn health(State(admin): State<Admin>) -> Response {
+    let missing = admin.plane.driver.look(|system| {
+        let views = system.function_index().filter_map(|(_, key)| system.function(key));
+        let waiting = views.filter(|view| view.deployment.scale.min >= 1 && view.running == 0);
+        waiting.map(|view| view.deployment.name.clone()).collect::<Vec<_>>()
+    });
+    let draining = admin.plane.draining.load(std::sync::atomic::Ordering::Relaxed);
+    let ready = missing.is_empty() && !draining;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({ "ready": ready, "draining": draining, "waiting_for": missing });
+    (status, Json(body)).into_response()
+}
+
+async fn show_metrics(State(admin): State<Admin>) -> Response {
+    let bytes = admin.plane.store.bytes();
+    let text = admin.plane.driver.look(|system| admin.metrics.text(system, bytes));
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Vec<FunctionStatus>> {
+    Json(admin.plane.driver.look(|system| {
+        let views = system.function_index().filter_map(|(_, key)| system.function(key));
+        views.map(|view| describe(system, &view)).collect()
+    }))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<FunctionStatus>, Problem> {
+    let found = admin.plane.driver.look(|system| {
+        let view = system.function(system.lookup(&name)?)?;
+        Some(describe(system, &view))
+    });
+    found.map(Json).ok_or_else(|| OperationError::UnknownFunction(name).into())
+}
+
+fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
+    let instances = system.replicas(view.key, None).map(|replica| Instance {
+        number: replica.number,
+        state: replica.state,
+        in_flight: replica.in_flight,
+    });
+    FunctionStatus {
+        name: view.deployment.name.clone(),
+        available_replicas: view.running,
+        replicas: view.desired,
+        min_replicas: view.deployment.scale.min,
+        max_replicas: view.deployment.scale.max,
+        queued: view.queued,
+        in_flight: view.in_flight,
+        invocation_count: view.totals.arrived,
+        totals: view.totals,
+        instances: instances.collect(),
+    }
+}
+
+async fn scale(
+    State(admin): State<Admin>,
+    Path(function): Path<String>,
+    Json(wish): Json<ScaleRequest>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let operation = Operation::ScaleTo { function, replicas: wish.replicas };
+    let replicas = admin.plane.driver.operate(operation)?;
+    Ok(Json(serde_json::json!({ "replicas": replicas })))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    Json(wish): Json<DeleteRequest>,
+) -> Result<StatusCode, Problem> {
+    let function = wish.function_name;
+    admin.plane.driver.operate(Operation::Remove { function: function.clone() })?;
+    admin.plane.functions.write().remove(function.as_str());
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn invoke(State(admin): State<Admin>, request: Request) -> Response {
+    let mut request = request;
+    // The token is for this API, not for what it invokes.
+    request.headers_mut().remove(header::AUTHORIZATION);
+    admin.plane.answer(request, None).await.map(axum::body::Body::new)
+}

@@ -1,0 +1,302 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use gatewright_control::{End, Outcome};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::call::Step;
+use crate::driver::Ticket;
+use crate::records::Trail;
+
+/// Body of a response.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// What an upstream sends, as it comes.
+    Upstream(Box<Relayed>),
+    /// What a worker sends, as it comes.
+    Pieces(Box<Pieces>),
+}
+
+/// Why a body broke off: the client sees its connection (or stream) end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BrokenOff {
+    #[error("the upstream broke off its answer")]
+    Upstream,
+    #[error("the worker broke off its answer")]
+    Worker,
+    #[error("the request's time was up in the middle of its answer")]
+    TimedOut,
+}
+
+/// The body of an upstream's answer and the request that it belongs to.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    /// Bytes that were read before it was known that this would be passed on.
+    prefix: Option<Bytes>,
+    incoming: Incoming,
+    attempt: Attempt,
+    trail: Option<Trail>,
+    bytes: u64,
+}
+
+/// The attempts of a request at an upstream: sees to it that the system learns how each one went, also when the
+/// task that makes them is dropped.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) ticket: Ticket,
+    settled: bool,
+}
+
+/// The pieces of a worker's answer.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    ticket: Ticket,
+    trail: Option<Trail>,
+    bytes: u64,
+}
+
+impl Attempt {
+    /// Whatever attempts at an upstream this ticket's request will have.
+    pub(crate) fn new(ticket: Ticket) -> Self {
+        Self { ticket, settled: false }
+    }
+
+    /// Reports how it went.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        if !self.settled {
+            // After a failed start, another attempt may begin.
+            self.settled = outcome != Outcome::NotStarted;
+            self.ticket.finished(outcome);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Nobody waits any more: said first, so that it does not count as answered. Then its slot is free.
+            self.ticket.cancel();
+            self.ticket.finished(Outcome::Error);
+        }
+    }
+}
+
+impl Relayed {
+    pub(crate) fn new(prefix: Option<Bytes>, incoming: Incoming, attempt: Attempt) -> Self {
+        Self { prefix, incoming, attempt, trail: None, bytes: 0 }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(prefix) = self.prefix.take() {
+            return Poll::Ready(Some(Ok(prefix)));
+        }
+        if let Poll::Ready(Step::Ended(_)) = self.attempt.ticket.call.poll_step(context) {
+            return Poll::Ready(Some(Err(BrokenOff::TimedOut)));
+        }
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(Ok(data)),
+                    // Trailers are not passed on.
+                    Err(_) => continue,
+                },
+                Some(Err(_)) => Some(Err(BrokenOff::Upstream)),
+                None => None,
+            });
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(Frame::data).map(Ok)),
+            Self::Upstream(body) => {
+                let next = ready!(body.poll(context));
+                let outcome = match &next {
+                    Some(Ok(data)) => {
+                        body.bytes += data.len() as u64;
+                        None
+                    }
+                    Some(Err(_)) => Some(Outcome::Error),
+                    None => Some(Outcome::Ok),
+                };
+                if let Some(outcome) = outcome {
+                    body.attempt.finish(outcome);
+                    if let Some(trail) = body.trail.take() {
+                        trail.streamed(
+                            next.as_ref().and_then(|next| next.as_ref().err()),
+                            body.bytes,
+                        );
+                    }
+                }
+                Poll::Ready(next.map(|next| next.map(Frame::data)))
+            }
+            Self::Pieces(body) => {
+                let next = ready!(body.poll(context));
+                if let Some(Ok(data)) = &next {
+                    body.bytes += data.len() as u64;
+                } else if let Some(trail) = body.trail.take() {
+                    trail.streamed(next.as_ref().and_then(|next| next.as_ref().err()), body.bytes);
+                }
+                Poll::Ready(next.map(|next| next.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Upstream(body) => {
+                let prefix = body.prefix.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                let rest = body.incoming.size_hint();
+                rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(prefix + rest))
+            }
+            Self::Pieces(_) => SizeHint::new(),
+        }
+    }
+}
+
+impl Pieces {
+    pub(crate) fn new(pieces: mpsc::Receiver<Bytes>, ticket: Ticket) -> Self {
+        Self { pieces, ticket, trail: None, bytes: 0 }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Poll::Ready(Some(piece)) = self.pieces.poll_recv(context) {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        // After the last piece the end of the request follows; its time may be up before that.
+        loop {
+            return match ready!(self.ticket.call.poll_step(context)) {
+                Step::Ended(End::Ok) if self.pieces.is_closed() && self.pieces.is_empty() => {
+                    Poll::Ready(None)
+                }
+                Step::Ended(End::Ok) => Poll::Pending,
+                Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
+                Step::Ended(_) => Poll::Ready(Some(Err(BrokenOff::Worker))),
+                Step::Dispatched | Step::Pieces { .. } => continue,
+            };
+        }
+    }
+}
+
+impl Body {
+    /// No bytes.
+    pub(crate) fn empty() -> Self {
+        Self::Whole(None)
+    }
+
+    /// These bytes.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(if bytes.is_empty() { None } else { Some(bytes) })
+    }
+
+    /// Its bytes, where they are all here.
+    pub(crate) fn len(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Upstream(_) | Self::Pieces(_) => None,
+        }
+    }
+
+    /// Lets the record of a request be written when the last byte of its answer is handed over.
+    pub(crate) fn follow(&mut self, trail: Trail) {
+        match self {
+            Self::Whole(_) => {}
+            Self::Upstream(body) => body.trail = Some(trail),
+            Self::Pieces(body) => body.trail = Some(trail),
+        }
+    }
+}
+
+/// An answer that says why there is no better one.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// What went wrong, in a line.
+    pub(crate) error: String,
+    /// What the client may do about it.
+    pub(crate) hint: Option<String>,
+    /// Type of the user's exception.
+    pub(crate) kind: Option<String>,
+    pub(crate) traceback: Option<String>,
+    /// Whether to say when to come back.
+    pub(crate) retry_after: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceback: Option<&'a str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+            hint: None,
+            kind: None,
+            traceback: None,
+            retry_after: false,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that another try in a second may go better.
+    pub(crate) fn come_back(mut self) -> Self {
+        self.retry_after = true;
+        self
+    }
+
+    pub(crate) fn response(&self, request_id: &str) -> Response<Body> {
+        let body = ErrorBody {
+            error: &self.error,
+            kind: self.kind.as_deref(),
+            hint: self.hint.as_deref(),
+            request_id,
+            traceback: self.traceback.as_deref(),
+        };
+        let json = serde_json::to_vec(&body).expect("strings are always JSON");
+        let mut response = Response::new(Body::whole(json.into()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,165 @@
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use gatewright_control::End;
+use gatewright_determinism::Time;
+use gatewright_protocol::{Arguments, CallError};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+/// One request while the system knows of it: where the driver, a worker's reader and the task that answers the
+/// client meet.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Number of the request in the run.
+    pub(crate) id: u64,
+    /// What a worker is called with; nothing for upstreams.
+    pub(crate) arguments: Option<Arguments>,
+    /// When its client gets no answer any more.
+    pub(crate) deadline: Time,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last attempt.
+    dispatch: Option<Dispatch>,
+    /// Whether that attempt is news.
+    fresh: bool,
+    answer: Option<Answer>,
+    end: Option<(End, Time)>,
+    waker: Option<Waker>,
+}
+
+/// An attempt, as the system decided it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dispatch {
+    /// When.
+    pub(crate) at: Time,
+    /// Number of the replica.
+    pub(crate) replica: u64,
+    /// 1 for the first.
+    pub(crate) attempt: u32,
+    /// Requests in service there, this one included.
+    pub(crate) in_flight: u32,
+    /// Whether the request waited for a replica to start.
+    pub(crate) cold: bool,
+}
+
+/// What a worker said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The call returned this msgpack value.
+    Value(Bytes),
+    /// The call raised.
+    Failed(CallError),
+    /// The result comes in pieces.
+    Pieces {
+        /// Whether the first one is text.
+        text: bool,
+        /// The pieces; closed after the last one, whether all went well or not.
+        pieces: mpsc::Receiver<Bytes>,
+    },
+}
+
+/// What the task that answers the client has to know next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// An attempt begins.
+    Dispatched,
+    /// The answer has begun and comes in pieces.
+    Pieces {
+        /// Whether the first one is text.
+        text: bool,
+        /// The pieces.
+        pieces: mpsc::Receiver<Bytes>,
+    },
+    /// It is over.
+    Ended(End),
+}
+
+impl Call {
+    pub(crate) fn new(id: u64, arguments: Option<Arguments>, deadline: Time) -> Self {
+        Self { id, arguments, deadline, state: Mutex::default() }
+    }
+
+    /// Notes an attempt. Two threads may carry out the effects of two events in any order: the later attempt
+    /// counts.
+    pub(crate) fn dispatched(&self, dispatch: Dispatch) {
+        let mut state = self.state.lock();
+        if state.dispatch.is_some_and(|last| last.attempt >= dispatch.attempt) {
+            return;
+        }
+        state.dispatch = Some(dispatch);
+        state.fresh = true;
+        wake(state);
+    }
+
+    /// Notes what the worker said; the driver's word that the request ended follows.
+    pub(crate) fn answer(&self, answer: Answer) {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return;
+        }
+        let begins = matches!(answer, Answer::Pieces { .. });
+        state.answer = Some(answer);
+        if begins {
+            wake(state);
+        }
+    }
+
+    pub(crate) fn ended(&self, end: End, at: Time) {
+        let mut state = self.state.lock();
+        state.end = Some((end, at));
+        wake(state);
+    }
+
+    /// How it ended and when, if it has.
+    pub(crate) fn end(&self) -> Option<(End, Time)> {
+        self.state.lock().end
+    }
+
+    /// The last attempt, if there was one.
+    pub(crate) fn last_dispatch(&self) -> Option<Dispatch> {
+        self.state.lock().dispatch
+    }
+
+    /// What the worker said, once.
+    pub(crate) fn take_answer(&self) -> Option<Answer> {
+        self.state.lock().answer.take()
+    }
+
+    /// The next step. For one task at a time.
+    pub(crate) fn poll_step(&self, context: &mut Context<'_>) -> Poll<Step> {
+        let mut state = self.state.lock();
+        if let Some((end, _)) = state.end {
+            return Poll::Ready(Step::Ended(end));
+        }
+        if let Some(Answer::Pieces { text, pieces }) =
+            state.answer.take_if(|answer| matches!(answer, Answer::Pieces { .. }))
+        {
+            return Poll::Ready(Step::Pieces { text, pieces });
+        }
+        if std::mem::take(&mut state.fresh) {
+            return Poll::Ready(Step::Dispatched);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => state.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    pub(crate) async fn step(&self) -> Step {
+        std::future::poll_fn(|context| self.poll_step(context)).await
+    }
+}
+
+/// Wakes whoever waits, after the lock is released.
+fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

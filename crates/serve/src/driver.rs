@@ -1,0 +1,333 @@
+//! Feeds the system with events and carries out its effects.
+//!
+//! One lock holds the system and the table of what its keys stand for. An event is handled and its effects are
+//! translated under the lock; they are carried out after it is released, because they write to sockets, wake
+//! tasks and start processes. Nothing is decided here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gatewright_control::{
+    Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
+    ReplicaKey, RequestKey, System,
+};
+use gatewright_determinism::Time;
+use parking_lot::Mutex;
+use slotmap::SecondaryMap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::call::{Call, Dispatch};
+use crate::clock::Clock;
+use crate::function::{Function, Runtime};
+use crate::python::{Hub, PythonReplica};
+
+/// The system and what its keys stand for.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) clock: Clock,
+    core: Mutex<Core>,
+    timer: Timer,
+    /// Tasks of replicas; all done when the last process is gone.
+    pub(crate) tasks: TaskTracker,
+    /// Ends every replica at once.
+    pub(crate) kill: CancellationToken,
+    pub(crate) hub: Hub,
+    pub(crate) workplace: Workplace,
+    /// Tells of replicas that did not start while the gateway starts.
+    pub(crate) start_failures: Mutex<Option<StartFailures>>,
+}
+
+/// Where failures to start are sent: the function and what happened.
+pub(crate) type StartFailures =
+    tokio::sync::mpsc::UnboundedSender<(Arc<Function>, crate::error::StartFailure)>;
+
+/// How worker processes are run.
+#[derive(Clone, Debug)]
+pub(crate) struct Workplace {
+    /// Folder of the system file: their working directory, and first on their import path.
+    pub(crate) base_dir: PathBuf,
+    pub(crate) python: PathBuf,
+    pub(crate) grace: Duration,
+    /// Longest frame in bytes that a worker may send.
+    pub(crate) max_frame: u32,
+}
+
+#[derive(Debug)]
+struct Core {
+    system: System,
+    effects: Vec<Effect>,
+    functions: SecondaryMap<FunctionKey, Arc<Function>>,
+    replicas: SecondaryMap<ReplicaKey, Replica>,
+    calls: SecondaryMap<RequestKey, Arc<Call>>,
+}
+
+#[derive(Clone, Debug)]
+enum Replica {
+    Python(Arc<PythonReplica>),
+    Upstream { number: u64 },
+}
+
+/// An effect with what its keys stand for.
+enum Action {
+    StartPython(Arc<PythonReplica>),
+    StartUpstream(ReplicaKey),
+    Stop(ReplicaKey, Replica),
+    Dispatch { key: RequestKey, call: Arc<Call>, replica: Replica, dispatch: Dispatch },
+    Abandon(RequestKey, Arc<PythonReplica>),
+    Ended { call: Arc<Call>, end: End, at: Time },
+    Scaled { function: Arc<Function>, from: u32, to: u32 },
+    Removed(Arc<Function>),
+}
+
+impl Driver {
+    pub(crate) fn new(seed: u64, hub: Hub, workplace: Workplace) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::start(),
+            core: Mutex::new(Core {
+                system: System::new(seed),
+                effects: Vec::new(),
+                functions: SecondaryMap::new(),
+                replicas: SecondaryMap::new(),
+                calls: SecondaryMap::new(),
+            }),
+            timer: Timer::default(),
+            tasks: TaskTracker::new(),
+            kill: CancellationToken::new(),
+            hub,
+            workplace,
+            start_failures: Mutex::new(None),
+        })
+    }
+
+    /// Takes an event and carries out what follows from it.
+    pub(crate) fn handle(self: &Arc<Self>, event: Event) {
+        self.act(|core, now| core.system.handle(now, event, &mut core.effects));
+    }
+
+    /// A replica is done with a request.
+    pub(crate) fn finished(self: &Arc<Self>, request: RequestKey, outcome: Outcome) {
+        self.handle(Event::Finished { request, outcome });
+    }
+
+    /// Serves a function.
+    pub(crate) fn deploy(
+        self: &Arc<Self>,
+        function: Arc<Function>,
+        deployment: Deployment,
+    ) -> Result<FunctionKey, OperationError> {
+        self.act(|core, now| {
+            let key = core.system.deploy(now, deployment, &mut core.effects)?;
+            // The function was made for this deployment: no one else sets its key.
+            let _key = function.key.get_or_init(|| key);
+            core.functions.insert(key, function);
+            Ok(key)
+        })
+    }
+
+    /// Carries out an operation; returns the number of replicas wanted afterwards.
+    pub(crate) fn operate(self: &Arc<Self>, operation: Operation) -> Result<u32, OperationError> {
+        self.act(|core, now| core.system.operate(now, operation, &mut core.effects))
+    }
+
+    /// Takes a request. The ticket gives it up when it is dropped before the end.
+    pub(crate) fn invoke(self: &Arc<Self>, function: &Function, call: Arc<Call>) -> Option<Ticket> {
+        let key = *function.key.get()?;
+        let key = self.act(|core, now| {
+            let timeout = Some(call.deadline - now);
+            let invoke = Invoke { function: key, id: call.id, timeout };
+            let key = core.system.invoke(now, invoke, &mut core.effects);
+            core.calls.insert(key, Arc::clone(&call));
+            key
+        });
+        Some(Ticket { driver: Arc::clone(self), key, call })
+    }
+
+    /// Looks at the system.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&System) -> T) -> T {
+        look(&self.core.lock().system)
+    }
+
+    /// Sends the system its wake-ups, for as long as the gateway lives.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let due = self.clock.instant(Time::from_nanos(self.timer.due.load(Ordering::Acquire)));
+            let sleep = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.timer.earlier.notified() => {}
+                () = sleep => {
+                    // Nothing is lost between these two: handling sets the timer anew from the system itself.
+                    self.timer.due.store(u64::MAX, Ordering::Release);
+                    self.handle(Event::Wakeup);
+                }
+            }
+        }
+    }
+
+    fn act<T>(self: &Arc<Self>, change: impl FnOnce(&mut Core, Time) -> T) -> T {
+        let mut core = self.core.lock();
+        // Read under the lock, so that the system's time never goes back.
+        let now = self.clock.now();
+        let result = change(&mut core, now);
+        let actions = core.actions(now);
+        let due = core.system.next_wakeup();
+        drop(core);
+        if let Some(due) = due {
+            self.timer.set(due);
+        }
+        for action in actions {
+            self.carry_out(action, now);
+        }
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, action: Action, now: Time) {
+        match action {
+            Action::Dispatch { key, call, replica, dispatch } => {
+                call.dispatched(dispatch);
+                if let Replica::Python(replica) = replica {
+                    replica.begin(key, call, dispatch.attempt, now);
+                }
+            }
+            Action::Ended { call, end, at } => call.ended(end, at),
+            Action::Abandon(request, replica) => replica.abandon(request),
+            // A gateway that ends at once starts nothing in place of what it kills.
+            Action::StartPython(_) if self.kill.is_cancelled() => {}
+            Action::StartPython(replica) => {
+                self.tasks.spawn(replica.live(Arc::clone(self)));
+            }
+            Action::StartUpstream(replica) => self.handle(Event::ReplicaReady { replica }),
+            Action::Stop(_, Replica::Python(replica)) => replica.stop(),
+            Action::Stop(replica, Replica::Upstream { .. }) => {
+                self.handle(Event::ReplicaStopped { replica });
+            }
+            Action::Scaled { function, from, to } => {
+                tracing::info!(function = &*function.name, from, to, "scaled");
+            }
+            Action::Removed(function) => {
+                tracing::info!(function = &*function.name, "removed");
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Translates the system's effects, and keeps the tables up to date.
+    fn actions(&mut self, now: Time) -> Vec<Action> {
+        let mut effects = std::mem::take(&mut self.effects);
+        let actions = effects.drain(..).filter_map(|effect| self.action(effect, now)).collect();
+        self.effects = effects;
+        actions
+    }
+
+    fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
+        Some(match effect {
+            Effect::StartReplica { replica, function } => {
+                let number = self.system.replica(replica)?.number;
+                let function = self.functions.get(function)?;
+                let (made, action) = match function.runtime {
+                    Runtime::Python(_) => {
+                        let made = PythonReplica::new(replica, number, Arc::clone(function));
+                        (Replica::Python(Arc::clone(&made)), Action::StartPython(made))
+                    }
+                    Runtime::Http(_) => {
+                        (Replica::Upstream { number }, Action::StartUpstream(replica))
+                    }
+                };
+                self.forget_replicas();
+                self.replicas.insert(replica, made);
+                action
+            }
+            Effect::StopReplica { replica } => {
+                Action::Stop(replica, self.replicas.remove(replica)?)
+            }
+            Effect::Dispatch { request, replica, attempt, in_flight, cold } => {
+                let replica = self.replicas.get(replica)?.clone();
+                let number = match &replica {
+                    Replica::Python(replica) => replica.number,
+                    Replica::Upstream { number } => *number,
+                };
+                let dispatch = Dispatch { at: now, replica: number, attempt, in_flight, cold };
+                let call = Arc::clone(self.calls.get(request)?);
+                Action::Dispatch { key: request, call, replica, dispatch }
+            }
+            Effect::Abandon { request, replica } => match self.replicas.get(replica)? {
+                Replica::Python(replica) => Action::Abandon(request, Arc::clone(replica)),
+                // The task that talks to the upstream learns it from the end of its call.
+                Replica::Upstream { .. } => return None,
+            },
+            Effect::Ended { request, end } => {
+                Action::Ended { call: self.calls.remove(request)?, end, at: now }
+            }
+            Effect::Scaled { function, from, to } => {
+                Action::Scaled { function: Arc::clone(self.functions.get(function)?), from, to }
+            }
+            Effect::Removed { function } => Action::Removed(self.functions.remove(function)?),
+        })
+    }
+
+    /// Replicas that were lost leave their entry behind; a new one comes for each, so this is where they go.
+    fn forget_replicas(&mut self) {
+        let system = &self.system;
+        self.replicas.retain(|key, _| system.replica(key).is_some());
+    }
+}
+
+/// When the system wants to be woken.
+#[derive(Debug)]
+struct Timer {
+    /// Nanoseconds of the run; never later than the system's own wish.
+    due: AtomicU64,
+    earlier: Notify,
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self { due: AtomicU64::new(u64::MAX), earlier: Notify::new() }
+    }
+}
+
+impl Timer {
+    fn set(&self, due: Time) {
+        let due = due.as_nanos();
+        if self.due.fetch_min(due, Ordering::AcqRel) > due {
+            self.earlier.notify_one();
+        }
+    }
+}
+
+/// Holds a request in the system until its end; dropped before, it says that nobody waits any more.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    driver: Arc<Driver>,
+    pub(crate) key: RequestKey,
+    pub(crate) call: Arc<Call>,
+}
+
+impl Ticket {
+    /// Nobody waits any more.
+    pub(crate) fn cancel(&self) {
+        if self.call.end().is_none() {
+            self.driver.handle(Event::Cancel { request: self.key });
+        }
+    }
+
+    /// The attempt at an upstream is over.
+    pub(crate) fn finished(&self, outcome: Outcome) {
+        self.driver.finished(self.key, outcome);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gatewright_control::FunctionKey;
+use gatewright_control::config::{self, Runtime as Runs};
+use gatewright_protocol::Arguments;
+use http::uri::Authority;
+
+use crate::ServeError;
+use crate::metrics::FunctionMetrics;
+
+/// A function and what its replicas run: what the decisions need not know.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: Arc<str>,
+    /// Its key in the system, once it is deployed.
+    pub(crate) key: OnceLock<FunctionKey>,
+    pub(crate) timeout: Duration,
+    pub(crate) start_timeout: Duration,
+    pub(crate) expose_traceback: bool,
+    pub(crate) runtime: Runtime,
+    pub(crate) metrics: FunctionMetrics,
+}
+
+/// What the replicas of a function run.
+#[derive(Debug)]
+pub(crate) enum Runtime {
+    /// Processes with an instance of a Python class each.
+    Python(PythonClass),
+    /// An upstream. Its replicas exist in the decisions only.
+    Http(UpstreamBase),
+}
+
+/// A Python class and what it is constructed with.
+#[derive(Debug)]
+pub(crate) struct PythonClass {
+    /// "module:Class".
+    pub(crate) target: String,
+    /// Constructor arguments.
+    pub(crate) init: Arguments,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Requests at a time in one replica.
+    pub(crate) window: u32,
+}
+
+/// Where an upstream is.
+#[derive(Debug)]
+pub(crate) struct UpstreamBase {
+    pub(crate) authority: Authority,
+    /// Path before every path, without a slash at its end.
+    pub(crate) path: String,
+}
+
+impl Function {
+    pub(crate) fn new(
+        name: &str,
+        config: &config::Function,
+        metrics: FunctionMetrics,
+    ) -> Result<Self, ServeError> {
+        let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
+        let runtime = match config.runtime().map_err(|what| wrong(what.to_owned()))? {
+            Runs::Python(target) => Runtime::Python(PythonClass {
+                target: target.to_owned(),
+                init: init(config).map_err(|error| wrong(format!("args and kwargs: {error}")))?,
+                env: config.env.clone(),
+                window: config.concurrency.unwrap_or(1),
+            }),
+            Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
+        };
+        Ok(Self {
+            name: name.into(),
+            key: OnceLock::new(),
+            timeout: config.timeout.get(),
+            start_timeout: config.start_timeout.get(),
+            expose_traceback: config.expose_traceback,
+            runtime,
+            metrics,
+        })
+    }
+
+    /// What it runs, as the system file says it.
+    pub(crate) fn runs(&self) -> String {
+        match &self.runtime {
+            Runtime::Python(class) => class.target.clone(),
+            Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
+        }
+    }
+}
+
+/// Constructor arguments as a worker gets them.
+fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Error>> {
+    let pack = |json: Vec<u8>| Arguments::json(&json);
+    let args = if config.args.is_empty() {
+        Arguments::none().args
+    } else {
+        pack(serde_json::to_vec(&config.args)?)?.args
+    };
+    let kwargs: Bytes = if config.kwargs.is_empty() {
+        Arguments::none().kwargs
+    } else {
+        pack(serde_json::to_vec(&config.kwargs)?)?.kwargs
+    };
+    Ok(Arguments { args, kwargs })
+}
+
+impl UpstreamBase {
+    fn parse(url: &str) -> Result<Self, String> {
+        let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
+        let parts = uri.into_parts();
+        let authority = parts.authority.ok_or_else(|| format!("http = \"{url}\" names no host"))?;
+        let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
+        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
+    }
+}

@@ -1,0 +1,271 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gatewright_control::Operation;
+use gatewright_control::config::SystemFile;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::driver::{Driver, Workplace};
+use crate::error::StartFailure;
+use crate::function::Function;
+use crate::listener::{self, Bounds};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::plane::Plane;
+use crate::python::Hub;
+use crate::records::{Book, Writer};
+use crate::route::Routes;
+use crate::shutdown::{Shutdown, Stop};
+use crate::store::Store;
+use crate::upstream::Upstreams;
+use crate::{ServeError, admin};
+
+/// Longest frame in bytes that a worker may send: a result of this size.
+const MAX_FRAME: u32 = 256 * 1024 * 1024;
+
+/// A running gateway. Dropped, it ends at once and takes its workers with it.
+#[derive(Debug)]
+pub struct Gateway {
+    plane: Arc<Plane>,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    drain: Duration,
+    grace: Duration,
+    /// Stops the taking of connections.
+    closing: CancellationToken,
+    /// The data plane; done when its connections are.
+    serving: JoinSet<()>,
+    /// What runs beside it until the end: timer, hub, admin API.
+    background: JoinSet<()>,
+    writer: Option<Writer>,
+    _kill: DropGuard,
+}
+
+/// Serves a system file until `shutdown` says stop. `base_dir` is the folder of the file: Python modules are
+/// looked for there.
+///
+/// # Errors
+/// What keeps the gateway from starting; see [`ServeError`]. Nothing is left running then.
+pub async fn run(
+    system: SystemFile,
+    base_dir: PathBuf,
+    options: Options,
+    mut shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let gateway = tokio::select! {
+        gateway = Gateway::start(system, base_dir, options) => gateway?,
+        () = shutdown.reached(Stop::Drain) => return Err(ServeError::Interrupted),
+    };
+    gateway.run_until(shutdown).await;
+    Ok(())
+}
+
+impl Gateway {
+    /// Starts a gateway: listens, starts the first replicas of every function, and then takes requests.
+    ///
+    /// # Errors
+    /// What keeps it from starting; see [`ServeError`]. Nothing is left running then.
+    pub async fn start(
+        system: SystemFile,
+        base_dir: PathBuf,
+        options: Options,
+    ) -> Result<Self, ServeError> {
+        let routes = Routes::new(&system.routes)?;
+        let data = bind("gateway.listen", &system.gateway.listen).await?;
+        let operations = bind("gateway.admin", &system.gateway.admin).await?;
+        let (address, admin_address) = (local(&data)?, local(&operations)?);
+        let token = options.token.filter(|token| !token.is_empty());
+        if token.is_none() && !admin_address.ip().is_loopback() {
+            return Err(ServeError::TokenMissing { address: admin_address });
+        }
+        let (records, writer) = match &options.records {
+            Some(path) => {
+                Writer::open(path).map(|(sender, writer)| (Some(sender), Some(writer)))?
+            }
+            None => (None, None),
+        };
+
+        let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
+        let workplace = Workplace {
+            base_dir,
+            python: options.python,
+            grace: options.grace,
+            max_frame: MAX_FRAME,
+        };
+        let driver = Driver::new(options.seed, hub, workplace);
+        let kill = driver.kill.clone().drop_guard();
+        let metrics = Metrics::new();
+        let book = Book::new(driver.clock, Arc::clone(&metrics), records);
+        let plane = Arc::new(Plane {
+            driver: Arc::clone(&driver),
+            book,
+            store: Store::new(system.cache.memory.bytes(), system.cache.max_body.bytes()),
+            routes,
+            functions: RwLock::default(),
+            upstreams: Upstreams::new(),
+            max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
+            draining: false.into(),
+            requests: 0.into(),
+            run: driver.hub.token()[..8].chars().rev().collect(),
+        });
+        let mut background = JoinSet::new();
+        background.spawn(accepting);
+        background.spawn(Arc::clone(&driver).keep_time());
+        let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
+        background.spawn(async move {
+            if let Err(error) = axum::serve(operations, router).await {
+                tracing::error!(%error, "the admin API ended");
+            }
+        });
+        let mut gateway = Self {
+            plane,
+            address,
+            admin_address,
+            drain: system.gateway.drain.get(),
+            grace: options.grace,
+            closing: CancellationToken::new(),
+            serving: JoinSet::new(),
+            background,
+            writer,
+            _kill: kill,
+        };
+        if let Err(error) = gateway.deploy(&system, &metrics).await {
+            gateway.end().await;
+            return Err(error);
+        }
+        let bounds = Bounds {
+            connections: system.gateway.max_connections as usize,
+            header_timeout: system.gateway.header_timeout.get(),
+        };
+        let (plane, closing) = (Arc::clone(&gateway.plane), gateway.closing.clone());
+        gateway.serving.spawn(listener::serve(data, plane, bounds, closing, gateway.drain));
+        tracing::info!(%address, admin = %admin_address, "serving");
+        Ok(gateway)
+    }
+
+    /// Address of the data plane.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Address of the admin API.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Serves until it is told to stop: drains at the first word, ends at once at the second.
+    pub async fn run_until(self, mut shutdown: Shutdown) {
+        shutdown.reached(Stop::Drain).await;
+        let driver = Arc::clone(&self.plane.driver);
+        let stop = self.stop();
+        tokio::pin!(stop);
+        tokio::select! {
+            () = &mut stop => return,
+            () = shutdown.reached(Stop::Now) => {}
+        }
+        tracing::warn!("ending at once");
+        driver.kill.cancel();
+        // Its own waits end with the workers; what hangs elsewhere is not waited for.
+        drop(tokio::time::timeout(Duration::from_secs(1), stop).await);
+    }
+
+    /// Takes nothing new, finishes what was taken within `gateway.drain`, and ends.
+    pub async fn stop(mut self) {
+        tracing::info!("draining");
+        self.plane.draining.store(true, Ordering::Relaxed);
+        self.closing.cancel();
+        let kill = self.plane.driver.kill.clone();
+        tokio::select! {
+            () = async { while self.serving.join_next().await.is_some() {} } => {}
+            () = kill.cancelled() => {}
+        }
+        let names: Vec<_> = self.plane.functions.read().keys().cloned().collect();
+        for name in names {
+            let operation = Operation::Remove { function: name.to_string() };
+            if let Err(error) = self.plane.driver.operate(operation) {
+                tracing::debug!(%error, "removed already");
+            }
+        }
+        self.plane.driver.tasks.close();
+        let wait = self.grace.saturating_mul(3);
+        drop(tokio::time::timeout(wait, self.plane.driver.tasks.wait()).await);
+        self.end().await;
+        tracing::info!("stopped");
+    }
+
+    /// Ends whatever still runs.
+    async fn end(mut self) {
+        let driver = Arc::clone(&self.plane.driver);
+        driver.kill.cancel();
+        driver.tasks.close();
+        drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
+        self.serving.shutdown().await;
+        self.background.shutdown().await;
+        let writer = self.writer.take();
+        // The writer ends when the last one who could write is gone.
+        drop(driver);
+        drop(self);
+        if let Some(writer) = writer {
+            drop(tokio::time::timeout(Duration::from_secs(10), writer.finish()).await);
+        }
+    }
+
+    /// Deploys every function and waits for the replicas that each begins with.
+    async fn deploy(&mut self, system: &SystemFile, metrics: &Metrics) -> Result<(), ServeError> {
+        let driver = &self.plane.driver;
+        let (sender, mut failures) = mpsc::unbounded_channel();
+        *driver.start_failures.lock() = Some(sender);
+        for (name, config) in &system.function {
+            let function = Arc::new(Function::new(name, config, metrics.function(name))?);
+            let deployed = driver.deploy(Arc::clone(&function), config.deployment(name));
+            let wrong = |error: gatewright_control::OperationError| ServeError::Function {
+                function: name.clone(),
+                what: error.to_string(),
+            };
+            let _key = deployed.map_err(wrong)?;
+            self.plane.functions.write().insert(Arc::clone(&function.name), function);
+        }
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tokio::select! {
+                biased;
+                Some((function, failure)) = failures.recv() => return Err(not_started(&function, failure)),
+                _ = look.tick() => {}
+            }
+            let complete = driver.look(|system| {
+                let views = system.function_index().filter_map(|(_, key)| system.function(key));
+                views.into_iter().all(|view| view.running >= view.deployment.scale.min)
+            });
+            if complete {
+                *driver.start_failures.lock() = None;
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn not_started(function: &Function, failure: StartFailure) -> ServeError {
+    ServeError::Start { function: function.name.to_string(), runs: function.runs(), failure }
+}
+
+async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {
+    let wrong = |source| ServeError::Address { key, address: address.to_owned(), source };
+    let mut resolved = tokio::net::lookup_host(address).await.map_err(wrong)?;
+    let Some(address) = resolved.next() else {
+        return Err(wrong(std::io::Error::other("it stands for no address")));
+    };
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { key, address, source })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(ServeError::Hub)
+}

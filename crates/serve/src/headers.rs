@@ -1,0 +1,137 @@
+//! Header fields that are the business of one connection, and those that a gateway adds.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The request id, taken from the client or made.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What the cache did (RFC 9211).
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Longest request id that is taken over from a client.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Removes the fields that end with the connection they came on (RFC 9110 section 7.6.1), those that
+/// `Connection` names included.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Makes the fields of a request to an upstream of those of the client's request.
+pub(crate) fn to_upstream(
+    headers: &mut HeaderMap,
+    client: Option<IpAddr>,
+    request_id: &HeaderValue,
+) {
+    strip_hop_by_hop(headers);
+    // The client of the upstream sets its own, from the address.
+    if let Some(host) = headers.remove(HOST) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if let Some(client) = client {
+        let line = match headers.get(FORWARDED_FOR).and_then(|line| line.to_str().ok()) {
+            Some(line) => format!("{line}, {client}"),
+            None => client.to_string(),
+        };
+        if let Ok(line) = HeaderValue::try_from(line) {
+            headers.insert(FORWARDED_FOR, line);
+        }
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.append(VIA, HeaderValue::from_static("1.1 gatewright"));
+    headers.insert(REQUEST_ID, request_id.clone());
+}
+
+/// The client's own request id, if it is one that can be logged and passed on.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(REQUEST_ID)?;
+    let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let fits = (1..=REQUEST_ID_MAX).contains(&id.len()) && id.as_bytes().iter().all(sane);
+    fits.then(|| id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_the_connection_go_and_those_it_names() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Private"),
+            ("connection", "x-other"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-private", "1"),
+            ("x-other", "2"),
+            ("x-kept", "3"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_if_it_is_sane() {
+        let taken = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(value).unwrap());
+            request_id(&headers).is_some()
+        };
+        assert!(taken("a-B_3.x"));
+        assert!(!taken(""));
+        assert!(!taken("a b"));
+        assert!(!taken("a\"b"));
+        assert!(!taken(&"x".repeat(129)));
+    }
+
+    #[test]
+    fn an_upstream_learns_who_asked() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("front"));
+        headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
+        let client = Some(IpAddr::from([127, 0, 0, 1]));
+        to_upstream(&mut headers, client, &HeaderValue::from_static("id"));
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
+        assert_eq!(headers[FORWARDED_HOST], "front");
+        assert_eq!(headers[REQUEST_ID], "id");
+        assert!(!headers.contains_key(HOST));
+    }
+}

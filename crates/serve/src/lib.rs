@@ -1,0 +1,37 @@
+//! The live world: a gateway that serves the functions of a system file.
+//!
+//! [`run`] does it all until it is told to stop; [`Gateway::start`] is for who wants to know the addresses. What
+//! is decided (which replica, retry or not, how many) is decided by [`gatewright_control::System`], which the
+//! [`driver`] feeds with events and whose effects it carries out. Around it stand:
+//!
+//! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
+//! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
+//! - `python`: worker processes and the hub they connect to;
+//! - `upstream`: the client for HTTP functions;
+//! - `admin`: operations, health and metrics on an address of their own;
+//! - `records`: one line for each request, written by a task that no request waits for.
+
+mod admin;
+mod answer;
+mod call;
+mod clock;
+mod driver;
+mod error;
+mod function;
+mod gateway;
+mod headers;
+mod listener;
+mod metrics;
+mod options;
+mod plane;
+mod python;
+mod records;
+mod route;
+mod shutdown;
+mod store;
+mod upstream;
+
+pub use error::{ServeError, StartFailure};
+pub use gateway::{Gateway, run};
+pub use options::Options;
+pub use shutdown::{Shutdown, ShutdownHandle, Stop};

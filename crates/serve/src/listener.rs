@@ -1,0 +1,129 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::plane::Plane;
+
+/// Longest head of a request in bytes, and the buffer of a connection.
+const MAX_HEAD: usize = 64 * 1024;
+/// Header fields of a request.
+const MAX_FIELDS: usize = 128;
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 1024;
+/// What an HTTP/2 connection begins with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often an HTTP/2 connection is asked whether it is still there.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// Bounds of the data plane's connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) connections: usize,
+    /// How long a client may take to send a head, and be silent between requests.
+    pub(crate) header_timeout: Duration,
+}
+
+/// Serves connections until `closing`; then lets each finish its requests, for at most `drain`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    plane: Arc<Plane>,
+    bounds: Bounds,
+    closing: CancellationToken,
+    drain: Duration,
+) {
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    let server = Arc::new(server(bounds));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or a client that left: neither ends the gateway.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let (plane, server, watcher) =
+            (Arc::clone(&plane), Arc::clone(&server), graceful.watcher());
+        let closing = closing.clone();
+        tokio::spawn(async move {
+            let speaks = tokio::select! {
+                speaks = tokio::time::timeout(bounds.header_timeout, first_bytes(&stream)) => speaks,
+                () = closing.cancelled() => return,
+            };
+            if matches!(speaks, Ok(true)) {
+                let client = stream.peer_addr().ok().map(|address| address.ip());
+                let service = service_fn(move |request| {
+                    let answer = Arc::clone(&plane).answer(request, client);
+                    async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                });
+                let connection = server.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection.into_owned()).await {
+                    tracing::debug!(error, "a connection ended with an error");
+                }
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were closed before their requests were answered");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .pipeline_flush(true);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(HTTP2_PING);
+    server
+}
+
+/// Waits until it can be seen which HTTP a connection speaks; hyper itself would wait for ever. `false` if it
+/// ended before.
+async fn first_bytes(stream: &TcpStream) -> bool {
+    let mut bytes = [0; HTTP2_PREFACE.len()];
+    loop {
+        match stream.peek(&mut bytes).await {
+            Ok(0) | Err(_) => return false,
+            Ok(seen) if seen == bytes.len() || !HTTP2_PREFACE.starts_with(&bytes[..seen]) => {
+                return true;
+            }
+            // The same bytes can be peeked at once again: a moment for more of them to come.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a run is told besides its system file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where invocation records go, one JSON object a line; nowhere unless set.
+    pub records: Option<PathBuf>,
+    /// Secret that the admin API asks for. Needed when its address is not a loopback one.
+    pub token: Option<String>,
+    /// The Python that runs workers; it must have the package `gatewright`.
+    pub python: PathBuf,
+    /// Names the run's random streams.
+    pub seed: u64,
+    /// How long a worker that was told to stop may take before it gets SIGTERM, and again before SIGKILL.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            records: None,
+            token: None,
+            python: PathBuf::from("python3"),
+            seed: 1,
+            grace: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Requests that an upstream answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gatewright_control::{End, Outcome};
+use gatewright_record::Status;
+use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
+use http::{Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error;
+
+use super::{Asked, Failure, Plane, ended};
+use crate::answer::{Attempt, Body, Refusal, Relayed};
+use crate::call::{Call, Step};
+use crate::function::{Function, UpstreamBase};
+use crate::headers;
+use crate::records::Trail;
+use crate::upstream::Outgoing;
+
+impl Plane {
+    /// Passes a request on and its answer back, as it comes.
+    pub(super) async fn relay<B>(
+        &self,
+        function: &Arc<Function>,
+        uri: Uri,
+        mut parts: Parts,
+        body: B,
+        asked: &Asked,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let body = self.body(&parts, body, function, trail).await?;
+        headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id);
+        let outgoing = Outgoing { method: parts.method, uri, headers: parts.headers, body };
+        let call = self.upstream_call(function, asked.id, trail);
+        let (mut response, attempt) = self.fetch(function, outgoing, call).await?;
+        headers::strip_hop_by_hop(response.headers_mut());
+        let (parts, incoming) = response.into_parts();
+        self.note_answer(parts.status, trail);
+        Ok(streamed(parts, Relayed::new(None, incoming, attempt)))
+    }
+
+    /// Notes in the record what an upstream's answer says of itself.
+    pub(super) fn note_answer(&self, status: StatusCode, trail: &mut Trail) {
+        trail.invocation.first_byte = Some(self.book.clock.now());
+        if status.is_server_error() {
+            trail.failed(Status::Error, "the upstream answered with an error");
+        }
+    }
+
+    /// A call of an upstream, known to the request's record.
+    pub(super) fn upstream_call(
+        &self,
+        function: &Function,
+        id: u64,
+        trail: &mut Trail,
+    ) -> Arc<Call> {
+        let received = trail.invocation.received.unwrap_or_default();
+        let call = Arc::new(Call::new(id, None, received + function.timeout));
+        trail.call = Some(Arc::clone(&call));
+        call
+    }
+
+    /// Sends a request as often as the system wants, until there is the head of an answer.
+    pub(super) async fn fetch(
+        &self,
+        function: &Function,
+        outgoing: Outgoing,
+        call: Arc<Call>,
+    ) -> Result<(Response<Incoming>, Attempt), Failure> {
+        let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
+            return Err(self.unknown(&function.name).into());
+        };
+        let mut attempt = Attempt::new(ticket);
+        let mut problem: Option<Error> = None;
+        loop {
+            match call.step().await {
+                Step::Dispatched => {}
+                Step::Pieces { .. } => continue,
+                Step::Ended(end) => return Err(failed(end, problem.as_ref(), function)),
+            }
+            let answer = tokio::select! {
+                biased;
+                answer = self.upstreams.send(outgoing.clone()) => answer,
+                end = end_of(&call) => return Err(failed(end, None, function)),
+            };
+            match answer {
+                Ok(response) => return Ok((response, attempt)),
+                Err(error) => {
+                    // Before the connection was there, nothing has begun: another attempt is safe.
+                    let outcome =
+                        if error.is_connect() { Outcome::NotStarted } else { Outcome::Error };
+                    problem = Some(error);
+                    attempt.finish(outcome);
+                }
+            }
+        }
+    }
+}
+
+async fn end_of(call: &Call) -> End {
+    loop {
+        if let Step::Ended(end) = call.step().await {
+            return end;
+        }
+    }
+}
+
+/// The answer for a request whose upstream gave none.
+fn failed(end: End, problem: Option<&Error>, function: &Function) -> Failure {
+    let Some(problem) = problem.filter(|_| end == End::Error) else { return ended(end, function) };
+    let mut causes = problem.to_string();
+    let mut cause = std::error::Error::source(problem);
+    while let Some(error) = cause {
+        causes = format!("{causes}: {error}");
+        cause = error.source();
+    }
+    let (name, runs) = (&function.name, function.runs());
+    tracing::warn!(function = &**name, upstream = runs, error = causes, "no answer");
+    let error = if problem.is_connect() {
+        format!("the upstream of function `{name}` cannot be reached")
+    } else {
+        format!("the upstream of function `{name}` broke off its answer")
+    };
+    Refusal::new(StatusCode::BAD_GATEWAY, error).into()
+}
+
+/// An upstream's answer, passed on as it comes.
+pub(super) fn streamed(parts: http::response::Parts, body: Relayed) -> Response<Body> {
+    let mut response = Response::new(Body::Upstream(Box::new(body)));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    response
+}
+
+/// Where a request goes: the function's base, the route's path, the client's query.
+pub(super) fn upstream_uri(
+    base: &UpstreamBase,
+    path: &str,
+    query: Option<&str>,
+) -> Result<Uri, Refusal> {
+    let mut whole =
+        String::with_capacity(base.path.len() + path.len() + 1 + query.map_or(0, str::len));
+    whole.push_str(&base.path);
+    whole.push_str(path);
+    if whole.is_empty() {
+        whole.push('/');
+    }
+    if let Some(query) = query {
+        whole.push('?');
+        whole.push_str(query);
+    }
+    let path = PathAndQuery::try_from(whole).map_err(|error| {
+        Refusal::new(StatusCode::BAD_REQUEST, format!("the path cannot be passed on: {error}"))
+    })?;
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(base.authority.clone());
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
+}

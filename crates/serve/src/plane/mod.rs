@@ -1,0 +1,274 @@
+//! Requests from the network: routed, invoked or relayed, answered.
+
+mod cached;
+mod forward;
+mod invoke;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use gatewright_control::{End, Shed};
+use gatewright_record::Status;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use parking_lot::RwLock;
+
+use crate::answer::{Body, Refusal};
+use crate::driver::Driver;
+use crate::function::{Function, Runtime};
+use crate::headers::{self, REQUEST_ID};
+use crate::records::{Book, Trail, status_of};
+use crate::route::{Destination, Routes};
+use crate::store::Store;
+use crate::upstream::Upstreams;
+
+/// Everything that a request may need.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) routes: Routes,
+    /// The functions that can be asked for, by name.
+    pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
+    pub(crate) upstreams: Upstreams,
+    /// Largest request body in bytes.
+    pub(crate) max_body: usize,
+    /// Set when nothing new is taken.
+    pub(crate) draining: AtomicBool,
+    /// Requests so far.
+    pub(crate) requests: AtomicU64,
+    /// Tells the request ids of this run from those of others.
+    pub(crate) run: String,
+}
+
+/// Why a request was not answered as it should be.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) refusal: Refusal,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: Status::Error, refusal }
+    }
+}
+
+/// What is known of a request besides its HTTP.
+struct Asked {
+    id: u64,
+    request_id: HeaderValue,
+    client: Option<IpAddr>,
+}
+
+impl Plane {
+    /// Answers a request.
+    pub(crate) async fn answer<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+        client: Option<IpAddr>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let received = self.book.clock.now();
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let request_id = headers::request_id(request.headers()).unwrap_or_else(|| {
+            let id = format!("{}-{id:x}", self.run);
+            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
+        });
+        let mut trail = Trail::begin(&self.book, id, received);
+        // A request with a length beside its Transfer-Encoding may be an attempt to smuggle another one past
+        // a proxy before us. hyper drops the length (RFC 9112 section 6.3); such a connection must be closed.
+        let suspicious = request.version() == Version::HTTP_11
+            && request.headers().contains_key(TRANSFER_ENCODING);
+        let asked = Asked { id, request_id, client };
+        let result = self.route(request, &asked, &mut trail).await;
+        let mut response = result.unwrap_or_else(|failure| {
+            if failure.status != Status::Ok {
+                trail.invocation.status = failure.status;
+            }
+            trail.refused(&failure.refusal);
+            failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
+        });
+        response.headers_mut().insert(REQUEST_ID, asked.request_id);
+        if suspicious {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let code = response.status().as_u16();
+        match response.body().len() {
+            Some(bytes) => trail.close(code, bytes),
+            None => {
+                trail.invocation.code = Some(code);
+                response.body_mut().follow(trail);
+            }
+        }
+        response
+    }
+
+    async fn route<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        asked: &Asked,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if self.draining.load(Ordering::Relaxed) {
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+            return Err(Failure { status: Status::Shed, refusal: refusal.come_back() });
+        }
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let Some((destination, params)) = self.routes.find(path) else {
+            let refusal =
+                Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"));
+            return Err(refusal.hint("functions are served at /function/{name}").into());
+        };
+        let (name, route) = match destination {
+            Destination::Named => (params.get("name").unwrap_or_default(), None),
+            Destination::Route(route) => (&*route.function, Some(route)),
+        };
+        let function = self.functions.read().get(name).cloned();
+        let Some(function) = function else { return Err(self.unknown(name).into()) };
+        trail.asks(&function);
+        trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
+        let base = match &function.runtime {
+            Runtime::Python(_) => {
+                return self.invoke(&function, &parts, body, asked, trail).await;
+            }
+            Runtime::Http(base) => base,
+        };
+        let path = match route {
+            None => String::new(),
+            Some(route) => route.upstream_path(path, &params).map_err(|_| {
+                Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
+            })?,
+        };
+        let uri = forward::upstream_uri(base, &path, parts.uri.query())?;
+        match route {
+            Some(route) if route.cache.is_some() => {
+                Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
+            }
+            _ => self.relay(&function, uri, parts, body, asked, trail).await,
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Refusal {
+        let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no function `{name}`"));
+        let mut names: Vec<_> = self.functions.read().keys().map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        names.truncate(20);
+        if names.is_empty() {
+            refusal
+        } else {
+            refusal.hint(format!("there is {}", names.join(", ")))
+        }
+    }
+
+    /// Reads a whole body, within the bound and the function's time.
+    async fn body<B>(
+        &self,
+        parts: &Parts,
+        mut body: B,
+        function: &Function,
+        trail: &mut Trail,
+    ) -> Result<Bytes, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let announced = body.size_hint().lower();
+        if announced > self.max_body as u64 {
+            return Err(self.too_large().into());
+        }
+        let read = async {
+            let mut whole: Option<Bytes> = None;
+            let mut more = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| {
+                    let error = format!("the request's body did not come whole: {error}");
+                    Refusal::new(StatusCode::BAD_REQUEST, error)
+                })?;
+                let Ok(data) = frame.into_data() else { continue };
+                let length = whole.as_ref().map_or(more.len(), Bytes::len) + data.len();
+                if length > self.max_body {
+                    return Err(self.too_large());
+                }
+                // Most bodies come in one piece, which is used as it is.
+                match whole.take() {
+                    None if more.is_empty() => whole = Some(data),
+                    None => more.extend_from_slice(&data),
+                    Some(first) => {
+                        more.reserve(length.max(usize::try_from(announced).unwrap_or(0)));
+                        more.extend_from_slice(&first);
+                        more.extend_from_slice(&data);
+                    }
+                }
+            }
+            Ok(whole.unwrap_or_else(|| more.freeze()))
+        };
+        let read = tokio::time::timeout(function.timeout, read).await;
+        let bytes = read.map_err(|_| Failure {
+            status: Status::Timeout,
+            refusal: Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("the body of {} {} did not come in time", parts.method, parts.uri.path()),
+            ),
+        })??;
+        trail.invocation.bytes_in = bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    fn too_large(&self) -> Refusal {
+        let error = format!("the request's body is longer than {} bytes", self.max_body);
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+            .hint("send less, or raise gateway.max_body")
+    }
+}
+
+/// What an end without an answer means to the client.
+fn ended(end: End, function: &Function) -> Failure {
+    let name = &function.name;
+    let refusal = match end {
+        End::TimedOut => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("function `{name}` did not answer within {} s", function.timeout.as_secs_f64()),
+        ),
+        End::Shed(Shed::QueueFull) => Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("too many requests wait for function `{name}`"),
+        )
+        .come_back(),
+        End::Shed(Shed::Removed) => {
+            Refusal::new(StatusCode::NOT_FOUND, format!("function `{name}` was removed"))
+        }
+        End::Shed(Shed::Unavailable) => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the replicas of function `{name}` fail to start"),
+        )
+        .come_back(),
+        End::Lost => Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            format!("the replica of function `{name}` that worked on the request was lost"),
+        )
+        .hint("it may have been done in part; raise retries.attempts if it may be done again"),
+        End::Ok | End::Error | End::Cancelled => Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            format!("function `{name}` ended the request without an answer"),
+        ),
+    };
+    Failure { status: status_of(end), refusal }
+}

@@ -1,0 +1,183 @@
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use gatewright_protocol::{Frame, FrameDecoder, Hello, VERSION, encode};
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+/// How long a connection may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that have not said hello yet.
+const STRANGERS: usize = 64;
+/// Longest hello in bytes.
+const HELLO_BYTES: usize = 4096;
+
+/// The socket that workers connect to, in a directory that only this user may enter.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    directory: TempDir,
+    /// Secret of this run; a worker that was started by it knows it.
+    token: String,
+    expected: Arc<Mutex<HashMap<String, oneshot::Sender<Connection>>>>,
+}
+
+/// A worker that has said hello.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) stream: UnixStream,
+    /// Bytes that may have come after the hello are in it.
+    pub(crate) decoder: FrameDecoder,
+    pub(crate) window: u32,
+}
+
+impl Hub {
+    /// Makes the socket and accepts workers on it for as long as the runtime lives or the task is aborted.
+    /// `max_frame` bounds what a worker may send.
+    pub(crate) fn open(max_frame: u32) -> io::Result<(Self, impl Future<Output = ()> + use<>)> {
+        let directory = tempfile::Builder::new()
+            .prefix("gatewright-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()?;
+        let listener = UnixListener::bind(socket_path(directory.path()))?;
+        let hub = Self { directory, token: secret()?, expected: Arc::default() };
+        let greeter = Greeter {
+            token: hub.token.clone(),
+            expected: Arc::clone(&hub.expected),
+            max_frame: usize::try_from(max_frame).unwrap_or(usize::MAX),
+        };
+        Ok((hub, greeter.accept(listener)))
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_path(self.directory.path())
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The connection of the worker that will say hello by this name.
+    pub(crate) fn expect(&self, name: String) -> oneshot::Receiver<Connection> {
+        let (sender, receiver) = oneshot::channel();
+        let mut expected = self.expected.lock();
+        expected.retain(|_, sender| !sender.is_closed());
+        expected.insert(name, sender);
+        receiver
+    }
+}
+
+fn socket_path(directory: &Path) -> PathBuf {
+    directory.join("hub.sock")
+}
+
+/// 128 random bits from the operating system, in hexadecimal.
+fn secret() -> io::Result<String> {
+    use std::fmt::Write as _;
+    use std::io::Read as _;
+    let mut bytes = [0u8; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes every write");
+        text
+    }))
+}
+
+/// Receives workers at the door.
+#[derive(Clone)]
+struct Greeter {
+    token: String,
+    expected: Arc<Mutex<HashMap<String, oneshot::Sender<Connection>>>>,
+    max_frame: usize,
+}
+
+impl Greeter {
+    async fn accept(self, listener: UnixListener) {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        loop {
+            let permit = Arc::clone(&strangers).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let greeter = self.clone();
+                    tokio::spawn(async move {
+                        let greeting = greeter.greet(stream);
+                        if tokio::time::timeout(HELLO_TIMEOUT, greeting).await.is_err() {
+                            tracing::warn!("a worker did not say hello in time");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a worker");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn greet(&self, mut stream: UnixStream) {
+        match self.hello(&mut stream).await {
+            Ok(hello) => self.hand_over(hello, stream).await,
+            Err(reason) => {
+                tracing::warn!(reason, "refused a worker");
+                refuse(&mut stream, reason).await;
+            }
+        }
+    }
+
+    async fn hello(&self, stream: &mut UnixStream) -> Result<Hello, String> {
+        // Nothing may follow the hello before the init: what is read here is the hello alone.
+        let mut decoder = FrameDecoder::new(HELLO_BYTES);
+        let frame = loop {
+            if let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
+                break frame;
+            }
+            let read = stream.read_buf(decoder.buffer()).await;
+            if read.map_err(|error| error.to_string())? == 0 {
+                return Err("the connection ended before the hello".to_owned());
+            }
+        };
+        let Frame::Hello(hello) = frame else {
+            return Err("the first frame is not a hello".to_owned());
+        };
+        if hello.version != VERSION {
+            let theirs = hello.version;
+            return Err(format!("it speaks version {theirs} of the protocol, this is {VERSION}"));
+        }
+        if !bool::from(hello.token.as_bytes().ct_eq(self.token.as_bytes())) {
+            return Err("its token is not the one of this run".to_owned());
+        }
+        if hello.window == 0 {
+            return Err("its window is 0".to_owned());
+        }
+        Ok(hello)
+    }
+
+    async fn hand_over(&self, hello: Hello, mut stream: UnixStream) {
+        let waiting = self.expected.lock().remove(&hello.name);
+        let Some(waiting) = waiting else {
+            return refuse(&mut stream, format!("no worker named {} is expected", hello.name))
+                .await;
+        };
+        let decoder = FrameDecoder::new(self.max_frame);
+        // A replica that no longer waits was told to stop; its worker sees the end of the connection.
+        drop(waiting.send(Connection { stream, decoder, window: hello.window }));
+    }
+}
+
+async fn refuse(stream: &mut UnixStream, reason: String) {
+    let mut bytes = BytesMut::new();
+    if encode(&Frame::Bye { reason }, &mut bytes).is_ok()
+        && let Err(error) = stream.write_all(&bytes).await
+    {
+        tracing::debug!(%error, "a refused worker was gone already");
+    }
+}

@@ -1,0 +1,151 @@
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::driver::Driver;
+use crate::error::StartFailure;
+use crate::function::{Function, PythonClass};
+
+/// Longest line of a worker's output that is logged whole, in bytes.
+const MAX_LINE: usize = 16 * 1024;
+/// How long the output of a process that has ended is read on.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
+/// A worker's process. Killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    last_line: Arc<Mutex<String>>,
+    output: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts the worker `name` of a class, with its output going to the log.
+    pub(crate) fn start(
+        driver: &Driver,
+        function: &Arc<Function>,
+        class: &PythonClass,
+        name: &str,
+    ) -> Result<Self, StartFailure> {
+        let place = &driver.workplace;
+        let mut address = std::ffi::OsString::from("unix:");
+        address.push(driver.hub.socket());
+        let mut command = Command::new(&place.python);
+        command
+            .args(["-m", "gatewright.worker", "--class", &class.target, "--name", name])
+            .args(["--window", &class.window.to_string()])
+            .args(["--parent", &std::process::id().to_string()])
+            .arg("--path")
+            .arg(&place.base_dir)
+            .arg("--connect")
+            .arg(address)
+            .current_dir(&place.base_dir)
+            .env("PYTHONUNBUFFERED", "1")
+            .envs(&class.env)
+            .env("GATEWRIGHT_WORKER_TOKEN", driver.hub.token())
+            .env_remove("GATEWRIGHT_TOKEN")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| StartFailure::Spawn {
+            program: place.python.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        let last_line = Arc::new(Mutex::new(String::new()));
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(log_lines(stdout, Arc::clone(function), name.to_owned(), "stdout", None));
+        }
+        let output = child.stderr.take().map(|stderr| {
+            let last = Some(Arc::clone(&last_line));
+            tokio::spawn(log_lines(stderr, Arc::clone(function), name.to_owned(), "stderr", last))
+        });
+        Ok(Self { child, last_line, output })
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.wait().await.ok()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid
+            && let Err(error) = kill_process(pid, Signal::TERM)
+        {
+            tracing::debug!(%error, "a worker to be stopped was gone already");
+        }
+    }
+
+    /// Kills it and waits for its end.
+    pub(crate) async fn kill(&mut self) {
+        if self.child.id().is_some()
+            && let Err(error) = self.child.kill().await
+        {
+            tracing::warn!(%error, "cannot kill a worker");
+        }
+    }
+
+    /// Why it did not start, after it has ended by itself.
+    pub(crate) async fn failure(&mut self, status: Option<ExitStatus>) -> StartFailure {
+        if let Some(output) = self.output.take() {
+            // A child of the worker may hold the pipe open: not waited for beyond a moment.
+            drop(tokio::time::timeout(LAST_OUTPUT, output).await);
+        }
+        let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+        StartFailure::Exited { status, words: self.last_line.lock().clone() }
+    }
+}
+
+/// Logs what a worker prints, line by line; the last one is kept in `last`.
+async fn log_lines(
+    pipe: impl AsyncRead + Unpin,
+    function: Arc<Function>,
+    worker: String,
+    stream: &'static str,
+    last: Option<Arc<Mutex<String>>>,
+) {
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    loop {
+        let (used, whole) = match reader.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(bytes) => match bytes.iter().position(|&byte| byte == b'\n') {
+                Some(end) => (line.extend_from_slice(&bytes[..end]), (end + 1, true)).1,
+                None => (line.extend_from_slice(bytes), (bytes.len(), false)).1,
+            },
+        };
+        reader.consume(used);
+        if whole || line.len() >= MAX_LINE {
+            log_line(&function, &worker, stream, last.as_deref(), &mut line);
+        }
+    }
+    if !line.is_empty() {
+        log_line(&function, &worker, stream, last.as_deref(), &mut line);
+    }
+}
+
+fn log_line(
+    function: &Function,
+    worker: &str,
+    stream: &str,
+    last: Option<&Mutex<String>>,
+    line: &mut Vec<u8>,
+) {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    tracing::info!(target: "worker", function = &*function.name, worker, stream, "{text}");
+    if let Some(last) = last
+        && !text.trim().is_empty()
+    {
+        text.clone_into(&mut last.lock());
+    }
+    line.clear();
+}

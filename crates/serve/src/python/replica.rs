@@ -1,0 +1,380 @@
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
+use gatewright_determinism::Time;
+use gatewright_protocol::{Frame, FrameDecoder, Request};
+use parking_lot::Mutex;
+use slotmap::Key;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::hub::Connection;
+use super::link::Link;
+use super::process::Process;
+use crate::call::{Answer, Call};
+use crate::driver::Driver;
+use crate::error::StartFailure;
+use crate::function::{Function, PythonClass, Runtime};
+
+/// Pieces of an answer that wait for their client.
+const PIECES: usize = 16;
+
+/// One worker process of a function, from its start to its end.
+#[derive(Debug)]
+pub(crate) struct PythonReplica {
+    key: ReplicaKey,
+    pub(crate) number: u64,
+    function: Arc<Function>,
+    /// Set when it is ready.
+    link: OnceLock<Link>,
+    /// Set off when it is to stop.
+    stop: CancellationToken,
+    /// What it works on.
+    flights: Mutex<Vec<Flight>>,
+}
+
+/// A request at a worker.
+#[derive(Debug)]
+struct Flight {
+    /// Its number on the wire.
+    id: u64,
+    key: RequestKey,
+    call: Arc<Call>,
+    /// Where the pieces of its answer go, once there is one.
+    pieces: Option<mpsc::Sender<bytes::Bytes>>,
+}
+
+/// How a worker's life ended.
+enum Fate {
+    /// It never was ready.
+    NotStarted(StartFailure),
+    /// It ended without being told to.
+    Lost,
+    /// It was told to stop, and did.
+    Stopped,
+}
+
+impl PythonReplica {
+    pub(crate) fn new(key: ReplicaKey, number: u64, function: Arc<Function>) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            number,
+            function,
+            link: OnceLock::new(),
+            stop: CancellationToken::new(),
+            flights: Mutex::default(),
+        })
+    }
+
+    /// Sends it a request.
+    pub(crate) fn begin(&self, key: RequestKey, call: Arc<Call>, attempt: u32, now: Time) {
+        let (Some(link), Some(arguments)) = (self.link.get(), &call.arguments) else { return };
+        let frame = Frame::Request(Request {
+            id: wire_id(key),
+            deadline_ms: Some(u64::try_from((call.deadline - now).as_millis()).unwrap_or(u64::MAX)),
+            attempt,
+            args: arguments.args.clone(),
+            kwargs: arguments.kwargs.clone(),
+        });
+        // Before the frame is sent: its answer may be there at once.
+        let flight = Flight { id: wire_id(key), key, call: Arc::clone(&call), pieces: None };
+        self.flights.lock().push(flight);
+        link.send(&frame);
+    }
+
+    /// Tells it that nobody waits for a request any more.
+    pub(crate) fn abandon(&self, key: RequestKey) {
+        if let Some(link) = self.link.get() {
+            link.send(&Frame::Cancel { id: wire_id(key) });
+        }
+    }
+
+    /// Tells it to finish what it has and end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Its life, reported to the driver.
+    pub(crate) async fn live(self: Arc<Self>, driver: Arc<Driver>) {
+        let name = format!("{}/{}", self.function.name, self.number);
+        let fate = self.run(&driver, &name).await;
+        let replica = self.key;
+        // Closes the pieces of answers that will have no end.
+        self.flights.lock().clear();
+        match fate {
+            Fate::Stopped => {
+                tracing::info!(worker = name, "stopped");
+                driver.handle(Event::ReplicaStopped { replica });
+            }
+            Fate::Lost => {
+                driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
+            }
+            Fate::NotStarted(failure) => {
+                tracing::error!(worker = name, runs = self.function.runs(), %failure, "did not start");
+                driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
+                if let Some(failures) = &*driver.start_failures.lock() {
+                    // Nobody listens any more once the gateway has started.
+                    drop(failures.send((Arc::clone(&self.function), failure)));
+                }
+            }
+        }
+    }
+
+    async fn run(&self, driver: &Arc<Driver>, name: &str) -> Fate {
+        let Runtime::Python(class) = &self.function.runtime else { return Fate::Stopped };
+        let arrival = driver.hub.expect(name.to_owned());
+        let mut process = match Process::start(driver, &self.function, class, name) {
+            Ok(process) => process,
+            Err(failure) => return Fate::NotStarted(failure),
+        };
+        let limit = self.function.start_timeout;
+        let started = tokio::select! {
+            started = tokio::time::timeout(limit, self.start(driver, class, arrival)) => started,
+            status = process.ended() => {
+                return Fate::NotStarted(process.failure(status).await);
+            }
+            () = self.stop.cancelled() => {
+                process.kill().await;
+                return Fate::Stopped;
+            }
+            () = driver.kill.cancelled() => {
+                process.kill().await;
+                return Fate::Stopped;
+            }
+        };
+        let (reader, decoder) = match started {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(Some(failure))) => {
+                process.kill().await;
+                return Fate::NotStarted(failure);
+            }
+            // The connection ended: the process tells why.
+            Ok(Err(None)) => {
+                let ended = tokio::time::timeout(Duration::from_secs(1), process.ended()).await;
+                process.kill().await;
+                return Fate::NotStarted(process.failure(ended.ok().flatten()).await);
+            }
+            Err(_) => {
+                process.kill().await;
+                return Fate::NotStarted(StartFailure::TimedOut { seconds: limit.as_secs_f64() });
+            }
+        };
+        tracing::info!(worker = name, "ready");
+        driver.handle(Event::ReplicaReady { replica: self.key });
+        self.serve(driver, process, reader, decoder, name).await
+    }
+
+    /// From the worker's hello to its ready. `Err(None)` if its connection ended.
+    async fn start(
+        &self,
+        driver: &Driver,
+        class: &PythonClass,
+        arrival: tokio::sync::oneshot::Receiver<Connection>,
+    ) -> Result<(OwnedReadHalf, FrameDecoder), Option<StartFailure>> {
+        let Connection { stream, mut decoder, window } = arrival.await.map_err(|_| None)?;
+        if window < class.window {
+            let what = format!("it takes {window} requests at a time, not {}", class.window);
+            return Err(Some(StartFailure::Protocol(what)));
+        }
+        let (mut reader, writer) = stream.into_split();
+        let link = self.link.get_or_init(|| Link::new(writer));
+        link.send(&Frame::Init {
+            max_frame: driver.workplace.max_frame,
+            args: class.init.args.clone(),
+            kwargs: class.init.kwargs.clone(),
+        });
+        let wait = async {
+            loop {
+                let protocol = |what: String| Some(StartFailure::Protocol(what));
+                match decoder.next_frame().map_err(|error| protocol(error.to_string()))? {
+                    Some(Frame::Ready) => return Ok(()),
+                    Some(Frame::InitError(error)) => {
+                        let (kind, message) = (error.kind, error.message);
+                        if let Some(trace) = error.traceback {
+                            tracing::debug!(target: "worker", "{trace}");
+                        }
+                        return Err(Some(StartFailure::Init { kind, message }));
+                    }
+                    Some(frame) => {
+                        let name = Frame::name(frame.number()).unwrap_or_default();
+                        return Err(protocol(format!("a `{name}` frame came before it was ready")));
+                    }
+                    None => {}
+                }
+                if !matches!(reader.read_buf(decoder.buffer()).await, Ok(1..)) {
+                    return Err(None);
+                }
+            }
+        };
+        tokio::select! {
+            ready = wait => ready?,
+            () = link.flush() => return Err(None),
+        }
+        Ok((reader, decoder))
+    }
+
+    /// From ready to the end.
+    async fn serve(
+        &self,
+        driver: &Arc<Driver>,
+        mut process: Process,
+        mut reader: OwnedReadHalf,
+        mut decoder: FrameDecoder,
+        name: &str,
+    ) -> Fate {
+        let Some(link) = self.link.get() else { return Fate::Lost };
+        let talk = self.talk(driver, link, &mut reader, &mut decoder, name);
+        let talked = async {
+            tokio::select! {
+                () = talk => {}
+                () = link.flush() => {}
+            }
+        };
+        tokio::pin!(talked);
+        tokio::select! {
+            biased;
+            () = &mut talked => {}
+            () = self.stop.cancelled() => {
+                link.send(&Frame::Drain);
+                self.see_off(driver, &mut process, talked).await;
+                return Fate::Stopped;
+            }
+            () = driver.kill.cancelled() => {
+                process.kill().await;
+                return Fate::Stopped;
+            }
+        }
+        // The end of the connection is the end of the worker, whatever its process still does.
+        let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
+        if matches!(fate, Fate::Lost) {
+            tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
+        }
+        let grace = driver.workplace.grace;
+        driver.tasks.spawn(async move {
+            if tokio::time::timeout(grace, process.ended()).await.is_err() {
+                process.kill().await;
+            }
+        });
+        fate
+    }
+
+    /// Waits for the end of a worker that was told to drain, less and less politely.
+    async fn see_off(
+        &self,
+        driver: &Driver,
+        process: &mut Process,
+        talked: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) {
+        let grace = driver.workplace.grace;
+        let polite = async {
+            drop(tokio::time::timeout(grace, talked).await);
+            if tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_err() {
+                process.terminate();
+                drop(tokio::time::timeout(grace, process.ended()).await);
+            }
+        };
+        tokio::select! {
+            () = polite => {}
+            () = driver.kill.cancelled() => {}
+        }
+        process.kill().await;
+    }
+
+    /// Reads what the worker says until its connection ends.
+    async fn talk(
+        &self,
+        driver: &Arc<Driver>,
+        link: &Link,
+        reader: &mut OwnedReadHalf,
+        decoder: &mut FrameDecoder,
+        name: &str,
+    ) {
+        loop {
+            loop {
+                match decoder.next_frame() {
+                    Ok(None) => break,
+                    Ok(Some(Frame::Bye { reason })) => {
+                        tracing::debug!(worker = name, reason, "bye");
+                        return;
+                    }
+                    Ok(Some(frame)) => {
+                        if let Err(problem) = self.hear(driver, link, frame).await {
+                            tracing::error!(worker = name, problem, "a worker broke the protocol");
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(worker = name, %error, "a worker broke the protocol");
+                        return;
+                    }
+                }
+            }
+            if !matches!(reader.read_buf(decoder.buffer()).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    async fn hear(
+        &self,
+        driver: &Arc<Driver>,
+        link: &Link,
+        frame: Frame,
+    ) -> Result<(), &'static str> {
+        match frame {
+            Frame::Response { id, value } => {
+                let flight = self.landed(id)?;
+                if flight.pieces.is_none() {
+                    flight.call.answer(Answer::Value(value));
+                }
+                driver.finished(flight.key, Outcome::Ok);
+            }
+            Frame::Error(error) => {
+                let flight = self.landed(error.id)?;
+                // An answer that has begun cannot be tried again.
+                let again = error.retryable && flight.pieces.is_none();
+                flight.call.answer(Answer::Failed(error));
+                let outcome = if again { Outcome::NotStarted } else { Outcome::Error };
+                driver.finished(flight.key, outcome);
+            }
+            Frame::Chunk { id, text, data } => {
+                let sender = self.sender(id, text)?;
+                // A client that reads slowly slows its worker down; one that is gone does not.
+                drop(sender.send(data).await);
+            }
+            Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
+            Frame::Pong { .. } => {}
+            _ => return Err("it sent a frame that is not for a gateway"),
+        }
+        Ok(())
+    }
+
+    /// The flight that has ended.
+    fn landed(&self, id: u64) -> Result<Flight, &'static str> {
+        let mut flights = self.flights.lock();
+        let place = flights.iter().position(|flight| flight.id == id);
+        place.map(|place| flights.swap_remove(place)).ok_or("it answered what it was not asked")
+    }
+
+    /// Where the pieces of an answer go.
+    fn sender(&self, id: u64, text: bool) -> Result<mpsc::Sender<bytes::Bytes>, &'static str> {
+        let mut flights = self.flights.lock();
+        let flight = flights.iter_mut().find(|flight| flight.id == id);
+        let flight = flight.ok_or("it answered what it was not asked")?;
+        if let Some(sender) = &flight.pieces {
+            return Ok(sender.clone());
+        }
+        let (sender, pieces) = mpsc::channel(PIECES);
+        flight.pieces = Some(sender.clone());
+        flight.call.answer(Answer::Pieces { text, pieces });
+        Ok(sender)
+    }
+}
+
+/// A request's number on the wire: its key, which is not used again.
+fn wire_id(key: RequestKey) -> u64 {
+    key.data().as_ffi()
+}

@@ -1,0 +1,178 @@
+"""A worker's end of its connection to the gateway.
+
+One thread reads at a time. While the worker is idle that is the thread that will make the call, so a request
+costs no hand-over between threads. When a call takes long, a second thread takes over the reading: it answers
+pings, notes cancellations and sees the gateway go away, and gives the reading back when the call is done.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Optional
+
+from . import protocol
+from .protocol import Decoder, Encoder
+
+#: Seconds after which a call counts as long.
+LONG_CALL = 0.1
+
+
+class GatewayGone(Exception):
+    """The connection to the gateway is closed."""
+
+
+class Connection:
+    """Frames in and out, and the state they change."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._decoder = Decoder()
+        self._encoder = Encoder()
+        self._requests: deque[list] = deque()
+        self._waiting: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._reading = threading.Lock()
+        self._sending = threading.Lock()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._calls = 0
+        self._busy = False
+        self._draining = False
+        self._ended = False
+
+    def send(self, frame: bytes) -> None:
+        """Sends one whole frame; raises :class:`GatewayGone` if nobody is there to take it."""
+        try:
+            with self._sending:
+                self._socket.sendall(frame)
+        except OSError as error:
+            raise GatewayGone(str(error)) from error
+
+    def receive(self, kind: int) -> list:
+        """Waits for one frame of this kind: for the beginning, when nothing else may come."""
+        while True:
+            frame = self._decoder.next_frame()
+            if frame is not None:
+                break
+            if not self._read_more():
+                raise GatewayGone("the gateway closed the connection")
+        if frame[0] == protocol.BYE:
+            raise GatewayGone(f"the gateway refused this worker: {frame[1]}")
+        if frame[0] != kind:
+            raise protocol.ProtocolError(f"a frame of kind {kind} was due, one of kind {frame[0]} came")
+        return frame
+
+    def next_request(self) -> Optional[list]:
+        """The next request frame, ``None`` when there will be no more. The caller is idle until it returns."""
+        self._busy = False
+        if not self._requests:
+            if not self._reading.acquire(blocking=False):
+                os.write(self._wake_writer, b"!")
+                self._reading.acquire()
+            try:
+                while not self._requests and not self._ended:
+                    self._read_frames()
+            finally:
+                self._reading.release()
+        self._calls += 1
+        self._busy = True
+        if not self._requests or (self._ended and not self._draining):
+            return None
+        frame = self._requests.popleft()
+        self._waiting.discard(frame[1])
+        return frame
+
+    def take_cancelled(self, request: int) -> bool:
+        """Whether this request was cancelled before its call; asked once."""
+        if request in self._cancelled:
+            self._cancelled.discard(request)
+            return True
+        return False
+
+    def drain(self) -> None:
+        """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
+        self._draining = True
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            self._ended = True
+
+    def watch(self) -> None:
+        """Starts the thread that reads during long calls. The caller counts as busy from now on."""
+        self._busy = True
+        self._act_on_frames()  # what came together with the first frame
+        threading.Thread(target=self._watch, name="gatewright-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.close()
+
+    def _watch(self) -> None:
+        seen = -1
+        while True:
+            time.sleep(LONG_CALL)
+            if not self._busy or self._calls != seen:
+                seen = self._calls
+            elif self._reading.acquire(blocking=False):
+                try:
+                    self._read_until_woken()
+                except (GatewayGone, protocol.ProtocolError) as error:
+                    # Nobody would get the answer of the call that runs in the other thread.
+                    print(f"gatewright worker: {error}", file=sys.stderr, flush=True)
+                    os._exit(1)
+                finally:
+                    self._reading.release()
+
+    def _read_until_woken(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            selector.register(self._socket, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select()}
+                if self._socket.fileno() in ready:
+                    self._read_frames()
+                    if self._ended and not self._draining:
+                        os._exit(1)  # the gateway is gone, nobody waits for this call
+                    if self._ended:
+                        selector.unregister(self._socket)
+                if self._wake_reader in ready:
+                    os.read(self._wake_reader, 64)
+                    return
+
+    def _read_more(self) -> bool:
+        try:
+            count = self._socket.recv_into(self._decoder.space())
+        except OSError:
+            count = 0
+        self._decoder.received(count)
+        return count > 0
+
+    def _read_frames(self) -> None:
+        """Receives once and acts on every whole frame. Only for the thread that holds the reading."""
+        if not self._read_more():
+            self._ended = True
+            return
+        self._act_on_frames()
+
+    def _act_on_frames(self) -> None:
+        for frame in self._decoder.frames():
+            kind = frame[0]
+            if kind == protocol.REQUEST:
+                self._requests.append(frame)
+                self._waiting.add(frame[1])
+            elif kind == protocol.PING:
+                self.send(self._encoder.encode(protocol.PONG, frame[1]))
+            elif kind == protocol.CANCEL:
+                if frame[1] in self._waiting:
+                    self._cancelled.add(frame[1])
+            elif kind == protocol.DRAIN:
+                self._draining = self._ended = True
+            elif kind == protocol.BYE:
+                self._ended = True
+            elif kind != protocol.PONG:
+                raise protocol.ProtocolError(f"a frame of kind {kind} is not for a worker")

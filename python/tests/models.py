@@ -1,0 +1,104 @@
+"""Classes that the tests have served."""
+
+import dataclasses
+import datetime
+import os
+import threading
+import time
+
+
+class Echo:
+    """Returns what it is called with, after what it was constructed with."""
+
+    def __init__(self, *args, **kwargs):
+        self.made = [list(args), kwargs]
+
+    def __call__(self, *args, **kwargs):
+        return [self.made, list(args), kwargs]
+
+
+class Square:
+    def __call__(self, x):
+        return x**2
+
+
+class Sleeper:
+    def __call__(self, seconds):
+        time.sleep(seconds)
+        return seconds
+
+
+class Meeting:
+    """Two calls must be there at once."""
+
+    def __init__(self):
+        self.barrier = threading.Barrier(2)
+
+    def __call__(self):
+        self.barrier.wait(timeout=20)
+        return "met"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    when: datetime.date
+
+
+class Odd:
+    """Results that msgpack does not know, and errors."""
+
+    def __call__(self, what):
+        if what == "object":
+            return object()
+        if what == "keys":
+            return {1: "a", None: "b"}
+        if what == "dataclass":
+            return Point(1, datetime.date(2026, 1, 2))
+        if what == "half character":
+            return "\ud800"
+        if what == "deep":
+            value = []
+            for _ in range(5000):
+                value = [value]
+            return value
+        if what == "digits":
+            return 10**5000
+        if what == "exit":
+            raise SystemExit(3)
+        if what == "retryable":
+            error = RuntimeError("busy \ud800")
+            error.retryable = True
+            raise error
+        return {"fine": True}
+
+
+class Tokens:
+    def __call__(self, count):
+        for number in range(count):
+            yield f"t{number} "
+        yield b"\x00"
+        yield {"n": 1}
+
+
+class Later:
+    async def __call__(self, x):
+        return x + 1
+
+
+class NeedsFile:
+    def __init__(self, name):
+        raise OSError(f"no weights in {name}")
+
+
+class NotCallable:
+    pass
+
+
+class Token:
+    def __call__(self):
+        return os.environ.get("GATEWRIGHT_WORKER_TOKEN")
+
+
+def double(x):
+    return 2 * x
