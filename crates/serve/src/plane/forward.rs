@@ -42,7 +42,8 @@ impl Plane {
         headers::strip_hop_by_hop(response.headers_mut());
         let (parts, incoming) = response.into_parts();
         self.note_answer(parts.status, trail);
-        Ok(streamed(parts, Relayed::new(None, incoming, attempt)))
+        let status = parts.status;
+        Ok(streamed(parts, Relayed::new(None, incoming, attempt, status)))
     }
 
     /// Notes in the record what an upstream's answer says of itself.
