@@ -14,7 +14,6 @@ use bytes::{Bytes, BytesMut};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
@@ -184,7 +183,6 @@ impl Plane {
     /// Reads a whole body, within the bound and the function's time.
     async fn body<B>(
         &self,
-        parts: &Parts,
         mut body: B,
         function: &Function,
         trail: &mut Trail,
@@ -227,14 +225,10 @@ impl Plane {
             }
             Ok(whole.unwrap_or_else(|| more.freeze()))
         };
-        let read = match tokio::time::timeout(function.timeout, read).await {
-            Ok(read) => read,
-            Err(_) => {
-                let error =
-                    format!("the request's body did not come within {:?}", function.timeout);
-                let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
-                return Err(Failure { status: Status::Timeout, refusal });
-            }
+        let Ok(read) = tokio::time::timeout(function.timeout, read).await else {
+            let error = format!("the request's body did not come within {:?}", function.timeout);
+            let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
+            return Err(Failure { status: Status::Timeout, refusal });
         };
         let bytes = match read {
             Err(refusal) if refusal.status == StatusCode::PAYLOAD_TOO_LARGE => {
