@@ -23,6 +23,7 @@ mod feed;
 mod outcome;
 mod plan;
 mod poller;
+mod pool;
 mod progress;
 mod response;
 mod run;

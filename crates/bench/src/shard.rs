@@ -11,6 +11,7 @@ use crate::connection::{Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
 use crate::poller::{Event, EventFlags, Poller};
+use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
 use crate::tally::{Account, End, Tally};
 use crate::target::RequestTemplate;
@@ -53,34 +54,6 @@ pub(crate) struct ShardOutcome {
     /// When it stopped to offer requests, if not for want of more.
     pub(crate) offered_until: Time,
     pub(crate) cpu: Duration,
-}
-
-/// A thread's connections, by number; freed numbers are used again.
-#[derive(Debug, Default)]
-struct Pool {
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-    /// Connections that may be idle, last used first: what was closed or taken meanwhile is passed over.
-    idle: Vec<(usize, u32)>,
-    connecting: usize,
-    busy: usize,
-    open: usize,
-    counts: PoolCounts,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// How many connections this number has had: tells a late event of an earlier one.
-    generation: u32,
-    connection: Option<Connection>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PoolCounts {
-    pub(crate) opened: u64,
-    pub(crate) failed: u64,
-    /// Most open at once; of several threads, the sum of theirs.
-    pub(crate) peak: usize,
 }
 
 const BUFFER: usize = 64 << 10;
@@ -128,7 +101,7 @@ impl<'a> Shard<'a> {
             let wake = self.wake_at(now);
             let events = self.poller.wait(wake.nanos_since(now))?;
             for event in &events {
-                self.handle(event)?;
+                self.handle(event);
             }
             self.poller.put_back(events);
         };
@@ -184,7 +157,7 @@ impl<'a> Shard<'a> {
             let Some(index) = self.pool.take_idle() else { break };
             match self.feed.take(now) {
                 Some(due) => self.send(index, due, now),
-                None => self.pool.make_idle(index),
+                None => self.pool.keep_idle(index),
             }
         }
         let now = self.clock.now();
@@ -215,12 +188,12 @@ impl<'a> Shard<'a> {
     fn adopt(&mut self, connection: Connection) -> io::Result<()> {
         let is_idle = matches!(connection.phase, Phase::Idle);
         let index = self.pool.insert(connection);
-        let slot = &self.pool.slots[index];
-        if let Some(connection) = &slot.connection {
-            self.poller.add(connection.socket(), token(index, slot.generation))?;
+        let token = self.pool.token(index);
+        if let Some(connection) = self.pool.get(index) {
+            self.poller.add(connection.socket(), token)?;
         }
         if is_idle {
-            self.pool.make_idle(index);
+            self.pool.keep_idle(index);
         }
         Ok(())
     }
@@ -239,27 +212,24 @@ impl<'a> Shard<'a> {
     }
 
     fn send(&mut self, index: usize, due: Due, now: Time) {
-        let Some(connection) = self.pool.slots[index].connection.as_mut() else { return };
+        let Some(connection) = self.pool.get(index) else { return };
         let request =
             InFlight { number: due.number, scheduled: due.scheduled, sent: now, first_byte: None };
         connection.begin(request);
+        let written = connection.write(self.template.for_request(due.number));
         self.pool.busy += 1;
         self.tally.sent();
         self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
-        if let Err(error) = connection.write(self.template.for_request(due.number)) {
+        if let Err(error) = written {
             self.fail(index, Failure::broken(error), self.clock.now());
         }
     }
 
-    fn handle(&mut self, event: &Event) -> io::Result<()> {
+    fn handle(&mut self, event: &Event) {
         // The event may be packed, so its parts are copied out.
-        let (flags, data) = (event.flags, event.data.u64());
-        let index = (data & u64::from(u32::MAX)) as usize;
-        let slot = &mut self.pool.slots[index];
-        if u64::from(slot.generation) != data >> 32 {
-            return Ok(());
-        }
-        let Some(connection) = slot.connection.as_mut() else { return Ok(()) };
+        let (flags, token) = (event.flags, event.data.u64());
+        let Some(index) = self.pool.find(token) else { return };
+        let Some(connection) = self.pool.get(index) else { return };
         let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         match connection.phase {
             Phase::Connecting { .. } => {
@@ -273,19 +243,17 @@ impl<'a> Shard<'a> {
                     && flags.contains(EventFlags::OUT)
                     && let Err(error) = connection.write(self.template.for_request(request.number))
                 {
-                    self.fail(index, Failure::broken(error), self.clock.now());
-                    return Ok(());
+                    return self.fail(index, Failure::broken(error), self.clock.now());
                 }
                 if hung_up || flags.contains(EventFlags::IN) {
                     self.receive(index, hung_up);
                 }
             }
         }
-        Ok(())
     }
 
     fn connected(&mut self, index: usize) {
-        let Some(connection) = self.pool.slots[index].connection.as_mut() else { return };
+        let Some(connection) = self.pool.get(index) else { return };
         let result = connection.connected();
         let now = self.clock.now();
         match result {
@@ -294,7 +262,7 @@ impl<'a> Shard<'a> {
                 self.pool.connecting -= 1;
                 match self.feed.take(now) {
                     Some(due) => self.send(index, due, now),
-                    None => self.pool.make_idle(index),
+                    None => self.pool.keep_idle(index),
                 }
             }
             Err(error) => {
@@ -307,7 +275,7 @@ impl<'a> Shard<'a> {
     /// Reads answers until there is nothing more. `hung_up`: the server will send nothing after that.
     fn receive(&mut self, index: usize, hung_up: bool) {
         loop {
-            let Some(connection) = self.pool.slots[index].connection.as_mut() else { return };
+            let Some(connection) = self.pool.get(index) else { return };
             let read = connection.read(&mut self.buffer);
             let now = self.clock.now();
             let Phase::Busy(request) = &mut connection.phase else {
@@ -337,14 +305,14 @@ impl<'a> Shard<'a> {
 
     /// The answer is complete. `clean`: nothing stands against another request on the connection.
     fn answered(&mut self, index: usize, now: Time, clean: bool) {
-        let Some(connection) = self.pool.slots[index].connection.as_mut() else { return };
+        let Some(connection) = self.pool.get(index) else { return };
         let Phase::Busy(request) = connection.phase else { return };
         let code = connection.parser.code();
         let failure = code.filter(|code| *code >= 400).map(Failure::Code);
         let end = end_of(&request, now, connection, failure);
         let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
-        self.pool.busy -= 1;
         connection.phase = Phase::Idle;
+        self.pool.busy -= 1;
         self.tally.end(end);
         self.feed.ended();
         if !reusable {
@@ -356,17 +324,17 @@ impl<'a> Shard<'a> {
         self.feed.notice(now);
         match self.feed.take(now) {
             Some(due) => self.send(index, due, now),
-            None => self.pool.make_idle(index),
+            None => self.pool.keep_idle(index),
         }
     }
 
     /// The request on a connection has failed, and the connection with it.
     fn fail(&mut self, index: usize, failure: Failure, now: Time) {
-        let Some(connection) = self.pool.slots[index].connection.as_mut() else { return };
+        let Some(connection) = self.pool.get(index) else { return };
         if let Phase::Busy(request) = connection.phase {
             let end = end_of(&request, now, connection, Some(failure));
-            self.pool.busy -= 1;
             connection.phase = Phase::Idle;
+            self.pool.busy -= 1;
             self.tally.end(end);
             self.feed.ended();
         }
@@ -390,8 +358,8 @@ impl<'a> Shard<'a> {
     fn sweep(&mut self, now: Time) -> io::Result<()> {
         let timeout = self.setup.timeout;
         let mut next = now + timeout;
-        for index in 0..self.pool.slots.len() {
-            let Some(connection) = &self.pool.slots[index].connection else { continue };
+        for index in self.pool.numbers() {
+            let Some(connection) = self.pool.get(index) else { continue };
             let deadline = match connection.phase {
                 Phase::Idle => continue,
                 Phase::Connecting { since } => since + timeout,
@@ -429,10 +397,6 @@ impl<'a> Shard<'a> {
     }
 }
 
-fn token(index: usize, generation: u32) -> u64 {
-    index as u64 | u64::from(generation) << 32
-}
-
 fn end_of(
     request: &InFlight,
     finished: Time,
@@ -448,53 +412,5 @@ fn end_of(
         code: connection.parser.code(),
         body_bytes: connection.parser.body_bytes(),
         failure,
-    }
-}
-
-impl PoolCounts {
-    pub(crate) const fn merge(&mut self, other: Self) {
-        self.opened += other.opened;
-        self.failed += other.failed;
-        self.peak += other.peak;
-    }
-}
-
-impl Pool {
-    fn insert(&mut self, connection: Connection) -> usize {
-        self.open += 1;
-        self.counts.opened += 1;
-        self.counts.peak = self.counts.peak.max(self.open);
-        self.connecting += usize::from(matches!(connection.phase, Phase::Connecting { .. }));
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() - 1
-        });
-        self.slots[index].connection = Some(connection);
-        index
-    }
-
-    /// Closes a connection that is not busy.
-    fn remove(&mut self, index: usize) {
-        let slot = &mut self.slots[index];
-        let Some(connection) = slot.connection.take() else { return };
-        debug_assert!(!matches!(connection.phase, Phase::Busy(_)), "a request would be lost");
-        self.connecting -= usize::from(matches!(connection.phase, Phase::Connecting { .. }));
-        slot.generation = slot.generation.wrapping_add(1);
-        self.open -= 1;
-        self.free.push(index);
-    }
-
-    fn make_idle(&mut self, index: usize) {
-        self.idle.push((index, self.slots[index].generation));
-    }
-
-    fn take_idle(&mut self) -> Option<usize> {
-        loop {
-            let (index, generation) = self.idle.pop()?;
-            let slot = &self.slots[index];
-            if slot.generation == generation && slot.connection.is_some() {
-                return Some(index);
-            }
-        }
     }
 }

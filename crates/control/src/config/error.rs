@@ -65,10 +65,7 @@ fn explain(message: &str) -> (String, Option<String>) {
 }
 
 /// A hint for a name that is not known: "did you mean ...?" if one of `known` is near, else all of them.
-pub fn nearest<'a>(
-    unknown: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Option<String> {
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let best = known
         .clone()
         .map(|name| (strsim::jaro_winkler(unknown, name), name))

@@ -22,6 +22,8 @@ pub(super) struct Engine<'a> {
     pub(super) setup: &'a Simulation,
     pub(super) seed: u64,
     pub(super) now: Time,
+    /// Whether the functions are deployed and the run goes on.
+    pub(super) begun: bool,
     pub(super) system: System,
     pub(super) calendar: Calendar<Event>,
     pub(super) effects: Vec<Effect>,
@@ -135,6 +137,7 @@ impl<'a> Engine<'a> {
             setup,
             seed,
             now: Time::ZERO,
+            begun: false,
             system: System::new(seed),
             calendar: Calendar::new(),
             effects: Vec::new(),
@@ -205,6 +208,9 @@ impl<'a> Engine<'a> {
                 }
             }
             self.events += 1;
+            if cfg!(debug_assertions) && self.events.is_multiple_of(1 << 14) {
+                self.system.check_invariants().expect("the rules hold after every event");
+            }
             if self.events.is_multiple_of(PROGRESS_EVERY) {
                 progress(self.progress());
             }
@@ -283,6 +289,9 @@ impl<'a> Engine<'a> {
     }
 
     fn scaled(&mut self, function: FunctionKey, from: u32, to: u32) {
+        if !self.begun {
+            return;
+        }
         let index = self.by_function[function];
         self.functions[index].scalings += 1;
         if let Some(sink) = &mut self.sink {

@@ -23,13 +23,14 @@ impl Engine<'_> {
             });
         }
         self.carry_out();
+        self.begun = true;
     }
 
     pub(super) fn start(&mut self, replica: ReplicaKey, function: FunctionKey) {
         let index = self.by_function[function];
         self.functions[index].allocated.up(self.now);
         let setup = &self.setup.functions[index];
-        let warm = self.now == Time::ZERO && !self.setup.cold_start;
+        let warm = !self.begun && !self.setup.cold_start;
         let number = self.system.replica(replica).map_or(0, |view| view.number);
         let span = match &setup.start {
             Some(law) if !warm => law.draw(&mut self.luck(Purpose::Start, number)),
