@@ -1,7 +1,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{bench, config, functions, generate, invoke, remove, scale, simulate};
+use crate::commands::{bench, config, functions, generate, invoke, remove, scale, serve, simulate};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -32,22 +32,22 @@ pub(crate) struct Cli {
 
 const TOUR: &str = "\
 A tour, in the folder examples/square:
-  gatewright serve --records served.csv               serve the functions of gatewright.toml
+  gatewright serve --records served.jsonl               serve the functions of gatewright.toml
   gatewright invoke square 3                          ask one of them (from another terminal)
   gatewright bench http://127.0.0.1:8080/function/square --body 3 --rate 8 --duration 30s
                                                       load it, and see how it took that
-  gatewright calibrate served.csv --output model.toml make a model of what was served
+  gatewright calibrate served.jsonl --output model.toml make a model of what was served
   gatewright simulate scenario.toml                   the same system in virtual time
 
 `gatewright COMMAND --help` has examples of each command.";
 
 const TOUR_WITH_STATUS: &str = "\
 A tour, in the folder examples/square:
-  gatewright serve --records served.csv               serve the functions of gatewright.toml
+  gatewright serve --records served.jsonl               serve the functions of gatewright.toml
   gatewright invoke square 3                          ask one of them (from another terminal)
   gatewright bench http://127.0.0.1:8080/function/square --body 3 --rate 8 --duration 30s
                                                       load it, and see how it took that
-  gatewright calibrate served.csv --output model.toml make a model of what was served
+  gatewright calibrate served.jsonl --output model.toml make a model of what was served
   gatewright simulate scenario.toml                   the same system in virtual time
 
 `gatewright COMMAND --help` has examples of each command.
@@ -63,6 +63,7 @@ Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective or a ve
 /// In the order in which one meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Serve(serve::Serve),
     Bench(bench::Bench),
     Simulate(simulate::Simulate),
     Config(config::Config),

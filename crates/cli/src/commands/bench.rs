@@ -136,7 +136,7 @@ struct Document<'a> {
     connections_peak: usize,
     connect_failures: u64,
     unsent: u64,
-    blocked: u64,
+    waited: u64,
     noticing: Summary,
     report: RunReport,
 }
@@ -283,7 +283,7 @@ fn document<'a>(plan: &'a Plan, measured: &'a Measured) -> Document<'a> {
         connections_peak: measured.connections_peak,
         connect_failures: measured.connect_failures,
         unsent: measured.unsent,
-        blocked: measured.blocked,
+        waited: measured.waited,
         noticing: measured.noticing.summary(),
         report: measured.summary.report(),
     }
@@ -313,9 +313,9 @@ fn sheet<'a>(plan: &Plan, measured: &Measured, report: &'a RunReport) -> Sheet<'
     if measured.unsent > 0 {
         facts.push(("unsent", format!("{} never found a connection", count(measured.unsent))));
     }
-    if measured.blocked > 0 {
-        let blocked = count(measured.blocked);
-        facts.push(("blocked", format!("{blocked} would have used more than --max-connections")));
+    if measured.waited > 0 {
+        let waited = count(measured.waited);
+        facts.push(("waited", format!("{waited} would have used more than --max-connections")));
     }
     Sheet {
         title: format!("bench {} ({}{seed})", plan.target.url, plan.strategy),

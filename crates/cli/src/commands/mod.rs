@@ -7,6 +7,7 @@ pub(crate) mod generate;
 pub(crate) mod invoke;
 pub(crate) mod remove;
 pub(crate) mod scale;
+pub(crate) mod serve;
 pub(crate) mod simulate;
 
 use clap::ValueEnum;
@@ -27,6 +28,7 @@ pub(crate) enum Format {
 pub(crate) fn run(cli: Cli) -> Outcome {
     let quiet = cli.quiet;
     match cli.command {
+        Command::Serve(command) => command.run(),
         Command::Bench(command) => command.run(quiet),
         Command::Simulate(command) => command.run(quiet),
         Command::Config(command) => command.run(),

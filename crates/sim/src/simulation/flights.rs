@@ -32,6 +32,8 @@ pub(super) struct Flight {
     pub(super) attempts: u32,
     pub(super) in_flight: u32,
     pub(super) cold: bool,
+    /// Whether it waits for a replica, at first or again.
+    pub(super) waiting: bool,
     pub(super) role: Role,
     /// The next request that waits for the same fetch.
     pub(super) next_waiter: FlightId,
