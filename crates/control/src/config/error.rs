@@ -64,11 +64,8 @@ fn explain(message: &str) -> (String, Option<String>) {
     (line, None)
 }
 
-/// "did you mean", if a known name is near; else the known names.
-pub(super) fn nearest<'a>(
-    unknown: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Option<String> {
+/// A hint for a name that is not known: "did you mean ...?" if one of `known` is near, else all of them.
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let best = known
         .clone()
         .map(|name| (strsim::jaro_winkler(unknown, name), name))

@@ -54,14 +54,48 @@ fn apply(table: &mut toml::Table, change: &Override) -> Result<(), ConfigError> 
         return fault("is no key like `gateway.listen`");
     }
     let Some(last) = parts.pop() else { return fault("is empty") };
-    let mut place = table;
+    let mut place = Place::Table(table);
     for part in parts {
-        let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let toml::Value::Table(inner) = entry else {
-            return fault(&format!("`{part}` is no table"));
+        place = match place.enter(part) {
+            Ok(inner) => inner,
+            Err(what) => return fault(&what),
         };
-        place = inner;
     }
-    place.insert(last.to_owned(), change.value.clone());
-    Ok(())
+    place.put(last, change.value.clone()).or_else(|what| fault(&what))
+}
+
+/// Where a part of a key leads: into a table by name, or into a list by number from 0 (`route.0.cache.ttl`).
+enum Place<'a> {
+    Table(&'a mut toml::Table),
+    List(&'a mut Vec<toml::Value>),
+}
+
+impl<'a> Place<'a> {
+    fn enter(self, part: &str) -> Result<Self, String> {
+        let value = match self {
+            Self::Table(table) => {
+                table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            }
+            Self::List(list) => item(list, part)?,
+        };
+        match value {
+            toml::Value::Table(table) => Ok(Self::Table(table)),
+            toml::Value::Array(list) => Ok(Self::List(list)),
+            _ => Err(format!("`{part}` is no table")),
+        }
+    }
+
+    fn put(self, part: &str, value: toml::Value) -> Result<(), String> {
+        match self {
+            Self::Table(table) => drop(table.insert(part.to_owned(), value)),
+            Self::List(list) => *item(list, part)? = value,
+        }
+        Ok(())
+    }
+}
+
+fn item<'a>(list: &'a mut [toml::Value], part: &str) -> Result<&'a mut toml::Value, String> {
+    let length = list.len();
+    let place = part.parse().ok().and_then(|index: usize| list.get_mut(index));
+    place.ok_or_else(|| format!("`{part}` is no place in a list of {length}, counted from 0"))
 }

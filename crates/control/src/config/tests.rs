@@ -120,11 +120,18 @@ fn overrides_change_any_key_and_are_named_when_wrong() {
         set("function.square.replicas.max", "16"),
         set("gateway.listen", "127.0.0.1:1"),
         set("cache.memory", "1GiB"),
+        set("route.0.cache.ttl", "5s"),
     ];
     let file = SystemFile::parse(SQUARE, &overrides).unwrap();
     assert_eq!(file.function["square"].replicas.max, Some(16));
     assert_eq!(file.gateway.listen, "127.0.0.1:1");
     assert_eq!(file.cache.memory.bytes(), 1 << 30);
+    assert_eq!(file.routes[0].cache.unwrap().ttl(), Some(Duration::from_secs(5)));
+    let wrong = SystemFile::parse(SQUARE, &[set("route.1.path", "/x")]).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "--set `route.1.path`: `1` is no place in a list of 1, counted from 0"
+    );
 
     let wrong =
         SystemFile::parse(SQUARE, &[set("function.square.replicas.mux", "16")]).unwrap_err();

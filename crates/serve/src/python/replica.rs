@@ -36,6 +36,8 @@ pub(crate) struct PythonReplica {
     link: OnceLock<Link>,
     /// Set off when it is to stop.
     stop: CancellationToken,
+    /// Set off when it is to end at once.
+    kill: CancellationToken,
     /// What it works on.
     flights: Mutex<Vec<Flight>>,
     /// The nonce of the last pong; pings are numbered from 1.
@@ -71,6 +73,7 @@ impl PythonReplica {
             function,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
             flights: Mutex::default(),
             heard: AtomicU64::new(0),
         })
@@ -102,6 +105,11 @@ impl PythonReplica {
     /// Tells it to finish what it has and end.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        self.kill.cancel();
     }
 
     /// Its life, reported to the driver.
@@ -256,6 +264,10 @@ impl PythonReplica {
             () = driver.kill.cancelled() => {
                 process.kill().await;
                 return Fate::Stopped;
+            }
+            () = self.kill.cancelled() => {
+                process.kill().await;
+                return Fate::Lost;
             }
         }
         // The end of the connection is the end of the worker, whatever its process still does.

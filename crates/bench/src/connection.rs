@@ -1,0 +1,121 @@
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+
+use gatewright_determinism::Time;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send,
+    socket_with, sockopt,
+};
+
+use crate::response::ResponseParser;
+
+/// One connection to the server and the request that is on it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    pub(crate) phase: Phase,
+    pub(crate) parser: ResponseParser,
+    /// Bytes of the request that were given to the socket.
+    written: usize,
+    /// Whether that is all of them.
+    all_written: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    Connecting { since: Time },
+    Idle,
+    Busy(InFlight),
+}
+
+/// A request that was sent and is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    pub(crate) number: u64,
+    pub(crate) scheduled: Option<Time>,
+    pub(crate) sent: Time,
+    pub(crate) first_byte: Option<Time>,
+}
+
+impl InFlight {
+    /// The moment from which its time counts.
+    pub(crate) fn start(&self) -> Time {
+        self.scheduled.unwrap_or(self.sent)
+    }
+}
+
+impl Connection {
+    /// Begins to connect to `address`.
+    pub(crate) fn open(address: &SocketAddr, now: Time) -> Result<Self, Errno> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        let phase = match connect(&socket, address) {
+            Ok(()) => Phase::Idle,
+            Err(Errno::INPROGRESS) => Phase::Connecting { since: now },
+            Err(error) => return Err(error),
+        };
+        Ok(Self::new(socket, phase))
+    }
+
+    /// Takes over a connection that was made elsewhere.
+    pub(crate) fn from_stream(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::new(stream.into(), Phase::Idle))
+    }
+
+    const fn new(socket: OwnedFd, phase: Phase) -> Self {
+        Self { socket, phase, parser: ResponseParser::new(), written: 0, all_written: true }
+    }
+
+    pub(crate) const fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Whether connecting came to a good end.
+    pub(crate) fn connected(&self) -> Result<(), Errno> {
+        sockopt::socket_error(&self.socket)?
+    }
+
+    /// Begins a request, whose bytes are then to be given to [`Connection::write`].
+    pub(crate) fn begin(&mut self, request: InFlight) {
+        self.phase = Phase::Busy(request);
+        self.parser.reset();
+        self.written = 0;
+        self.all_written = false;
+    }
+
+    pub(crate) const fn is_all_written(&self) -> bool {
+        self.all_written
+    }
+
+    /// Gives the socket as much of `request` as it takes now and has not had.
+    pub(crate) fn write(&mut self, request: &[u8]) -> Result<(), Errno> {
+        while self.written < request.len() {
+            match send(&self.socket, &request[self.written..], SendFlags::NOSIGNAL) {
+                Ok(count) => self.written += count,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.all_written = true;
+        Ok(())
+    }
+
+    /// Reads what is there; none if nothing is, 0 at the end of the stream.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
+        loop {
+            match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((count, _)) => return Ok(Some(count)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gatewright_workload::{LimitsError, StrategyError};
+
+/// Why a run was not made, or was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The URL cannot be used.
+    #[error("URL \"{url}\": {problem}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// The request cannot be sent as it is.
+    #[error("request: {0}")]
+    Request(String),
+    /// The strategy is out of range.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    /// A limit is zero.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// Nothing would ever end the run.
+    #[error("the run has no end; limit its duration or its number of requests")]
+    Endless,
+    /// A setting of the plan is out of range.
+    #[error("{name}: {problem}")]
+    Setting {
+        /// Name of the setting.
+        name: &'static str,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// The name of the host is not known.
+    #[error("cannot find host \"{host}\": {source}; check the name in the URL")]
+    Resolve {
+        /// Host and port.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot connect to {address}: {source}; is the server running there?")]
+    Connect {
+        /// The address that was tried last.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system did not give what the engine needs.
+    #[error("the load engine could not go on: {0}")]
+    System(#[from] io::Error),
+    /// The records could not be written; the run was given up.
+    #[error("cannot write the records, so the run was given up after {after:?}: {source}")]
+    Records {
+        /// Time since the start of the run.
+        after: Duration,
+        /// What the sink said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,78 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use gatewright_record::Status;
+use rustix::io::Errno;
+
+use crate::response::ResponseError;
+
+/// Why a request did not end well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Failure {
+    /// No connection could be made for it; number of the system's error.
+    Connect(i32),
+    /// The connection broke; number of the system's error.
+    Broken(i32),
+    /// The server closed the connection before the answer was complete.
+    Closed,
+    /// The answer was not complete in time.
+    Timeout,
+    /// No connection was free for it in time.
+    NoConnection,
+    /// The run ended before a connection was free for it.
+    Unsent,
+    /// The answer was not HTTP as it should be.
+    Response(ResponseError),
+    /// The answer's status code said so.
+    Code(u16),
+}
+
+/// Failures in words, each kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons {
+    known: BTreeMap<Failure, Arc<str>>,
+}
+
+impl Failure {
+    pub(crate) fn connect(error: Errno) -> Self {
+        Self::Connect(error.raw_os_error())
+    }
+
+    pub(crate) fn broken(error: Errno) -> Self {
+        Self::Broken(error.raw_os_error())
+    }
+
+    pub(crate) const fn status(self) -> Status {
+        match self {
+            Self::Timeout | Self::NoConnection => Status::Timeout,
+            Self::Unsent => Status::Cancelled,
+            Self::Connect(_)
+            | Self::Broken(_)
+            | Self::Closed
+            | Self::Response(_)
+            | Self::Code(_) => Status::Error,
+        }
+    }
+
+    fn text(self) -> String {
+        let kind = |number| io::Error::from_raw_os_error(number).kind();
+        match self {
+            Self::Connect(number) => format!("connect: {}", kind(number)),
+            Self::Broken(number) => kind(number).to_string(),
+            Self::Closed => "closed before the answer was complete".into(),
+            Self::Timeout => "timeout".into(),
+            Self::NoConnection => "timeout before a connection was free".into(),
+            Self::Unsent => "unsent when the run ended".into(),
+            Self::Response(error) => error.to_string(),
+            Self::Code(code) => format!("HTTP {code}"),
+        }
+    }
+}
+
+impl Reasons {
+    pub(crate) fn of(&mut self, failure: Failure) -> Arc<str> {
+        let text = self.known.entry(failure).or_insert_with(|| failure.text().into());
+        Arc::clone(text)
+    }
+}

@@ -1,0 +1,38 @@
+//! The load engine: offers HTTP requests to a server as a [`Strategy`](gatewright_workload::Strategy) says, and
+//! tells how the server took it and how exact the engine itself was.
+//!
+//! Three rules make the numbers honest:
+//!
+//! - **Latency is counted from the plan.** In an open loop every request has its scheduled moment; however late
+//!   it is sent, its response time begins there. A server that stands still for a second is therefore seen by
+//!   all requests of that second (no coordinated omission).
+//! - **The plan is not bent.** A request that is due is sent on an idle connection, else on a new one up to
+//!   [`Plan::max_connections`], else as soon as one is free; none is dropped without being counted.
+//! - **The engine accuses itself.** How late it noticed what was due, and how busy its threads were, is measured
+//!   and judged: see [`Verdict`].
+//!
+//! One thread can do more than 100,000 requests a second: prepared bytes, one edge-triggered `epoll` set with
+//! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
+//! each. The engine runs on Linux and speaks HTTP/1.1 without TLS.
+
+mod clock;
+mod connection;
+mod error;
+mod failure;
+mod feed;
+mod outcome;
+mod plan;
+mod poller;
+mod pool;
+mod progress;
+mod response;
+mod run;
+mod shard;
+mod tally;
+mod target;
+
+pub use error::BenchError;
+pub use outcome::{Outcome, Stop, Verdict};
+pub use plan::{DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target};
+pub use progress::{Progress, RecordSink, Snapshot};
+pub use run::run;

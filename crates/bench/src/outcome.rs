@@ -1,0 +1,203 @@
+use std::fmt;
+use std::time::Duration;
+
+use gatewright_record::{LatencyHistogram, RunSummary};
+use serde::{Deserialize, Serialize};
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The requests after the warm-up.
+    pub summary: RunSummary,
+    /// Whether the numbers are the server's.
+    pub verdict: Verdict,
+    /// What ended the run.
+    pub stop: Stop,
+    /// From the start of the run to the end of its last request, warm-up included.
+    pub elapsed: Duration,
+    /// Requests of the warm-up, which are in no other number here.
+    pub warmup_requests: u64,
+    /// Requests that were due and never sent: no connection could be made or was free in time. They are in the
+    /// summary as failures, with the time they waited.
+    pub unsent: u64,
+    /// Requests of an open loop that waited because all connections were taken and no more were allowed: their
+    /// lateness is the doing of [`Plan::max_connections`](crate::Plan::max_connections) and of the server.
+    pub waited: u64,
+    /// How late the engine noticed that requests were due, where nothing but itself was in the way; in
+    /// nanoseconds. Empty in a closed loop.
+    pub noticing: LatencyHistogram,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// Connections open at once, at most.
+    pub connections_peak: usize,
+    /// Attempts to connect that failed.
+    pub connect_failures: u64,
+    /// Threads that made the load.
+    pub threads: u32,
+    /// Processor time of all the engine's threads.
+    pub cpu: Duration,
+    /// Part of its time that the busiest thread was on a processor, 0 to 1.
+    pub busiest: f64,
+}
+
+/// What ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// Its duration was over.
+    Duration,
+    /// All its requests were made.
+    Requests,
+    /// Too many requests failed.
+    Errors,
+    /// Whoever watched its progress wanted it.
+    Asked,
+}
+
+/// Whether a run measured the server or the load generator.
+///
+/// It is generator-limited by any of these rules:
+///
+/// 1. Half of the requests were noticed more than 1 ms and a tenth of the median response time after their
+///    moment, or one in a hundred more than 10 ms and a tenth of the 99 % quantile.
+/// 2. More than 5 % of the requests were noticed only after the end of the schedule.
+/// 3. A thread was on a processor for more than 95 % of the run.
+///
+/// What counts in 1 and 2 is when the engine *noticed* that a request was due. A request that then waits
+/// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
+/// still does not make a run generator-limited, and [`Outcome::waited`] says if more connections would
+/// have been used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The numbers are the server's.
+    Valid,
+    /// The numbers are, at least in part, the generator's own.
+    GeneratorLimited {
+        /// Which rule says so, with its numbers, and what to do.
+        why: String,
+    },
+}
+
+/// What a verdict is based on.
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) noticing: &'a LatencyHistogram,
+    pub(crate) after_end: u64,
+    pub(crate) response_time: &'a LatencyHistogram,
+    pub(crate) busiest: f64,
+}
+
+const MEDIAN_LATE: u64 = 1_000_000;
+const TAIL_LATE: u64 = 10_000_000;
+const NOTICEABLE: f64 = 0.1;
+const UNNOTICED: f64 = 0.05;
+const SATURATED: f64 = 0.95;
+
+impl Outcome {
+    /// Processor time of the engine for each request, in microseconds; none without requests.
+    #[must_use]
+    pub fn cpu_micros_per_request(&self) -> Option<f64> {
+        let requests = self.summary.requests() + self.warmup_requests;
+        (requests > 0).then(|| self.cpu.as_secs_f64() * 1e6 / requests as f64)
+    }
+}
+
+impl Verdict {
+    /// Whether the numbers are the server's.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        matches!(self, Self::Valid)
+    }
+
+    pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
+        let limited = |why| Self::GeneratorLimited { why };
+        let (late, response) = (evidence.noticing, evidence.response_time);
+        for (q, name, bound) in [(0.5, "median", MEDIAN_LATE), (0.99, "p99", TAIL_LATE)] {
+            let Some(delay) = late.quantile(q) else { continue };
+            let noticeable = response.quantile_of_any(q) as f64 * NOTICEABLE;
+            if delay > bound && delay as f64 > noticeable {
+                return limited(format!(
+                    "requests were noticed late, {name} {:?}; use more threads, a lower rate, or a machine \
+                     with less other work",
+                    Duration::from_nanos(delay)
+                ));
+            }
+        }
+        let part = evidence.after_end as f64 / late.count().max(1) as f64;
+        if part > UNNOTICED {
+            return limited(format!(
+                "{:.0} % of the requests were noticed only after the end; use more threads or a lower rate",
+                part * 100.0
+            ));
+        }
+        if evidence.busiest > SATURATED {
+            return limited(format!(
+                "a thread of the load generator was busy for {:.0} % of the time; use more threads or less load",
+                evidence.busiest * 100.0
+            ));
+        }
+        Self::Valid
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Valid => write!(f, "valid"),
+            Self::GeneratorLimited { why } => write!(f, "generator-limited: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(nanos: impl IntoIterator<Item = u64>) -> LatencyHistogram {
+        let mut histogram = LatencyHistogram::new();
+        nanos.into_iter().for_each(|nanos| histogram.record(nanos));
+        histogram
+    }
+
+    fn verdict(late: &LatencyHistogram, after_end: u64, response: u64, busiest: f64) -> Verdict {
+        let response_time = times(std::iter::repeat_n(response, 1_000));
+        let evidence =
+            Evidence { noticing: late, after_end, response_time: &response_time, busiest };
+        Verdict::of(&evidence)
+    }
+
+    #[test]
+    fn a_punctual_run_is_valid() {
+        let late = times(std::iter::repeat_n(50_000, 1_000));
+        assert!(verdict(&late, 0, 100_000, 0.5).is_valid());
+        assert!(verdict(&times([]), 0, 100_000, 0.95).is_valid(), "a closed loop has no lateness");
+    }
+
+    #[test]
+    fn what_limits_a_run_is_said() {
+        let (millisecond, response) = (1_000_000, 1_000_000);
+        let cases = [
+            (times(std::iter::repeat_n(2 * millisecond, 1_000)), 0, 0.5, "noticed late, median 2"),
+            (
+                times((0..1_000).map(|i| if i < 50 { 20 * millisecond } else { 0 })),
+                0,
+                0.5,
+                "late, p99 20",
+            ),
+            (times(std::iter::repeat_n(0, 1_000)), 60, 0.5, "6 % of the requests"),
+            (times([]), 0, 0.97, "busy for 97 %"),
+        ];
+        for (late, after_end, busiest, part) in cases {
+            let verdict = verdict(&late, after_end, response, busiest);
+            assert!(verdict.to_string().contains(part), "{verdict}");
+        }
+    }
+
+    #[test]
+    fn lateness_that_does_not_show_in_the_response_time_is_forgiven() {
+        let late = times(std::iter::repeat_n(15_000_000, 1_000));
+        assert!(verdict(&late, 0, 250_000_000, 0.5).is_valid());
+        assert!(!verdict(&late, 0, 100_000_000, 0.5).is_valid());
+    }
+}

@@ -1,0 +1,201 @@
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use gatewright_workload::{Limits, Strategy};
+
+use crate::BenchError;
+
+/// Connections at most, where a [`Plan`] does not say otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
+/// Time that a request may take, where a [`Plan`] does not say otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One thread takes this many requests a second of an open loop with ease; above, another one helps.
+const RATE_PER_THREAD: f64 = 20_000.0;
+/// Streams of a closed loop that one thread serves before another one helps.
+const STREAMS_PER_THREAD: u32 = 64;
+
+const MAX_THREADS: u32 = 256;
+const MAX_CONNECTIONS: u32 = 65_536;
+const MAX_SPAN: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// What is asked for, again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// `http://host[:port][/path][?query]`.
+    pub url: String,
+    /// HTTP method; empty is GET.
+    pub method: String,
+    /// Headers besides those that the engine sets: host, user-agent, accept (which they may replace),
+    /// content-length and the request id (which they may not).
+    pub headers: Vec<(String, String)>,
+    /// Body of every request.
+    pub body: Vec<u8>,
+}
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the run: names the function in its records, and begins its request ids. 1 to 64 letters, digits
+    /// and `-_.`.
+    pub name: String,
+    /// What is asked for.
+    pub target: Target,
+    /// How requests are offered.
+    pub strategy: Strategy,
+    /// When to stop. The duration is counted after the warm-up; requests and errors include it.
+    pub limits: Limits,
+    /// First part of the run that is left out of its numbers and records.
+    pub warmup: Duration,
+    /// Seed of the schedule.
+    pub seed: u64,
+    /// Threads that make the load; see [`Plan::threads`] for what none means.
+    pub threads: Option<u32>,
+    /// Connections that an open loop may have open at once, 1 to 65,536. Connections are opened when a request is
+    /// due and none is idle. A closed loop has one a stream.
+    pub max_connections: u32,
+    /// How long a request may take from its scheduled moment (its sending, in a closed loop) to the end of the
+    /// answer, more than zero.
+    pub timeout: Duration,
+    /// Whether each request carries a header `x-request-id: {name}-{number, 12 digits}`, by which the server's
+    /// records can be matched with these.
+    pub request_ids: bool,
+}
+
+impl Target {
+    /// GET of `url`, without headers of its own.
+    #[must_use]
+    pub fn get(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+}
+
+impl Plan {
+    /// A plan with the defaults: seed 1, no warm-up, [`DEFAULT_MAX_CONNECTIONS`], [`DEFAULT_TIMEOUT`], request
+    /// ids.
+    #[must_use]
+    pub fn new(target: Target, strategy: Strategy, limits: Limits) -> Self {
+        Self {
+            name: "bench".into(),
+            target,
+            strategy,
+            limits,
+            warmup: Duration::ZERO,
+            seed: 1,
+            threads: None,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            timeout: DEFAULT_TIMEOUT,
+            request_ids: true,
+        }
+    }
+
+    /// Threads that make the load. Unless the plan says how many: one for every 20,000 requests per second of an
+    /// open loop or 64 streams of a closed one, at most one a processor. A thread that is not needed only
+    /// takes processor time from a server on the same machine.
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        let most = match self.strategy {
+            Strategy::Synchronous => 1,
+            Strategy::Concurrent { streams: count }
+            | Strategy::Throughput { max_concurrency: count } => count,
+            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
+        };
+        let wanted = self.threads.unwrap_or_else(|| {
+            let useful = match self.strategy.rate() {
+                Some(rate) => (rate / RATE_PER_THREAD).ceil() as u32,
+                None => most.div_ceil(STREAMS_PER_THREAD),
+            };
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            useful.min(u32::try_from(processors).unwrap_or(MAX_THREADS))
+        });
+        wanted.clamp(1, most.clamp(1, MAX_THREADS))
+    }
+
+    /// Connections that the whole run may have open at once.
+    pub(crate) const fn connections(&self) -> u32 {
+        match self.strategy {
+            Strategy::Synchronous => 1,
+            Strategy::Concurrent { streams: count }
+            | Strategy::Throughput { max_concurrency: count } => count,
+            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
+        }
+    }
+
+    /// Whether the plan can be carried out, the target aside.
+    ///
+    /// # Errors
+    /// The first setting that is out of range.
+    pub fn check(&self) -> Result<(), BenchError> {
+        self.strategy.check()?;
+        self.limits.check()?;
+        if !self.limits.are_finite() {
+            return Err(BenchError::Endless);
+        }
+        let setting = |name, problem: String| Err(BenchError::Setting { name, problem });
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=64).contains(&self.name.len()) || !self.name.chars().all(is_plain) {
+            let problem =
+                format!("\"{}\" must be 1 to 64 letters, digits, '-', '_', '.'", self.name);
+            return setting("name", problem);
+        }
+        if self.threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
+            return setting(
+                "threads",
+                format!("give 1 to {MAX_THREADS}, or none to have it chosen"),
+            );
+        }
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections()) {
+            let problem =
+                format!("{} is not usable; give 1 to {MAX_CONNECTIONS}", self.connections());
+            return setting("connections", problem);
+        }
+        if self.timeout.is_zero() || self.timeout > MAX_SPAN {
+            return setting("timeout", "give more than zero and at most seven days".into());
+        }
+        if self.warmup > MAX_SPAN || self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
+            return setting("duration", "give at most seven days".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(strategy: Strategy) -> Plan {
+        let limits = Limits { requests: Some(1), ..Limits::default() };
+        Plan::new(Target::get("http://localhost/"), strategy, limits)
+    }
+
+    #[test]
+    fn takes_no_more_threads_than_there_is_work() {
+        assert_eq!(plan(Strategy::Synchronous).threads(), 1);
+        assert_eq!(plan(Strategy::Concurrent { streams: 64 }).threads(), 1);
+        assert_eq!(plan(Strategy::Poisson { rate: 19_999.0 }).threads(), 1);
+        let asked = Plan { threads: Some(3), ..plan(Strategy::Concurrent { streams: 2 }) };
+        assert_eq!(asked.threads(), 2);
+        let asked = Plan { threads: Some(3), ..plan(Strategy::Constant { rate: 1.0 }) };
+        assert_eq!(asked.threads(), 3);
+    }
+
+    #[test]
+    fn that_cannot_be_carried_out_is_refused() {
+        let good = plan(Strategy::Constant { rate: 10.0 });
+        assert!(good.check().is_ok());
+        let bad = [
+            (Plan { limits: Limits::default(), ..good.clone() }, "the run has no end; limit"),
+            (Plan { threads: Some(0), ..good.clone() }, "threads: give 1 to 256"),
+            (Plan { max_connections: 0, ..good.clone() }, "connections: 0 is not usable"),
+            (Plan { timeout: Duration::ZERO, ..good.clone() }, "timeout: give more than zero"),
+            (Plan { name: "a b".into(), ..good }, "name: \"a b\" must be"),
+            (plan(Strategy::Constant { rate: 0.0 }), "constant: rate 0"),
+            (plan(Strategy::Concurrent { streams: 70_000 }), "connections: 70000 is not usable"),
+        ];
+        for (plan, start) in bad {
+            let error = plan.check().unwrap_err().to_string();
+            assert!(error.starts_with(start), "{error}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
+
+use gatewright_determinism::Time;
+use gatewright_record::{Invocation, RunSummary};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::clock::{Clock, thread_cpu};
+use crate::feed::{Bounds, Feed, Noticed};
+use crate::outcome::Evidence;
+use crate::pool::PoolCounts;
+use crate::progress::Shared;
+use crate::shard::{Setup, Shard, ShardOutcome};
+use crate::tally::Account;
+use crate::target::ParsedTarget;
+use crate::{BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
+
+/// The threads get this long to be ready.
+const HEAD_START: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(250);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Chunks of records that may wait to be written before the engine has to.
+const WAITING_CHUNKS: usize = 1_024;
+/// Files that the process needs besides the connections.
+const OTHER_FILES: u64 = 64;
+/// A benchmark has one demand.
+const DEMAND: u64 = 0;
+
+/// Carries out `plan` on threads of its own and returns when its last request has ended. `progress` is told
+/// about it meanwhile; `records`, if given, gets every request after the warm-up.
+///
+/// # Errors
+/// A plan that cannot be carried out, a server that cannot be found or connected to, a sink that fails.
+/// Failures of requests are no errors: they are counted.
+pub fn run(
+    plan: &Plan,
+    progress: &mut dyn Progress,
+    records: Option<&mut dyn RecordSink>,
+) -> Result<Outcome, BenchError> {
+    plan.check()?;
+    let target = ParsedTarget::of(plan)?;
+    let (address, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
+    let threads = plan.threads();
+    let connections = plan.connections().max(threads);
+    raise_file_limit(u64::from(connections) + OTHER_FILES);
+
+    let shared = Shared::new(threads);
+    let clock = Clock::starting_in(HEAD_START);
+    let own_cpu = thread_cpu();
+    let engine =
+        Engine { plan, target: &target, address, clock, shared: &shared, threads, connections };
+    let mut watch = Watch { plan, clock, shared: &shared, last: (0, Time::ZERO), asked: false };
+    let shards = engine.run(first, &mut watch, progress, records)?;
+    let cpu = thread_cpu().saturating_sub(own_cpu);
+    Ok(gather(plan, &shared, watch.asked, shards, cpu))
+}
+
+struct Engine<'a> {
+    plan: &'a Plan,
+    target: &'a ParsedTarget,
+    address: SocketAddr,
+    clock: Clock,
+    shared: &'a Shared,
+    threads: u32,
+    connections: u32,
+}
+
+type Chunks = SyncSender<Vec<Invocation>>;
+
+impl Engine<'_> {
+    fn run(
+        &self,
+        first: TcpStream,
+        watch: &mut Watch<'_>,
+        progress: &mut dyn Progress,
+        records: Option<&mut dyn RecordSink>,
+    ) -> Result<Vec<ShardOutcome>, BenchError> {
+        let (sender, receiver) = sync_channel(WAITING_CHUNKS);
+        thread::scope(|scope| {
+            let mut first = Some(first);
+            let mut started = Vec::new();
+            let with_records = records.is_some();
+            for nth in 0..self.threads {
+                let (first, sender) = (first.take(), sender.clone());
+                let body = move || self.run_shard(nth, first, &sender, with_records);
+                let thread = thread::Builder::new().name(format!("bench-{nth}"));
+                match thread.spawn_scoped(scope, body) {
+                    Ok(handle) => started.push(handle),
+                    Err(error) => {
+                        self.shared.stop();
+                        // Nobody would take the records of those that were started.
+                        drop(receiver);
+                        return Err(BenchError::System(error));
+                    }
+                }
+            }
+            drop(sender);
+            let watched = watch.until_all_ended(&receiver, progress, records);
+            let ended = started.into_iter().map(join).collect::<io::Result<Vec<_>>>()?;
+            watched.map(|()| ended)
+        })
+    }
+
+    /// `sender` is held to the end, with records or without: its end tells of the thread's.
+    fn run_shard(
+        &self,
+        nth: u32,
+        first: Option<TcpStream>,
+        sender: &Chunks,
+        with_records: bool,
+    ) -> io::Result<ShardOutcome> {
+        let plan = self.plan;
+        let most =
+            self.connections / self.threads + u32::from(nth < self.connections % self.threads);
+        let setup =
+            Setup { address: self.address, timeout: plan.timeout, max_connections: most as usize };
+        let bounds = Bounds::of(&plan.limits, plan.warmup, setup.max_connections);
+        let account = Account {
+            name: plan.name.as_str().into(),
+            body_len: self.target.template.body_len,
+            measured_from: Time::ZERO + plan.warmup,
+            max_errors: plan.limits.errors.unwrap_or(u64::MAX),
+            shared: self.shared,
+            progress: &self.shared.shards[nth as usize],
+            records: with_records.then(|| sender.clone()),
+        };
+        let feed = Feed::new(plan.strategy.pacing(plan.seed, DEMAND), nth, self.threads, bounds);
+        let shard = Shard::new(self.clock, setup, self.target.template.clone(), feed, account);
+        let outcome = shard.and_then(|shard| shard.run(first));
+        if outcome.is_err() {
+            self.shared.stop();
+        }
+        outcome
+    }
+}
+
+fn join(handle: ScopedJoinHandle<'_, io::Result<ShardOutcome>>) -> io::Result<ShardOutcome> {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The thread that started the run watches it and writes its records.
+struct Watch<'a> {
+    plan: &'a Plan,
+    clock: Clock,
+    shared: &'a Shared,
+    /// Requests done, and when, at the last report.
+    last: (u64, Time),
+    /// Whether the observer wanted the end.
+    asked: bool,
+}
+
+impl Watch<'_> {
+    fn until_all_ended(
+        &mut self,
+        chunks: &Receiver<Vec<Invocation>>,
+        progress: &mut dyn Progress,
+        mut records: Option<&mut dyn RecordSink>,
+    ) -> Result<(), BenchError> {
+        let mut failed = None;
+        let mut next_report = Time::ZERO + TICK;
+        loop {
+            let now = self.clock.now();
+            if now >= next_report {
+                self.report(now, progress);
+                next_report = now + TICK;
+            }
+            match chunks.recv_timeout(next_report - now) {
+                Ok(chunk) => {
+                    let Some(sink) = records.as_mut().filter(|_| failed.is_none()) else {
+                        continue;
+                    };
+                    if let Err(source) = chunk.iter().try_for_each(|record| sink.write(record)) {
+                        self.shared.stop();
+                        let after = self.clock.now() - Time::ZERO;
+                        failed = Some(BenchError::Records { after, source });
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.report(self.clock.now(), progress);
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn report(&mut self, now: Time, progress: &mut dyn Progress) {
+        let done = self.shared.total(|shard| &shard.done);
+        let since = (now - self.last.1).as_secs_f64();
+        let response_time = self.shared.response_time();
+        let (fraction, left) = self.extent(now, done);
+        let snapshot = Snapshot {
+            elapsed: now - Time::ZERO,
+            left,
+            fraction,
+            sent: self.shared.total(|shard| &shard.sent),
+            done,
+            errors: self.shared.total(|shard| &shard.errors),
+            rate: if since > 0.0 { (done - self.last.0) as f64 / since } else { 0.0 },
+            p50: response_time.quantile(0.5),
+            p99: response_time.quantile(0.99),
+        };
+        self.last = (done, now);
+        if let ControlFlow::Break(()) = progress.report(&snapshot) {
+            self.asked = true;
+            self.shared.stop();
+        }
+    }
+
+    /// Part of the run that is over, and the time that is left: by the limit that will be reached first.
+    fn extent(&self, now: Time, done: u64) -> (f64, Option<Duration>) {
+        let elapsed = now - Time::ZERO;
+        let by_time = self.plan.limits.duration.map(|span| {
+            let whole = self.plan.warmup + span;
+            (elapsed.as_secs_f64() / whole.as_secs_f64(), whole.saturating_sub(elapsed))
+        });
+        let by_requests = self.plan.limits.requests.filter(|_| done > 0).map(|requests| {
+            let fraction = (done as f64 / requests as f64).min(1.0);
+            (fraction, elapsed.mul_f64((1.0 - fraction) / fraction))
+        });
+        let nearest = by_time.into_iter().chain(by_requests).max_by(|a, b| a.0.total_cmp(&b.0));
+        nearest.map_or((0.0, None), |(fraction, left)| (fraction.min(1.0), Some(left)))
+    }
+}
+
+fn gather(
+    plan: &Plan,
+    shared: &Shared,
+    asked: bool,
+    shards: Vec<ShardOutcome>,
+    own_cpu: Duration,
+) -> Outcome {
+    let stop = stop(plan, shared, asked);
+    let mut summary = RunSummary::new();
+    let mut noticed = Noticed::default();
+    let mut pool = PoolCounts::default();
+    let (mut unsent, mut waited, mut warmup_requests, mut busiest) = (0, 0, 0, 0.0f64);
+    let (mut cpu, mut ended, mut offered_until) = (own_cpu, Time::ZERO, Time::ZERO);
+    let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+    for shard in shards {
+        summary.merge(&shard.summary);
+        noticed.merge(&shard.noticed);
+        pool.merge(shard.pool);
+        unsent += shard.unsent;
+        waited += shard.waited;
+        warmup_requests += shard.warmup_requests;
+        cpu += shard.cpu;
+        busiest = busiest.max(shard.cpu.as_secs_f64() / (shard.ended - Time::ZERO).as_secs_f64());
+        ended = ended.max(shard.ended);
+        offered_until = offered_until.max(shard.offered_until);
+    }
+    if plan.strategy.rate().is_some() && stop != Stop::Requests {
+        summary.set_offered_over(offered_until - (Time::ZERO + plan.warmup));
+    }
+    let evidence = Evidence {
+        noticing: &noticed.delay,
+        after_end: noticed.after_end,
+        response_time: &summary.response_time,
+        busiest,
+    };
+    Outcome {
+        verdict: Verdict::of(&evidence),
+        stop,
+        elapsed: ended - Time::ZERO,
+        warmup_requests,
+        unsent,
+        waited,
+        noticing: noticed.delay,
+        connections_opened: pool.opened,
+        connections_peak: pool.peak,
+        connect_failures: pool.failed,
+        threads,
+        cpu,
+        busiest,
+        summary,
+    }
+}
+
+fn stop(plan: &Plan, shared: &Shared, asked: bool) -> Stop {
+    let done = shared.total(|shard| &shard.done);
+    if asked {
+        Stop::Asked
+    } else if plan.limits.errors.is_some_and(|errors| shared.errors() >= errors) {
+        Stop::Errors
+    } else if plan.limits.requests.is_some_and(|requests| done >= requests) {
+        Stop::Requests
+    } else {
+        Stop::Duration
+    }
+}
+
+/// Every connection is an open file; the limit that a shell sets is often 1,024, though more are allowed.
+fn raise_file_limit(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
+            tracing::debug!(%error, "the limit of open files stays at {:?}", limit.current);
+        }
+    }
+}

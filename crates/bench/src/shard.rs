@@ -1,0 +1,416 @@
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use gatewright_determinism::Time;
+use gatewright_record::RunSummary;
+use rustix::io::Errno;
+
+use crate::clock::{Clock, thread_cpu};
+use crate::connection::{Connection, InFlight, Phase};
+use crate::failure::Failure;
+use crate::feed::{Due, Feed, Noticed};
+use crate::poller::{Event, EventFlags, Poller};
+use crate::pool::{Pool, PoolCounts};
+use crate::progress::Shared;
+use crate::tally::{Account, End, Tally};
+use crate::target::RequestTemplate;
+
+/// One thread of the engine: its part of the requests on its own connections.
+pub(crate) struct Shard<'a> {
+    clock: Clock,
+    shared: &'a Shared,
+    setup: Setup,
+    template: RequestTemplate,
+    feed: Feed,
+    tally: Tally<'a>,
+    poller: Poller,
+    pool: Pool,
+    /// Requests of an open loop that waited for one of the connections there may be.
+    waited: u64,
+    /// No request reaches its timeout before.
+    next_sweep: Time,
+    buffer: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) address: SocketAddr,
+    pub(crate) timeout: Duration,
+    pub(crate) max_connections: usize,
+}
+
+/// What a thread leaves behind.
+#[derive(Debug)]
+pub(crate) struct ShardOutcome {
+    pub(crate) summary: RunSummary,
+    pub(crate) warmup_requests: u64,
+    pub(crate) unsent: u64,
+    pub(crate) waited: u64,
+    pub(crate) noticed: Noticed,
+    pub(crate) pool: PoolCounts,
+    /// When its last request had ended.
+    pub(crate) ended: Time,
+    /// When it stopped to offer requests, if not for want of more.
+    pub(crate) offered_until: Time,
+    pub(crate) cpu: Duration,
+}
+
+const BUFFER: usize = 64 << 10;
+/// Requests that were due before the end may still be sent for this long.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl<'a> Shard<'a> {
+    pub(crate) fn new(
+        clock: Clock,
+        setup: Setup,
+        template: RequestTemplate,
+        feed: Feed,
+        account: Account<'a>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            clock,
+            shared: account.shared,
+            setup,
+            template,
+            feed,
+            tally: Tally::new(account),
+            poller: Poller::new()?,
+            pool: Pool::default(),
+            waited: 0,
+            next_sweep: Time::ZERO + setup.timeout,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+        })
+    }
+
+    /// Makes all its requests; `first` is a connection to begin with.
+    pub(crate) fn run(mut self, first: Option<TcpStream>) -> io::Result<ShardOutcome> {
+        if let Some(stream) = first {
+            self.adopt(Connection::from_stream(stream)?)?;
+        }
+        self.clock.sleep_until_start();
+        let cpu_before = thread_cpu();
+        let ended = loop {
+            let now = self.clock.now();
+            self.step(now)?;
+            if self.feed.is_over(now) && self.pool.busy == 0 {
+                break now;
+            }
+            // What was just done took its time, so the clock is read again.
+            let now = self.clock.now();
+            let wake = self.wake_at(now);
+            let events = self.poller.wait(wake.nanos_since(now))?;
+            for event in &events {
+                self.handle(event);
+            }
+            self.poller.put_back(events);
+        };
+        self.tally.finish();
+        Ok(ShardOutcome {
+            summary: self.tally.summary,
+            warmup_requests: self.tally.warmup_requests,
+            unsent: self.tally.unsent,
+            waited: self.waited,
+            offered_until: self.feed.end(),
+            noticed: self.feed.into_noticed(),
+            pool: self.pool.counts,
+            ended,
+            cpu: thread_cpu().saturating_sub(cpu_before),
+        })
+    }
+
+    fn step(&mut self, now: Time) -> io::Result<()> {
+        if self.shared.is_stopped() {
+            self.feed.stop(now);
+        }
+        self.feed.notice(now);
+        self.dispatch()?;
+        if let Some(oldest) = self.feed.oldest() {
+            self.next_sweep = self.next_sweep.min(oldest + self.setup.timeout);
+        }
+        if now >= self.next_sweep {
+            self.sweep(now)?;
+        }
+        if now >= self.feed.end() + GRACE {
+            self.give_up_unsent(now);
+        }
+        self.tally.publish(now);
+        Ok(())
+    }
+
+    fn wake_at(&mut self, now: Time) -> Time {
+        let end = self.feed.end();
+        let change = if now < end { end } else { end + GRACE };
+        let due = self.feed.next_due().unwrap_or(Time::MAX);
+        // Past the grace nothing changes but by answers and timeouts.
+        let change = if change <= now { Time::MAX } else { change };
+        due.min(change).min(self.next_sweep).min(self.tally.next_publication())
+    }
+
+    /// Sends what is ready, on idle connections first; opens new ones for what is left.
+    fn dispatch(&mut self) -> io::Result<()> {
+        loop {
+            let now = self.clock.now();
+            if self.feed.ready(now) == 0 {
+                return Ok(());
+            }
+            let Some(index) = self.pool.take_idle() else { break };
+            match self.feed.take(now) {
+                Some(due) => self.send(index, due, now),
+                None => self.pool.keep_idle(index),
+            }
+        }
+        let now = self.clock.now();
+        while self.pool.connecting < self.feed.ready(now)
+            && self.pool.open < self.setup.max_connections
+        {
+            self.connect(now)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, now: Time) -> io::Result<()> {
+        match Connection::open(&self.setup.address, now) {
+            Ok(connection) => self.adopt(connection),
+            Err(error @ (Errno::MFILE | Errno::NFILE)) if self.pool.open == 0 => Err(error.into()),
+            Err(error @ (Errno::MFILE | Errno::NFILE)) => {
+                tracing::warn!(connections = self.pool.open, %error, "no more connections can be opened");
+                self.setup.max_connections = self.pool.open;
+                Ok(())
+            }
+            Err(error) => {
+                self.connect_failed(Failure::connect(error), now);
+                Ok(())
+            }
+        }
+    }
+
+    fn adopt(&mut self, connection: Connection) -> io::Result<()> {
+        let is_idle = matches!(connection.phase, Phase::Idle);
+        let index = self.pool.insert(connection);
+        let token = self.pool.token(index);
+        if let Some(connection) = self.pool.get(index) {
+            self.poller.add(connection.socket(), token)?;
+        }
+        if is_idle {
+            self.pool.keep_idle(index);
+        }
+        Ok(())
+    }
+
+    /// A connection could not be made: the request that has waited longest ends, unless enough others are
+    /// on their way.
+    fn connect_failed(&mut self, failure: Failure, now: Time) {
+        self.pool.counts.failed += 1;
+        if self.feed.ready(now) <= self.pool.connecting {
+            return;
+        }
+        if let Some(due) = self.feed.take(now) {
+            self.end_unsent(due, failure, now);
+            self.feed.ended_unconnected(now);
+        }
+    }
+
+    fn send(&mut self, index: usize, due: Due, now: Time) {
+        let Some(connection) = self.pool.get(index) else { return };
+        let request =
+            InFlight { number: due.number, scheduled: due.scheduled, sent: now, first_byte: None };
+        connection.begin(request);
+        let written = connection.write(self.template.for_request(due.number));
+        self.pool.busy += 1;
+        self.tally.sent();
+        self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
+        if let Err(error) = written {
+            self.fail(index, Failure::broken(error), self.clock.now());
+        }
+    }
+
+    fn handle(&mut self, event: &Event) {
+        // The event may be packed, so its parts are copied out.
+        let (flags, token) = (event.flags, event.data.u64());
+        let Some(index) = self.pool.find(token) else { return };
+        let Some(connection) = self.pool.get(index) else { return };
+        let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        match connection.phase {
+            Phase::Connecting { .. } => {
+                if hung_up || flags.contains(EventFlags::OUT) {
+                    self.connected(index);
+                }
+            }
+            Phase::Idle | Phase::Busy(_) => {
+                if let Phase::Busy(request) = connection.phase
+                    && !connection.is_all_written()
+                    && flags.contains(EventFlags::OUT)
+                    && let Err(error) = connection.write(self.template.for_request(request.number))
+                {
+                    return self.fail(index, Failure::broken(error), self.clock.now());
+                }
+                if hung_up || flags.contains(EventFlags::IN) {
+                    self.receive(index, hung_up);
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, index: usize) {
+        let Some(connection) = self.pool.get(index) else { return };
+        let result = connection.connected();
+        let now = self.clock.now();
+        match result {
+            Ok(()) => {
+                connection.phase = Phase::Idle;
+                self.pool.connecting -= 1;
+                match self.feed.take(now) {
+                    Some(due) => self.send(index, due, now),
+                    None => self.pool.keep_idle(index),
+                }
+            }
+            Err(error) => {
+                self.pool.remove(index);
+                self.connect_failed(Failure::connect(error), now);
+            }
+        }
+    }
+
+    /// Reads answers until there is nothing more. `hung_up`: the server will send nothing after that.
+    fn receive(&mut self, index: usize, hung_up: bool) {
+        loop {
+            let Some(connection) = self.pool.get(index) else { return };
+            let read = connection.read(&mut self.buffer);
+            let now = self.clock.now();
+            let Phase::Busy(request) = &mut connection.phase else {
+                // Whatever an idle connection says, it is not an answer: it is of no more use.
+                if !matches!(read, Ok(None)) {
+                    self.pool.remove(index);
+                }
+                return;
+            };
+            let count = match read {
+                Ok(None) => return,
+                Ok(Some(0)) if connection.parser.end() => return self.answered(index, now, false),
+                Ok(Some(0)) => return self.fail(index, Failure::Closed, now),
+                Ok(Some(count)) => count,
+                Err(error) => return self.fail(index, Failure::broken(error), now),
+            };
+            request.first_byte.get_or_insert(now);
+            match connection.parser.feed(&self.buffer[..count], self.template.is_head) {
+                Err(error) => return self.fail(index, Failure::Response(error), now),
+                Ok(Some(used)) => return self.answered(index, now, used == count && !hung_up),
+                // A read that did not fill the buffer has emptied the socket: the next bytes are a new edge.
+                Ok(None) if count < self.buffer.len() && !hung_up => return,
+                Ok(None) => {}
+            }
+        }
+    }
+
+    /// The answer is complete. `clean`: nothing stands against another request on the connection.
+    fn answered(&mut self, index: usize, now: Time, clean: bool) {
+        let Some(connection) = self.pool.get(index) else { return };
+        let Phase::Busy(request) = connection.phase else { return };
+        let code = connection.parser.code();
+        let failure = code.filter(|code| *code >= 400).map(Failure::Code);
+        let end = end_of(&request, now, connection, failure);
+        let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
+        connection.phase = Phase::Idle;
+        self.pool.busy -= 1;
+        self.tally.end(end);
+        self.feed.ended();
+        if !reusable {
+            self.pool.remove(index);
+            return;
+        }
+        let waiting = self.feed.oldest().is_some();
+        self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
+        self.feed.notice(now);
+        match self.feed.take(now) {
+            Some(due) => self.send(index, due, now),
+            None => self.pool.keep_idle(index),
+        }
+    }
+
+    /// The request on a connection has failed, and the connection with it.
+    fn fail(&mut self, index: usize, failure: Failure, now: Time) {
+        let Some(connection) = self.pool.get(index) else { return };
+        if let Phase::Busy(request) = connection.phase {
+            let end = end_of(&request, now, connection, Some(failure));
+            connection.phase = Phase::Idle;
+            self.pool.busy -= 1;
+            self.tally.end(end);
+            self.feed.ended();
+        }
+        self.pool.remove(index);
+    }
+
+    fn end_unsent(&mut self, due: Due, failure: Failure, now: Time) {
+        self.tally.end(End {
+            number: due.number,
+            scheduled: due.scheduled,
+            sent: None,
+            first_byte: None,
+            finished: now,
+            code: None,
+            body_bytes: 0,
+            failure: Some(failure),
+        });
+    }
+
+    /// Ends what has taken longer than the timeout, and finds out when that is due next.
+    fn sweep(&mut self, now: Time) -> io::Result<()> {
+        let timeout = self.setup.timeout;
+        let mut next = now + timeout;
+        for index in self.pool.numbers() {
+            let Some(connection) = self.pool.get(index) else { continue };
+            let deadline = match connection.phase {
+                Phase::Idle => continue,
+                Phase::Connecting { since } => since + timeout,
+                Phase::Busy(request) => request.start() + timeout,
+            };
+            if deadline > now {
+                next = next.min(deadline);
+            } else if matches!(connection.phase, Phase::Connecting { .. }) {
+                self.pool.remove(index);
+                self.connect_failed(Failure::connect(Errno::TIMEDOUT), now);
+            } else {
+                self.fail(index, Failure::Timeout, now);
+            }
+        }
+        while let Some(oldest) = self.feed.oldest() {
+            if oldest + timeout > now {
+                next = next.min(oldest + timeout);
+                break;
+            }
+            if let Some(due) = self.feed.take(now) {
+                self.end_unsent(due, Failure::NoConnection, now);
+            }
+            self.feed.notice(now);
+        }
+        self.next_sweep = next;
+        self.dispatch()
+    }
+
+    fn give_up_unsent(&mut self, now: Time) {
+        loop {
+            self.feed.notice(now);
+            let Some(due) = self.feed.take(now) else { return };
+            self.end_unsent(due, Failure::Unsent, now);
+        }
+    }
+}
+
+fn end_of(
+    request: &InFlight,
+    finished: Time,
+    connection: &Connection,
+    failure: Option<Failure>,
+) -> End {
+    End {
+        number: request.number,
+        scheduled: request.scheduled,
+        sent: Some(request.sent),
+        first_byte: request.first_byte,
+        finished,
+        code: connection.parser.code(),
+        body_bytes: connection.parser.body_bytes(),
+        failure,
+    }
+}

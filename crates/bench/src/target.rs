@@ -1,0 +1,243 @@
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Method, Uri};
+
+use crate::{BenchError, Plan, Target};
+
+/// A request as the bytes that go over the wire, the same for all but the digits of its id.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestTemplate {
+    bytes: Vec<u8>,
+    /// Where the digits of the request's number are.
+    number_at: Option<usize>,
+    /// Whether the answer has no body whatever its headers say.
+    pub(crate) is_head: bool,
+    pub(crate) body_len: u64,
+}
+
+const NUMBER_DIGITS: usize = 12;
+
+const MAX_HEAD: usize = 64 << 10;
+
+/// A [`Target`] that was understood.
+#[derive(Debug)]
+pub(crate) struct ParsedTarget {
+    host: String,
+    port: u16,
+    pub(crate) template: RequestTemplate,
+}
+
+impl RequestTemplate {
+    /// The bytes of request `number`.
+    pub(crate) fn for_request(&mut self, number: u64) -> &[u8] {
+        if let Some(at) = self.number_at {
+            let mut rest = number;
+            for digit in self.bytes[at..at + NUMBER_DIGITS].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        &self.bytes
+    }
+}
+
+impl ParsedTarget {
+    pub(crate) fn of(plan: &Plan) -> Result<Self, BenchError> {
+        let target = &plan.target;
+        let uri = parse_url(&target.url)?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(80);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let name = plan.request_ids.then_some(plan.name.as_str());
+        let template = template(target, authority, path, name)?;
+        Ok(Self { host, port, template })
+    }
+
+    /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
+    pub(crate) fn connect(&self, timeout: Duration) -> Result<(SocketAddr, TcpStream), BenchError> {
+        let host = format!("{}:{}", self.host, self.port);
+        let resolve = |source| BenchError::Resolve { host: host.clone(), source };
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
+        let mut last = None;
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => return Ok((address, stream)),
+                Err(source) => last = Some(BenchError::Connect { address, source }),
+            }
+        }
+        Err(last.unwrap_or_else(|| resolve(std::io::Error::other("it has no address"))))
+    }
+}
+
+fn parse_url(url: &str) -> Result<Uri, BenchError> {
+    let fail = |problem: String| Err(BenchError::Url { url: url.to_owned(), problem });
+    let uri: Uri = match url.parse() {
+        Ok(uri) => uri,
+        Err(error) => return fail(format!("{error}; write http://host:port/path")),
+    };
+    if uri.scheme() == Some(&Scheme::HTTPS) {
+        return fail("TLS targets are not supported yet; use an http:// URL".into());
+    }
+    if uri.scheme() != Some(&Scheme::HTTP) {
+        return fail("it must begin with http://".into());
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return fail(
+            "a name and password in the URL are not sent; give an authorization header".into(),
+        );
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return fail("it has no host; write http://host:port/path".into());
+    }
+    // What is not a port is passed over by the parser.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let after_host = authority.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
+    if uri.port_u16() == Some(0) || (uri.port_u16().is_none() && after_host.len() > 1) {
+        return fail("its port is not a number from 1 to 65535".into());
+    }
+    Ok(uri)
+}
+
+fn template(
+    target: &Target,
+    authority: &str,
+    path: &str,
+    id_prefix: Option<&str>,
+) -> Result<RequestTemplate, BenchError> {
+    let method = match target.method.as_str() {
+        "" => Method::GET,
+        name => Method::from_bytes(name.to_ascii_uppercase().as_bytes())
+            .map_err(|_| BenchError::Request(format!("\"{name}\" is not an HTTP method")))?,
+    };
+    if method == Method::CONNECT {
+        return Err(BenchError::Request("CONNECT asks for a tunnel, not for an answer".into()));
+    }
+    let headers = parse_headers(&target.headers, id_prefix.is_some())?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    let defaults = [
+        (http::header::HOST, authority),
+        (http::header::USER_AGENT, concat!("gatewright-bench/", env!("CARGO_PKG_VERSION"))),
+        (http::header::ACCEPT, "*/*"),
+    ];
+    for (name, value) in &defaults {
+        if !headers.iter().any(|(own, _)| own == name) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    let mut bytes = head.into_bytes();
+    for (name, value) in &headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
+    if has_body || !target.body.is_empty() {
+        bytes.extend_from_slice(format!("content-length: {}\r\n", target.body.len()).as_bytes());
+    }
+    let number_at = id_prefix.map(|prefix| {
+        bytes.extend_from_slice(format!("x-request-id: {prefix}-").as_bytes());
+        let at = bytes.len();
+        bytes.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
+        bytes.extend_from_slice(b"\r\n");
+        at
+    });
+    bytes.extend_from_slice(b"\r\n");
+    if bytes.len() > MAX_HEAD {
+        return Err(BenchError::Request(format!("its head is longer than {MAX_HEAD} bytes")));
+    }
+    bytes.extend_from_slice(&target.body);
+    let (is_head, body_len) = (method == Method::HEAD, target.body.len() as u64);
+    Ok(RequestTemplate { bytes, number_at, is_head, body_len })
+}
+
+fn parse_headers(
+    headers: &[(String, String)],
+    with_ids: bool,
+) -> Result<Vec<(HeaderName, HeaderValue)>, BenchError> {
+    let parse = |(name, value): &(String, String)| {
+        let fail =
+            |problem: String| Err(BenchError::Request(format!("header \"{name}\": {problem}")));
+        let Ok(parsed_name) = HeaderName::from_bytes(name.as_bytes()) else {
+            return fail("this is not a name of a header".into());
+        };
+        let Ok(parsed_value) = HeaderValue::from_str(value) else {
+            return fail("its value has characters that a header cannot hold".into());
+        };
+        if parsed_name == http::header::CONTENT_LENGTH
+            || parsed_name == http::header::TRANSFER_ENCODING
+        {
+            return fail("the engine sets it from the body; leave it out".into());
+        }
+        if with_ids && parsed_name == "x-request-id" {
+            return fail("the engine sets it; turn its request ids off to set your own".into());
+        }
+        Ok((parsed_name, parsed_value))
+    };
+    headers.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatewright_workload::{Limits, Strategy};
+
+    use super::*;
+
+    fn parse(target: Target) -> Result<ParsedTarget, BenchError> {
+        ParsedTarget::of(&Plan::new(target, Strategy::Synchronous, Limits::default()))
+    }
+
+    fn header(name: &str, value: &str) -> Target {
+        Target { headers: vec![(name.into(), value.into())], ..Target::get("http://localhost/") }
+    }
+
+    #[test]
+    fn requests_are_prepared_but_for_their_number() {
+        let target = Target {
+            method: "post".into(),
+            headers: vec![("Host".into(), "example".into()), ("x-a".into(), "1".into())],
+            body: b"[0.5]".to_vec(),
+            ..Target::get("http://[::1]:8080/function/square?x=1#part")
+        };
+        let mut parsed = parse(target).unwrap();
+        assert_eq!((parsed.host.as_str(), parsed.port), ("::1", 8080));
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "POST /function/square?x=1 HTTP/1.1\r\nuser-agent: gatewright-bench/{version}\r\naccept: */*\r\n\
+             host: example\r\nx-a: 1\r\ncontent-length: 5\r\nx-request-id: bench-000000000042\r\n\r\n[0.5]"
+        );
+        assert_eq!(std::str::from_utf8(parsed.template.for_request(42)).unwrap(), expected);
+        let next = parsed.template.for_request(7).to_vec();
+        assert!(String::from_utf8(next).unwrap().contains("bench-000000000007\r\n"));
+    }
+
+    #[test]
+    fn bad_targets_say_what_to_do() {
+        let bad = [
+            (Target::get("https://localhost/"), "TLS targets are not supported yet"),
+            (Target::get("localhost:8080"), "must begin with http://"),
+            (Target::get("ftp://localhost/"), "must begin with http://"),
+            (Target::get("/path"), "must begin with http://"),
+            (Target::get("http://a b/"), "write http://host:port/path"),
+            (Target::get("http://me:secret@localhost/"), "give an authorization header"),
+            (Target::get("http://localhost:99999/"), "1 to 65535"),
+            (Target::get("http://localhost:x/"), ""),
+            (Target::get("http://localhost:0/"), "1 to 65535"),
+            (Target::get(""), "write http://host:port/path"),
+            (header("content-length", "3"), "leave it out"),
+            (header("x-request-id", "3"), "turn its request ids off"),
+            (header("bad name", "3"), "not a name of a header"),
+            (header("x-a", "3\r\nx-b: 4"), "cannot hold"),
+            (Target { method: "GET /".into(), ..Target::get("http://a/") }, "not an HTTP method"),
+            (Target { method: "CONNECT".into(), ..Target::get("http://a/") }, "tunnel"),
+            (header("x-a", &"x".repeat(70_000)), "longer than 65536 bytes"),
+        ];
+        for (target, part) in bad {
+            let error = parse(target.clone()).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(part), "{target:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! One file a command: its arguments, and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod config;
+pub(crate) mod functions;
+pub(crate) mod generate;
+pub(crate) mod invoke;
+pub(crate) mod remove;
+pub(crate) mod scale;
+pub(crate) mod serve;
+pub(crate) mod simulate;
+
+use clap::ValueEnum;
+
+use crate::arguments::{Cli, Command};
+use crate::failure::Outcome;
+
+/// What a result is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+pub(crate) fn run(cli: Cli) -> Outcome {
+    let quiet = cli.quiet;
+    match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Bench(command) => command.run(quiet),
+        Command::Simulate(command) => command.run(quiet),
+        Command::Config(command) => command.run(),
+        Command::Functions(command) => command.run(),
+        Command::Invoke(command) => command.run(),
+        Command::Scale(command) => command.run(),
+        Command::Remove(command) => command.run(),
+        Command::Generate(command) => command.run(),
+    }
+}

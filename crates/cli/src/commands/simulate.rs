@@ -1,0 +1,258 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use gatewright_control::config::Override;
+use gatewright_record::{Estimate, RunReport, RunSummary, batch_means};
+use gatewright_sim::{DemandReport, FunctionReport, RecordSink, SimulationReport};
+use serde::Serialize;
+
+use super::Format;
+use crate::failure::{Exit, Outcome};
+use crate::files::{self, RecordFile};
+use crate::rehearsal::Rehearsal;
+use crate::render::{Level, Sheet, count, duration, rate};
+use crate::settings::parse_set;
+use crate::{output, replicate};
+
+/// Run a scenario in virtual time: the system of gatewright.toml, with the same decisions, as fast as it goes.
+///
+/// The same scenario and seed give the same output, to the byte, on every machine.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  gatewright simulate scenario.toml
+  gatewright simulate scenario.toml --set function.square.replicas.max=8 --set function.square.replicas.min=8
+  gatewright simulate scenario.toml --model measured.model.toml --replications 20
+  gatewright simulate scenario.toml --records simulated.csv --format json")]
+pub(crate) struct Simulate {
+    /// The scenario: the system, its models, and who asks for what.
+    scenario: PathBuf,
+
+    /// Model file, instead of those that the scenario names; may be given again.
+    #[arg(long, value_name = "FILE")]
+    model: Vec<PathBuf>,
+
+    /// Seed of every random number [default: the scenario's].
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Runs with seeds one apart: their means, and how far these may be off.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    replications: u32,
+
+    /// Set a key of the system file, such as function.square.replicas.max=16: what if?
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    set: Vec<Override>,
+
+    /// File for a record of every request, .csv or .jsonl.
+    #[arg(long, value_name = "FILE", conflicts_with = "replications")]
+    records: Option<PathBuf>,
+
+    /// File for the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// What the result on stdout is written as.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// The result as JSON. Times of requests are in nanoseconds, those of functions in seconds, rates per second.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    scenario: String,
+    seed: u64,
+    replications: u32,
+    events: u64,
+    /// Over all replications; rates are their means.
+    report: RunReport,
+    /// Of single numbers over the replications, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimates: Option<Estimates>,
+    demands: Vec<Demand>,
+    /// Of the first replication.
+    functions: Vec<FunctionReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct Demand {
+    asks_for: String,
+    arrival: gatewright_workload::Strategy,
+    report: RunReport,
+}
+
+/// Means over replications with their standard errors.
+#[derive(Debug, Serialize)]
+struct Estimates {
+    achieved_rate: Option<Estimate>,
+    response_time_mean_ns: Option<Estimate>,
+    response_time_p50_ns: Option<Estimate>,
+    response_time_p95_ns: Option<Estimate>,
+    response_time_p99_ns: Option<Estimate>,
+}
+
+const SCHEMA: &str = "gatewright.simulation/1";
+const CONFIDENCE: f64 = 0.95;
+
+impl Simulate {
+    pub(crate) fn run(self, quiet: bool) -> Outcome {
+        let rehearsal = Rehearsal::load(&self.scenario, &self.model, &self.set)?;
+        let simulation = rehearsal.simulation(&self.scenario)?;
+        rehearsal.extrapolations().iter().for_each(|text| output::warning(text));
+        let seed = self.seed.unwrap_or(rehearsal.scenario.seed);
+        let reports = if self.replications > 1 {
+            replicate::all(&simulation, seed, self.replications, quiet)?
+        } else {
+            let path = self.records.as_deref().or(rehearsal.records.as_deref());
+            let mut records = path.map(RecordFile::create).transpose()?;
+            let sink = records.as_mut().map(|file| file.writer() as &mut dyn RecordSink);
+            let report = replicate::once(&simulation, seed, sink, quiet)?;
+            records.map_or(Ok(()), RecordFile::finish)?;
+            vec![report]
+        };
+        let document = document(self.scenario.display().to_string(), seed, &reports);
+        if let Some(path) = &self.output {
+            files::write(path, &output::to_json(&document)?)?;
+        }
+        match self.format {
+            Format::Json => output::json(&document)?,
+            Format::Text => output::data(&text(&document))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn document(scenario: String, seed: u64, reports: &[SimulationReport]) -> Document {
+    let summaries: Vec<_> = reports.iter().map(SimulationReport::summary).collect();
+    let demands = (0..reports[0].demands.len()).map(|nth| {
+        let own: Vec<_> =
+            reports.iter().map(|report| report.demands[nth].summary.clone()).collect();
+        let DemandReport { function, route, arrival, .. } = &reports[0].demands[nth];
+        let asks_for = route.as_ref().unwrap_or(function).to_string();
+        Demand { asks_for, arrival: *arrival, report: together(&own) }
+    });
+    Document {
+        schema: SCHEMA,
+        scenario,
+        seed,
+        replications: u32::try_from(reports.len()).unwrap_or(u32::MAX),
+        events: reports.iter().map(|report| report.events).sum(),
+        report: together(&summaries),
+        estimates: (reports.len() > 1).then(|| estimates(&summaries)),
+        demands: demands.collect(),
+        functions: reports[0].functions.clone(),
+    }
+}
+
+/// All requests of all replications in one; their rates are averaged, since they ran side by side.
+fn together(summaries: &[RunSummary]) -> RunReport {
+    let mut all = RunSummary::new();
+    summaries.iter().for_each(|summary| all.merge(summary));
+    let mut report = all.report();
+    report.offered_rate = mean(summaries, RunSummary::offered_rate);
+    report.achieved_rate = mean(summaries, RunSummary::achieved_rate);
+    report
+}
+
+fn mean(summaries: &[RunSummary], of: impl Fn(&RunSummary) -> Option<f64>) -> Option<f64> {
+    let values: Option<Vec<_>> = summaries.iter().map(of).collect();
+    values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn estimates(summaries: &[RunSummary]) -> Estimates {
+    let over = |of: &dyn Fn(&RunReport) -> Option<f64>| {
+        let values: Option<Vec<_>> = summaries.iter().map(|one| of(&one.report())).collect();
+        let values = values?;
+        batch_means(&values, u32::try_from(values.len()).ok()?).ok()
+    };
+    let nanos = |nanos: Option<u64>| nanos.map(|nanos| nanos as f64);
+    Estimates {
+        achieved_rate: over(&|report| report.achieved_rate),
+        response_time_mean_ns: over(&|report| report.response_time.mean),
+        response_time_p50_ns: over(&|report| nanos(report.response_time.p50)),
+        response_time_p95_ns: over(&|report| nanos(report.response_time.p95)),
+        response_time_p99_ns: over(&|report| nanos(report.response_time.p99)),
+    }
+}
+
+fn text(document: &Document) -> String {
+    let several = document.replications > 1;
+    let runs = if several {
+        format!(
+            "seeds {} to {}",
+            document.seed,
+            document.seed + u64::from(document.replications) - 1
+        )
+    } else {
+        format!("seed {}", document.seed)
+    };
+    let offered = match &document.demands[..] {
+        [one] => format!("{} for {}", one.arrival, one.asks_for),
+        several => format!("{} demands", several.len()),
+    };
+    let mut facts = functions(&document.functions, several);
+    facts.extend(document.estimates.iter().flat_map(intervals));
+    let (level, verdict) = verdict(&document.report);
+    let title = format!("simulate {} ({offered}, {runs})", document.scenario);
+    let mut text = Sheet { title, level, verdict, facts, report: &document.report }.to_string();
+    if document.demands.len() > 1 {
+        for demand in &document.demands {
+            let (level, verdict) = self::verdict(&demand.report);
+            let title = format!("{} ({})", demand.asks_for, demand.arrival);
+            let part = Sheet { title, level, verdict, facts: Vec::new(), report: &demand.report };
+            text.push_str(&format!("\n{part}"));
+        }
+    }
+    text
+}
+
+fn verdict(report: &RunReport) -> (Level, String) {
+    let (failed, all) = (report.statuses.failed(), report.requests);
+    match (failed, all) {
+        (_, 0) => (Level::Doubtful, "Nothing was asked for.".to_owned()),
+        (0, _) => (Level::Good, "Every request was answered.".to_owned()),
+        _ => {
+            let percent = failed as f64 / all as f64 * 100.0;
+            let (failed, all) = (count(failed), count(all));
+            (Level::Doubtful, format!("{failed} of {all} requests failed ({percent:.1} %)."))
+        }
+    }
+}
+
+fn functions(functions: &[FunctionReport], several: bool) -> Vec<(&'static str, String)> {
+    let first = if several { " (first seed)" } else { "" };
+    let line = |report: &FunctionReport| {
+        format!(
+            "{}: {:.2} replicas on average, {} at most; {:.2} requests in service, {:.2} waiting{first}",
+            report.function,
+            report.replicas_mean,
+            report.replicas_max,
+            report.in_service_mean,
+            report.queued_mean,
+        )
+    };
+    let labels = std::iter::once("replicas").chain(std::iter::repeat(""));
+    labels.zip(functions.iter().map(line)).collect()
+}
+
+/// Means over the replications with their confidence intervals.
+fn intervals(estimates: &Estimates) -> Vec<(&'static str, String)> {
+    let times = [
+        ("mean", estimates.response_time_mean_ns),
+        ("p50", estimates.response_time_p50_ns),
+        ("p95", estimates.response_time_p95_ns),
+        ("p99", estimates.response_time_p99_ns),
+    ];
+    let times = times.into_iter().filter_map(|(name, estimate)| {
+        let estimate = estimate?;
+        let (mean, half) = (duration(estimate.mean), duration(estimate.half_width(CONFIDENCE)));
+        Some(format!("response time {name} {mean} +- {half}"))
+    });
+    let throughput = estimates.achieved_rate.map(|estimate| {
+        format!("achieved {} +- {}", rate(estimate.mean), rate(estimate.half_width(CONFIDENCE)))
+    });
+    let labels = std::iter::once("95 % sure").chain(std::iter::repeat(""));
+    labels.zip(throughput.into_iter().chain(times)).collect()
+}

@@ -1,0 +1,35 @@
+//! The command `gatewright`. It reads arguments, files and the environment, runs the other crates, and renders
+//! what they say. It decides nothing itself.
+//!
+//! Results go to stdout, everything else to stderr ([`output`]); how a command ends is its exit status
+//! ([`failure::Exit`]).
+
+mod admin;
+mod arguments;
+mod commands;
+mod demand;
+mod failure;
+mod files;
+mod interrupt;
+mod output;
+mod progress;
+mod reference;
+mod rehearsal;
+mod render;
+mod replicate;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Cli;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(fault) => arguments::explain(&fault),
+    };
+    let exit = outcome.unwrap_or_else(|failure| output::failure(&failure));
+    ExitCode::from(exit as u8)
+}

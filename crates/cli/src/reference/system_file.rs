@@ -1,0 +1,143 @@
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+const HEAD: &str = "\
+# gatewright.toml
+
+Made from the code by `gatewright generate docs/reference`; a test holds it to that. Everything has a default,
+except where it says *required*. Any key can be set with `--set key=value`, or with a variable of the
+environment: `GATEWRIGHT_GATEWAY__LISTEN` is `gateway.listen` (two underscores are a dot).
+`gatewright config show` prints what holds, `gatewright.schema.json` beside this page is for editors.
+";
+
+/// Markdown with every key of the system file, from its JSON Schema.
+pub(super) fn page(schema: &Value) -> String {
+    let mut text = HEAD.to_owned();
+    let tables = [
+        ("gateway", "Gateway", "[gateway]"),
+        ("cache", "Cache", "[cache]"),
+        ("function", "Function", "[function.NAME]"),
+        ("route", "Route", "[[route]]"),
+    ];
+    for (_, definition, heading) in tables {
+        let Some(table) = schema.pointer(&format!("/$defs/{definition}")) else { continue };
+        let about = description(table);
+        write!(text, "\n## {heading}\n\n{about}\n\n").expect("a String takes everything");
+        text.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+        keys(schema, table, "", &mut text);
+    }
+    text
+}
+
+/// A row for each key of `table`, and for each key of the tables in it.
+fn keys(schema: &Value, table: &Value, prefix: &str, text: &mut String) {
+    let required: Vec<_> = strings(table.get("required")).collect();
+    for (key, property) in properties(table) {
+        let target = resolve(schema, property);
+        let default = match property.get("default").or_else(|| target.get("default")) {
+            Some(Value::Null) | None if required.contains(&key.as_str()) => "*required*".to_owned(),
+            Some(Value::Null | Value::Object(_)) | None => String::new(),
+            Some(default) => format!("`{default}`"),
+        };
+        let about = if property.get("description").is_some() { property } else { target };
+        let (kind, about) = (kind(schema, property), cell(description(about)));
+        writeln!(text, "| `{prefix}{key}` | {kind} | {} | {about} |", cell(&default))
+            .expect("a String takes everything");
+        if target.get("properties").is_some() {
+            keys(schema, target, &format!("{prefix}{key}."), text);
+        }
+        if let Some(tags) = tags(target) {
+            let chosen = property.pointer("/default/policy").map(|name| format!("`{name}`"));
+            let chosen = chosen.unwrap_or_default();
+            writeln!(text, "| `{prefix}{key}.policy` | {tags} | {chosen} | Which one. |")
+                .expect("a String takes everything");
+        }
+        for choice in choices(target) {
+            let own: Map<String, Value> = properties(choice)
+                .filter(|(key, _)| *key != "policy")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            let merged = match choice.get("$ref") {
+                Some(_) => resolve(schema, choice).clone(),
+                None => serde_json::json!({ "properties": own, "required": choice["required"] }),
+            };
+            keys(schema, &merged, &format!("{prefix}{key}."), text);
+        }
+    }
+}
+
+fn properties(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    table.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn choices(target: &Value) -> impl Iterator<Item = &Value> {
+    target.get("oneOf").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn strings(list: Option<&Value>) -> impl Iterator<Item = &str> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn description(of: &Value) -> &str {
+    of.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The definition that a property refers to, itself if it refers to none.
+fn resolve<'a>(schema: &'a Value, property: &'a Value) -> &'a Value {
+    let own = property.get("$ref").and_then(Value::as_str);
+    let any = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let optional = any.filter_map(|option| option.get("$ref").and_then(Value::as_str)).next();
+    own.or(optional)
+        .and_then(|reference| schema.pointer(reference.strip_prefix('#')?))
+        .unwrap_or(property)
+}
+
+/// The type of a property in a word or two.
+fn kind(schema: &Value, property: &Value) -> String {
+    let target = resolve(schema, property);
+    if tags(target).is_some() {
+        return "table".to_owned();
+    }
+    let names: Vec<_> = choices(target).flat_map(choice_names).collect();
+    if !names.is_empty() {
+        return names.join(", ");
+    }
+    let simple = match target.get("type") {
+        Some(Value::String(one)) => one.as_str(),
+        Some(Value::Array(several)) => {
+            several.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("any")
+        }
+        _ => "any",
+    };
+    let is_named = |name: &str| {
+        let reference = property.get("$ref").or_else(|| property.pointer("/anyOf/0/$ref"));
+        reference.and_then(Value::as_str).is_some_and(|path| path.ends_with(name))
+    };
+    match simple {
+        _ if is_named("/Duration") => "duration".to_owned(),
+        _ if is_named("/Size") => "size".to_owned(),
+        "object" => "table".to_owned(),
+        "string" => "text".to_owned(),
+        "array" => "list".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// The names of the policies among which `policy = "..."` chooses, if `target` is such a choice.
+fn tags(target: &Value) -> Option<String> {
+    let tags = choices(target).filter_map(|choice| choice.pointer("/properties/policy"));
+    let names: Vec<_> = tags.flat_map(choice_names).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The values that one branch of a choice stands for.
+fn choice_names(choice: &Value) -> Vec<String> {
+    let one = choice.get("const").and_then(Value::as_str);
+    strings(choice.get("enum")).chain(one).map(|name| format!("`\"{name}\"`")).collect()
+}
+
+/// Text that fits into a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|")
+}

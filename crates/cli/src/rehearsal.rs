@@ -1,0 +1,81 @@
+//! Reads what a simulation is made of: a scenario, its system file and its models.
+
+use std::path::{Path, PathBuf};
+
+use gatewright_control::config::{Override, SystemFile};
+use gatewright_sim::{Model, Scenario, Simulation};
+
+use crate::failure::{Failure, Outcome};
+use crate::settings;
+
+/// A scenario and what it names, read and checked.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    pub(crate) scenario: Scenario,
+    pub(crate) system: SystemFile,
+    pub(crate) model: Model,
+    /// Where the records go that the scenario asks for.
+    pub(crate) records: Option<PathBuf>,
+}
+
+impl Rehearsal {
+    /// Reads the scenario at `path`; `models` instead of those it names, if there are any; its `[change]` and
+    /// then `set` over the system file and the environment.
+    pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
+        let text = settings::read(path)?;
+        let scenario = Scenario::parse(&text).map_err(|fault| Failure::of_config(path, fault))?;
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let changes: Vec<_> = scenario.overrides().into_iter().chain(set.to_vec()).collect();
+        let system = settings::load(&folder.join(&scenario.system), &changes)?.system;
+        let named = || scenario.model.all().iter().map(|name| folder.join(name)).collect();
+        let model = load_models(&if models.is_empty() { named() } else { models.to_vec() })?;
+        let records = scenario.records.as_ref().map(|name| folder.join(name));
+        Ok(Self { scenario, system, model, records })
+    }
+
+    /// Puts it together.
+    pub(crate) fn simulation(&self, path: &Path) -> Outcome<Simulation> {
+        Simulation::new(&self.system, &self.model, &self.scenario)
+            .map_err(|fault| Failure::of_config(path, fault))
+    }
+
+    /// Where the scenario goes beyond what its models were fitted on.
+    pub(crate) fn extrapolations(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for demand in &self.scenario.demand {
+            let Some(rate) = demand.arrival.rate() else { continue };
+            let of_route = |path: &String| {
+                let route = self.system.routes.iter().find(|route| route.path == *path);
+                route.map(|route| route.target().0.to_owned())
+            };
+            let name = demand.function.clone().or_else(|| demand.route.as_ref().and_then(of_route));
+            let Some(name) = name else { continue };
+            let fitted = self.model.function.get(&name).and_then(|model| model.fitted.as_ref());
+            let Some(range) = fitted.and_then(|fitted| fitted.rate) else { continue };
+            if !(range.min..=range.max).contains(&rate) {
+                found.push(format!(
+                    "function `{name}`: {rate}/s is beyond the loads that its model was fitted on, {:.4} to {:.4}/s",
+                    range.min, range.max
+                ));
+            }
+        }
+        found
+    }
+}
+
+/// Reads model files into one model.
+pub(crate) fn load_models(paths: &[PathBuf]) -> Outcome<Model> {
+    let mut all = Model::default();
+    for path in paths {
+        let text = std::fs::read_to_string(path).map_err(|fault| {
+            let failure = Failure::of_reading(path, &fault);
+            if fault.kind() == std::io::ErrorKind::NotFound {
+                return failure.hint("`gatewright calibrate` makes a model from records");
+            }
+            failure
+        })?;
+        let model = Model::parse(&text).map_err(|fault| Failure::of_model(path, fault))?;
+        all.merge(model).map_err(|fault| Failure::of_model(path, fault))?;
+    }
+    Ok(all)
+}

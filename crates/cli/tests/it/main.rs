@@ -1,0 +1,6 @@
+//! The command as its users see it: what it prints, where, and how it ends.
+
+mod command;
+mod house;
+mod reference;
+mod settings;

@@ -1,0 +1,160 @@
+use std::fmt;
+
+use gatewright_determinism::Time;
+
+/// What is to happen and when: the earliest event first, and of those at the same moment the one that was
+/// entered first.
+///
+/// A 4-ary heap: half as deep as a binary one, and the four children of a node lie side by side in memory. It
+/// holds as many entries as are pending and allocates nothing once it has held them.
+#[derive(Clone)]
+pub struct Calendar<E> {
+    heap: Vec<Entry<E>>,
+    entered: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry<E> {
+    due: Time,
+    sequence: u64,
+    event: E,
+}
+
+const ARITY: usize = 4;
+
+impl<E: Copy> Calendar<E> {
+    /// An empty calendar.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { heap: Vec::new(), entered: 0 }
+    }
+
+    /// Number of pending events.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether nothing is pending.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// When the next event is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.heap.first().map(|entry| entry.due)
+    }
+
+    /// Enters an event.
+    pub fn push(&mut self, due: Time, event: E) {
+        let entry = Entry { due, sequence: self.entered, event };
+        self.entered += 1;
+        let mut place = self.heap.len();
+        self.heap.push(entry);
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            if self.heap[parent].key() <= entry.key() {
+                break;
+            }
+            self.heap[place] = self.heap[parent];
+            place = parent;
+        }
+        self.heap[place] = entry;
+    }
+
+    /// Takes the next event.
+    pub fn pop(&mut self) -> Option<(Time, E)> {
+        let last = self.heap.pop()?;
+        let Some(first) = self.heap.first().copied() else { return Some((last.due, last.event)) };
+        self.sink(last);
+        Some((first.due, first.event))
+    }
+
+    /// Puts `entry` in the place of the first.
+    fn sink(&mut self, entry: Entry<E>) {
+        let heap = &mut self.heap[..];
+        let mut place = 0;
+        loop {
+            let first = place * ARITY + 1;
+            let Some(children) = heap.get(first..heap.len().min(first + ARITY)) else { break };
+            let mut least = (u128::MAX, 0);
+            for (child, candidate) in children.iter().enumerate() {
+                if candidate.key() < least.0 {
+                    least = (candidate.key(), child);
+                }
+            }
+            if least.0 >= entry.key() {
+                break;
+            }
+            heap[place] = heap[first + least.1];
+            place = first + least.1;
+        }
+        heap[place] = entry;
+    }
+}
+
+impl<E> Entry<E> {
+    /// Moment and order of entry in one number.
+    const fn key(&self) -> u128 {
+        (self.due.as_nanos() as u128) << 64 | self.sequence as u128
+    }
+}
+
+impl<E: Copy> Default for Calendar<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E> fmt::Debug for Calendar<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calendar").field("pending", &self.heap.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a sorted map, with pushes and pops in any order.
+        #[test]
+        fn agrees_with_a_sorted_map(steps in prop::collection::vec(prop::option::weighted(0.6, 0u64..30), 0..400)) {
+            let mut calendar = Calendar::new();
+            let mut sorted = BTreeMap::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Some(due) => {
+                        calendar.push(Time::from_nanos(due), number);
+                        sorted.insert((due, number), number);
+                    }
+                    None => {
+                        let expected = sorted.pop_first().map(|((due, _), number)| (Time::from_nanos(due), number));
+                        prop_assert_eq!(calendar.pop(), expected);
+                    }
+                }
+                prop_assert_eq!(calendar.len(), sorted.len());
+                prop_assert_eq!(calendar.is_empty(), sorted.is_empty());
+                let next = sorted.first_key_value().map(|((due, _), _)| Time::from_nanos(*due));
+                prop_assert_eq!(calendar.next_due(), next);
+            }
+        }
+    }
+
+    #[test]
+    fn ties_come_in_the_order_of_entry() {
+        let mut calendar = Calendar::new();
+        for number in 0..100 {
+            calendar.push(Time::from_nanos(7), number);
+        }
+        let order: Vec<i32> =
+            std::iter::from_fn(|| calendar.pop()).map(|(_, number)| number).collect();
+        assert!(order.iter().copied().eq(0..100));
+    }
+}

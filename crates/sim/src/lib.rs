@@ -1,0 +1,22 @@
+//! The system in virtual time: `gatewright_control::System`, unchanged, driven by a calendar of events instead of
+//! sockets and timers.
+//!
+//! What the decisions do not know is drawn from a [`Model`]: how long a request takes ([`Law`]), how long a
+//! replica takes to start, how popular the keys of a cache are. What is asked of the system is a [`Scenario`].
+//! Requests, random numbers and the order of events depend on the scenario and the seed alone, so a
+//! [`Simulation`] gives the same bytes on every machine.
+
+mod calendar;
+mod law;
+mod model;
+mod scenario;
+mod simulation;
+
+pub use calendar::Calendar;
+pub use law::{Law, LawError, Sampler};
+pub use model::{CacheModel, Fitted, FunctionModel, Keys, MAX_KEYS, Model, Range};
+pub use scenario::{Demand, Paths, Scenario, Target};
+pub use simulation::{
+    DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
+    SimulationReport,
+};

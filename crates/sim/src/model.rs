@@ -1,0 +1,381 @@
+use std::collections::BTreeMap;
+
+use gatewright_control::config::{ConfigError, HumanDuration};
+use gatewright_determinism::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Law, LawError};
+
+/// What a simulation must know of functions and cannot decide: the contents of a `*.model.toml`, made by
+/// `gatewright calibrate` or by hand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The functions by name.
+    #[serde(default)]
+    pub function: BTreeMap<String, FunctionModel>,
+}
+
+/// How one function behaves. All laws are in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionModel {
+    /// From the moment a request is handed to a replica to its answer.
+    pub service: Law,
+    /// From the decision to start a replica to the moment it takes requests. Needed where replicas are started
+    /// during a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Law>,
+    /// From telling a replica to stop until it is gone. At once unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Law>,
+    /// What a client sees beyond the gateway's own time: connection, network, its own delays. None unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Law>,
+    /// What the gateway takes from reading a request's head until it is queued or handed over. None unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Law>,
+    /// How its cached routes behave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheModel>,
+    /// What it was fitted on, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitted: Option<Fitted>,
+}
+
+/// How the cached routes of a function behave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheModel {
+    /// From receiving a request that the cache answers to its answer, in seconds.
+    pub hit: Law,
+    /// How popular the keys are.
+    pub keys: Keys,
+    /// How long the upstream lets its responses live, where the route does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<HumanDuration>,
+}
+
+/// Which keys a cache is asked for, and how often. Requests choose independently of one another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Keys {
+    /// All equally often.
+    Uniform {
+        /// Number of keys, 1 to 1,000,000.
+        count: u32,
+    },
+    /// The key of rank r in proportion to 1 / r^exponent (Zipf).
+    Zipf {
+        /// Number of keys, 1 to 1,000,000.
+        count: u32,
+        /// Exponent, 0 to 10; web pages have 0.6 to 1.
+        exponent: f64,
+    },
+    /// Each as often as was counted.
+    Frequencies {
+        /// Relative frequency of each of the most popular keys.
+        weights: Vec<f64>,
+        /// Number of further keys, that share `rest_weight` equally.
+        #[serde(default)]
+        rest_keys: u32,
+        /// Relative frequency of all further keys together.
+        #[serde(default)]
+        rest_weight: f64,
+    },
+}
+
+/// What a model was fitted on: beyond these loads it is an extrapolation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fitted {
+    /// Requests that the service law was made from.
+    pub requests: u64,
+    /// Requests per second that were offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Range>,
+    /// Requests in service on one replica when one of them started, itself included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Range>,
+    /// Where the records came from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// When it was fitted, if whoever did so says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// What could not be learned from the records, and what was assumed instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// From the smallest to the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// The largest number of keys of one cached function.
+pub const MAX_KEYS: u32 = 1_000_000;
+
+impl Model {
+    /// Reads the text of a model file and checks it.
+    ///
+    /// # Errors
+    /// The first thing wrong: syntax, an unknown key, a wrong type, a value out of range.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let model: Self =
+            toml::from_str(text).map_err(|fault| ConfigError::from_toml(text, &fault))?;
+        model.check()?;
+        Ok(model)
+    }
+
+    /// The text of a model file.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a model is tables of numbers and text")
+    }
+
+    /// Checks what the types alone do not hold.
+    ///
+    /// # Errors
+    /// The first thing wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.function.iter().try_for_each(|(name, function)| function.check(name))
+    }
+
+    /// Adds the functions of another model.
+    ///
+    /// # Errors
+    /// A function that both have.
+    pub fn merge(&mut self, other: Self) -> Result<(), ConfigError> {
+        for (name, function) in other.function {
+            if self.function.contains_key(&name) {
+                let hint = Some("give each function one model".to_owned());
+                return Err(ConfigError::new(
+                    format!("function `{name}`"),
+                    "it has two models",
+                    hint,
+                ));
+            }
+            self.function.insert(name, function);
+        }
+        Ok(())
+    }
+}
+
+impl FunctionModel {
+    /// A function of which only the service law is known.
+    #[must_use]
+    pub const fn new(service: Law) -> Self {
+        Self {
+            service,
+            start: None,
+            stop: None,
+            overhead: None,
+            gateway: None,
+            cache: None,
+            fitted: None,
+        }
+    }
+
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let wrong = |key: &str, fault: &LawError| {
+            ConfigError::new(format!("function `{name}`, `{key}`"), &fault.to_string(), None)
+        };
+        let laws = [
+            ("service", Some(&self.service)),
+            ("start", self.start.as_ref()),
+            ("stop", self.stop.as_ref()),
+            ("overhead", self.overhead.as_ref()),
+            ("gateway", self.gateway.as_ref()),
+            ("cache.hit", self.cache.as_ref().map(|cache| &cache.hit)),
+        ];
+        for (key, law) in laws {
+            law.map_or(Ok(()), Law::check).map_err(|fault| wrong(key, &fault))?;
+        }
+        match &self.cache {
+            Some(cache) => cache.keys.check(&format!("function `{name}`, `cache.keys`")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Keys {
+    /// Checks the numbers; `at` names the place for the message.
+    ///
+    /// # Errors
+    /// The first one out of range.
+    pub(crate) fn check(&self, at: &str) -> Result<(), ConfigError> {
+        let wrong = |what: &str| Err(ConfigError::new(at, what, None));
+        let known = 1..=u64::from(MAX_KEYS);
+        if !known.contains(&self.count()) {
+            return wrong(&format!("there are {} keys; give 1 to {MAX_KEYS}", self.count()));
+        }
+        match self {
+            Self::Uniform { .. } => Ok(()),
+            Self::Zipf { exponent, .. } if (0.0..=10.0).contains(exponent) => Ok(()),
+            Self::Zipf { exponent, .. } => wrong(&format!("exponent is {exponent}; give 0 to 10")),
+            Self::Frequencies { weights, rest_keys, rest_weight } => {
+                let mut all = weights.iter().chain([rest_weight]);
+                if !all.all(|weight| weight.is_finite() && *weight >= 0.0) {
+                    return wrong("a weight is negative or no number");
+                }
+                if (*rest_keys == 0) != (*rest_weight == 0.0) {
+                    return wrong("give `rest_keys` and `rest_weight`, or neither");
+                }
+                let total = weights.iter().sum::<f64>() + rest_weight;
+                if total > 0.0 { Ok(()) } else { wrong("all weights are 0") }
+            }
+        }
+    }
+
+    /// Number of keys.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Uniform { count } | Self::Zipf { count, .. } => u64::from(*count),
+            Self::Frequencies { weights, rest_keys, .. } => {
+                weights.len() as u64 + u64::from(*rest_keys)
+            }
+        }
+    }
+
+    pub(crate) fn sampler(&self) -> KeySampler {
+        match self {
+            Self::Uniform { count } => KeySampler { cumulative: Vec::new(), rest: *count },
+            Self::Zipf { count, exponent } => {
+                let weight = |rank: u32| libm::pow(f64::from(rank), -exponent);
+                KeySampler { cumulative: cumulate((1..=*count).map(weight), 0.0), rest: 0 }
+            }
+            Self::Frequencies { weights, rest_keys, rest_weight } => KeySampler {
+                cumulative: cumulate(weights.iter().copied(), *rest_weight),
+                rest: *rest_keys,
+            },
+        }
+    }
+}
+
+/// Draws keys, numbered from 0.
+#[derive(Clone, Debug)]
+pub(crate) struct KeySampler {
+    /// Probability of this key or an earlier one; what is missing to 1 is that of the rest.
+    cumulative: Vec<f64>,
+    rest: u32,
+}
+
+impl KeySampler {
+    pub(crate) fn draw(&self, stream: &mut Stream) -> u32 {
+        let unit = if self.cumulative.is_empty() { 1.0 } else { stream.unit() };
+        let found = self.cumulative.partition_point(|below| *below <= unit) as u32;
+        if found < self.cumulative.len() as u32 || self.rest == 0 {
+            return found.min(self.cumulative.len().saturating_sub(1) as u32);
+        }
+        found + stream.below(u64::from(self.rest)) as u32
+    }
+}
+
+fn cumulate(weights: impl Iterator<Item = f64> + Clone, rest: f64) -> Vec<f64> {
+    let total = weights.clone().sum::<f64>() + rest;
+    let mut sum = 0.0;
+    let add = |weight: f64| {
+        sum += weight;
+        sum / total
+    };
+    weights.map(add).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatewright_determinism::Purpose;
+
+    use super::*;
+
+    fn shares(keys: &Keys) -> Vec<f64> {
+        keys.check("here").unwrap();
+        let sampler = keys.sampler();
+        let n = 200_000;
+        let mut counts = vec![0.0; keys.count() as usize];
+        for id in 0..n {
+            counts[sampler.draw(&mut Stream::new(1, Purpose::Content, id)) as usize] += 1.0;
+        }
+        counts.iter().map(|count| count / n as f64).collect()
+    }
+
+    fn assert_shares(keys: &Keys, expected: &[f64]) {
+        for (found, expected) in shares(keys).iter().zip(expected) {
+            let error = (expected * (1.0 - expected) / 200_000.0).sqrt();
+            assert!((found - expected).abs() <= 3.5 * error, "{keys:?}: {found} not {expected}");
+        }
+    }
+
+    #[test]
+    fn keys_are_as_popular_as_stated() {
+        assert_shares(&Keys::Uniform { count: 4 }, &[0.25; 4]);
+        let harmonic = 1.0 + 0.5 + 1.0 / 3.0;
+        let zipf = [1.0 / harmonic, 0.5 / harmonic, 1.0 / 3.0 / harmonic];
+        assert_shares(&Keys::Zipf { count: 3, exponent: 1.0 }, &zipf);
+        let counted = Keys::Frequencies { weights: vec![6.0, 2.0], rest_keys: 4, rest_weight: 2.0 };
+        assert_shares(&counted, &[0.6, 0.2, 0.05, 0.05, 0.05, 0.05]);
+        let alone = Keys::Frequencies { weights: vec![1.0], rest_keys: 0, rest_weight: 0.0 };
+        assert_shares(&alone, &[1.0]);
+    }
+
+    const TEXT: &str = r#"
+[function.square]
+service = { log_normal = { mean = 0.25, cv = 0.1 } }
+start = { fixed = 0.3 }
+overhead = { fixed = 0.0004 }
+
+[function.square.fitted]
+requests = 1200
+rate = { min = 4, max = 12 }
+
+[function.restaurants]
+service = { empirical = [0.1, 0.2] }
+
+[function.restaurants.cache]
+hit = { fixed = 0.0001 }
+keys = { zipf = { count = 100, exponent = 0.9 } }
+lifetime = "1h"
+"#;
+
+    #[test]
+    fn reads_what_it_writes() {
+        let model = Model::parse(TEXT).unwrap();
+        assert_eq!(model.function["square"].fitted.as_ref().unwrap().requests, 1_200);
+        assert_eq!(Model::parse(&model.to_toml()).unwrap(), model);
+    }
+
+    #[test]
+    fn faults_are_named_with_their_place() {
+        let fault = |from: &str, to: &str| Model::parse(&TEXT.replace(from, to)).unwrap_err();
+        let unknown = fault("overhead", "overheat");
+        assert_eq!(unknown.to_string(), "line 5, column 1: unknown key `overheat`");
+        assert_eq!(unknown.hint.as_deref(), Some("did you mean `overhead`?"));
+        let range = fault("cv = 0.1", "cv = -1").to_string();
+        assert_eq!(range, "function `square`, `service`: log_normal: cv is -1; give 0 to 100");
+        let keys = fault("count = 100", "count = 0").to_string();
+        assert_eq!(
+            keys,
+            "function `restaurants`, `cache.keys`: there are 0 keys; give 1 to 1000000"
+        );
+        let missing = fault("service = { empirical = [0.1, 0.2] }", "").to_string();
+        assert!(missing.contains("missing field `service`"), "{missing}");
+    }
+
+    #[test]
+    fn a_function_has_one_model() {
+        let mut model = Model::parse(TEXT).unwrap();
+        let again = model.clone();
+        let fault = model.merge(again).unwrap_err();
+        assert_eq!(fault.to_string(), "function `restaurants`: it has two models");
+        let other = Model::parse("[function.other]\nservice = { fixed = 1 }").unwrap();
+        model.merge(other).unwrap();
+        assert_eq!(model.function.len(), 3);
+    }
+}

@@ -1,0 +1,393 @@
+use std::mem;
+
+use gatewright_control as control;
+use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
+use gatewright_determinism::{Purpose, Time};
+use gatewright_record::{Invocation, RunSummary, World, WriteError};
+use gatewright_workload::{Pacing, Schedule};
+use slotmap::SecondaryMap;
+
+use super::flights::{FlightId, Flights};
+use super::level::Level;
+use super::requests::Reasons;
+use super::store::Store;
+use super::{
+    DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
+    SimulationReport,
+};
+use crate::Calendar;
+
+/// One run.
+pub(super) struct Engine<'a> {
+    pub(super) setup: &'a Simulation,
+    pub(super) seed: u64,
+    pub(super) now: Time,
+    /// Whether the functions are deployed and the run goes on.
+    pub(super) begun: bool,
+    pub(super) system: System,
+    pub(super) calendar: Calendar<Event>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) flights: Flights,
+    pub(super) by_request: SecondaryMap<RequestKey, FlightId>,
+    /// What replicas work on, abandoned requests included.
+    pub(super) work: SecondaryMap<RequestKey, Attempt>,
+    /// Service time of the batch that is being handed over, in nanoseconds.
+    pub(super) batch_span: u64,
+    pub(super) by_function: SecondaryMap<FunctionKey, usize>,
+    pub(super) functions: Vec<FunctionRun>,
+    pub(super) demands: Vec<DemandRun>,
+    pub(super) stores: Vec<Store>,
+    pub(super) reasons: Reasons,
+    /// Requests between sending and answer.
+    pub(super) open: Level,
+    /// Sum of those times, in nanoseconds.
+    pub(super) sojourns: u128,
+    /// Requests that are still to be offered have an event each pending: so many.
+    pub(super) sources: u64,
+    pub(super) offered: u64,
+    pub(super) ended: u64,
+    pub(super) events: u64,
+    pub(super) sink: Option<&'a mut dyn RecordSink>,
+    pub(super) failure: Option<WriteError>,
+}
+
+/// Something that will happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    /// The schedule of a demand wants a request sent.
+    Due {
+        demand: u32,
+    },
+    /// A stream of a closed loop asks (again).
+    Ask {
+        demand: u32,
+    },
+    /// The gateway has read a request.
+    Admit {
+        flight: FlightId,
+    },
+    /// The cache's answer is there.
+    Answer {
+        flight: FlightId,
+    },
+    /// A replica is done with a request.
+    Finished {
+        request: RequestKey,
+        attempt: u32,
+    },
+    Ready {
+        replica: ReplicaKey,
+    },
+    StartFailed {
+        replica: ReplicaKey,
+    },
+    Stopped {
+        replica: ReplicaKey,
+    },
+}
+
+/// An attempt in service.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) replica: ReplicaKey,
+    /// 1 for the first of its request.
+    pub(super) number: u32,
+    pub(super) function: usize,
+}
+
+pub(super) struct FunctionRun {
+    pub(super) key: FunctionKey,
+    /// Replicas that take requests.
+    pub(super) running: Level,
+    /// Replicas from start to stop.
+    pub(super) allocated: Level,
+    pub(super) in_service: Level,
+    pub(super) queued: Level,
+    pub(super) scalings: u64,
+}
+
+pub(super) struct DemandRun {
+    /// Absent in a closed loop.
+    schedule: Option<Schedule>,
+    streams: u32,
+    pub(super) offered: u64,
+    pub(super) failed: u64,
+    /// Whether a limit other than the duration has ended it.
+    cut: bool,
+    /// The next record, its names already in place.
+    pub(super) record: Invocation,
+    pub(super) summary: RunSummary,
+}
+
+/// Events between two reports of progress.
+const PROGRESS_EVERY: u64 = 1 << 18;
+
+impl Simulation {
+    /// Runs the scenario in virtual time, until every request has ended.
+    ///
+    /// Memory does not grow with the number of requests: records go to `sink`, if there is one, and are summed
+    /// up otherwise. `progress` is called now and then.
+    ///
+    /// # Errors
+    /// The sink fails, or the run breaks a rule of the system (a fault in this program).
+    pub fn run<'a>(
+        &'a self,
+        seed: u64,
+        sink: Option<&'a mut dyn RecordSink>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<SimulationReport, SimulationError> {
+        let mut engine = Engine::new(self, seed, sink);
+        engine.deploy();
+        engine.open_demands();
+        engine.run(progress);
+        engine.finish()
+    }
+}
+
+impl<'a> Engine<'a> {
+    fn new(setup: &'a Simulation, seed: u64, sink: Option<&'a mut dyn RecordSink>) -> Self {
+        Self {
+            setup,
+            seed,
+            now: Time::ZERO,
+            begun: false,
+            system: System::new(seed),
+            calendar: Calendar::new(),
+            effects: Vec::new(),
+            flights: Flights::default(),
+            by_request: SecondaryMap::new(),
+            work: SecondaryMap::new(),
+            batch_span: 0,
+            by_function: SecondaryMap::new(),
+            functions: Vec::new(),
+            demands: Vec::new(),
+            stores: setup.caches.iter().map(Store::new).collect(),
+            reasons: Reasons::new(),
+            open: Level::default(),
+            sojourns: 0,
+            sources: 0,
+            offered: 0,
+            ended: 0,
+            events: 0,
+            sink,
+            failure: None,
+        }
+    }
+
+    fn open_demands(&mut self) {
+        for (number, setup) in (0..).zip(&self.setup.demands) {
+            let function = &self.setup.functions[setup.function].name;
+            let (schedule, streams) = match setup.arrival.pacing(self.seed, number) {
+                Pacing::Open(schedule) => (Some(schedule), 0),
+                Pacing::Closed { streams } => (None, streams),
+            };
+            self.demands.push(DemandRun {
+                schedule,
+                streams,
+                offered: 0,
+                failed: 0,
+                cut: false,
+                record: Invocation {
+                    world: World::Simulate,
+                    function: function.clone(),
+                    route: setup.route.clone(),
+                    ..Invocation::default()
+                },
+                summary: RunSummary::new(),
+            });
+        }
+        for demand in 0..self.demands.len() as u32 {
+            if self.demands[demand as usize].schedule.is_some() {
+                self.schedule_next(demand);
+            }
+            for _ in 0..self.demands[demand as usize].streams {
+                self.sources += 1;
+                self.calendar.push(Time::ZERO, Event::Ask { demand });
+            }
+        }
+    }
+
+    fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
+        while (self.sources > 0 || self.open.value() > 0) && self.failure.is_none() {
+            let due = self.calendar.next_due().unwrap_or(Time::MAX);
+            // An answer at the very moment of a deadline is in time, so the calendar goes first.
+            match self.system.next_wakeup() {
+                Some(wakeup) if wakeup < due => {
+                    self.now = wakeup;
+                    self.tell(control::Event::Wakeup);
+                }
+                _ => {
+                    let Some((due, event)) = self.calendar.pop() else { break };
+                    self.now = due;
+                    self.happen(event);
+                }
+            }
+            self.events += 1;
+            if cfg!(debug_assertions) && self.events.is_multiple_of(1 << 14) {
+                self.system.check_invariants().expect("the rules hold after every event");
+            }
+            if self.events.is_multiple_of(PROGRESS_EVERY) {
+                progress(self.progress());
+            }
+        }
+        progress(self.progress());
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Due { demand } => {
+                self.sources -= 1;
+                if self.may_offer(demand, self.now) {
+                    self.offer(demand);
+                    self.schedule_next(demand);
+                }
+            }
+            Event::Ask { demand } => {
+                self.sources -= 1;
+                if self.may_offer(demand, self.now) {
+                    self.offer(demand);
+                }
+            }
+            Event::Admit { flight } => self.admit(flight),
+            Event::Answer { flight } => self.answer_from_cache(flight),
+            Event::Finished { request, attempt } => self.finished(request, attempt),
+            Event::Ready { replica } => self.ready(replica),
+            Event::StartFailed { replica } => self.start_failed(replica),
+            Event::Stopped { replica } => self.stopped(replica),
+        }
+    }
+
+    /// Whether a demand has a request left to offer at `at`.
+    fn may_offer(&mut self, demand: u32, at: Time) -> bool {
+        let limits = self.setup.demands[demand as usize].limits;
+        let demand = &mut self.demands[demand as usize];
+        demand.cut |= limits.requests.is_some_and(|most| demand.offered >= most)
+            || limits.errors.is_some_and(|most| demand.failed >= most);
+        !demand.cut && limits.duration.is_none_or(|span| at < Time::ZERO + span)
+    }
+
+    /// Enters the next moment of an open loop.
+    fn schedule_next(&mut self, demand: u32) {
+        let schedule = &mut self.demands[demand as usize].schedule;
+        let Some(due) = schedule.as_mut().and_then(Iterator::next) else { return };
+        if self.may_offer(demand, due) {
+            self.sources += 1;
+            self.calendar.push(due, Event::Due { demand });
+        }
+    }
+
+    /// Tells the system of an event, and does what it says.
+    pub(super) fn tell(&mut self, event: control::Event) {
+        let mut effects = mem::take(&mut self.effects);
+        self.system.handle(self.now, event, &mut effects);
+        self.effects = effects;
+        self.carry_out();
+    }
+
+    /// Does what the system said.
+    pub(super) fn carry_out(&mut self) {
+        let mut effects = mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
+                    let first = batch_left + 1 == in_flight;
+                    self.dispatch(request, replica, attempt, in_flight, cold, first);
+                }
+                Effect::Ended { request, end } => self.request_ended(request, end),
+                Effect::StartReplica { replica, function } => self.start(replica, function),
+                Effect::StopReplica { replica } => self.stop(replica),
+                Effect::KillReplica { replica } => self.killed(replica),
+                Effect::Scaled { function, from, to } => self.scaled(function, from, to),
+                // The replica works on, and reports the end of its work at its own time.
+                Effect::Abandon { .. } | Effect::Removed { .. } => {}
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn scaled(&mut self, function: FunctionKey, from: u32, to: u32) {
+        if !self.begun {
+            return;
+        }
+        let index = self.by_function[function];
+        self.functions[index].scalings += 1;
+        if let Some(sink) = &mut self.sink {
+            let function = self.setup.functions[index].name.clone();
+            if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let share = |(demand, setup): (&DemandRun, &super::DemandSetup)| {
+            let of_requests = setup.limits.requests.map(|all| demand.offered as f64 / all as f64);
+            let of_time = setup.limits.duration;
+            let of_time = of_time.map(|all| self.now.as_secs_f64() / all.as_secs_f64());
+            let offered = of_requests.into_iter().chain(of_time).fold(0.0, f64::max);
+            if demand.cut { 1.0 } else { offered.min(1.0) }
+        };
+        let fraction = self.demands.iter().zip(&self.setup.demands).map(share).fold(1.0, f64::min);
+        Progress { now: self.now, events: self.events, ended: self.ended, fraction }
+    }
+
+    fn finish(mut self) -> Result<SimulationReport, SimulationError> {
+        if let Some(error) = self.failure.take() {
+            return Err(SimulationError::Records(error));
+        }
+        self.system.check_invariants()?;
+        self.check_identities()?;
+        let end = self.now;
+        let functions =
+            self.functions.iter().zip(&self.setup.functions).map(|(run, setup)| FunctionReport {
+                function: setup.name.clone(),
+                totals: self.system.function(run.key).map(|view| view.totals).unwrap_or_default(),
+                replicas_mean: run.running.mean(end),
+                replicas_max: run.running.max(),
+                replica_seconds: run.allocated.area(end) as f64 / 1e9,
+                in_service_mean: run.in_service.mean(end),
+                queued_mean: run.queued.mean(end),
+                scalings: run.scalings,
+            });
+        let functions = functions.collect();
+        let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
+            if let (Some(span), true, false) =
+                (setup.limits.duration, run.schedule.is_some(), run.cut)
+            {
+                run.summary.set_offered_over(span);
+            }
+            DemandReport {
+                function: run.record.function,
+                route: run.record.route,
+                arrival: setup.arrival,
+                summary: run.summary,
+            }
+        });
+        let demands = demands.collect();
+        Ok(SimulationReport { seed: self.seed, demands, functions, events: self.events, end })
+    }
+
+    /// What must hold of every run: who came has gone, and Little's law over the whole of it, to the nanosecond.
+    fn check_identities(&self) -> Result<(), SimulationError> {
+        let broken = |what: String| Err(SimulationError::Identity(what));
+        if self.offered != self.ended || self.open.value() != 0 {
+            return broken(format!("{} requests came and {} ended", self.offered, self.ended));
+        }
+        let area = self.open.area(self.now);
+        if area != self.sojourns {
+            return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
+        }
+        for (run, setup) in self.functions.iter().zip(&self.setup.functions) {
+            let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
+            if totals.arrived != totals.ended() {
+                return broken(format!("function `{}` owes answers", setup.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The luck of a request or replica for a purpose.
+    pub(super) const fn luck(&self, purpose: Purpose, id: u64) -> gatewright_determinism::Stream {
+        gatewright_determinism::Stream::new(self.seed, purpose, id)
+    }
+}

@@ -1,0 +1,71 @@
+use gatewright_determinism::Time;
+
+/// Requests between sending and answer, in places that are used again: as many as there ever were at once.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    places: Vec<Flight>,
+    free: Vec<FlightId>,
+}
+
+/// A request's place in [`Flights`].
+pub(super) type FlightId = u32;
+
+/// No flight.
+pub(super) const NONE: FlightId = FlightId::MAX;
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    /// Number in the run.
+    pub(super) id: u64,
+    pub(super) demand: u32,
+    /// Key asked for, where there is a cache.
+    pub(super) key: u32,
+    pub(super) sent: Time,
+    pub(super) received: Time,
+    /// When the gateway has read it and decides about it.
+    pub(super) admitted: Time,
+    pub(super) queued_out: Option<Time>,
+    pub(super) started: Option<Time>,
+    /// Number of the replica that was given it last.
+    pub(super) replica: u64,
+    pub(super) attempts: u32,
+    pub(super) in_flight: u32,
+    pub(super) cold: bool,
+    pub(super) role: Role,
+    /// The next request that waits for the same fetch.
+    pub(super) next_waiter: FlightId,
+}
+
+/// What a cache did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It has no cache.
+    Plain,
+    Hit,
+    /// It fetches, for others as well.
+    Fetch,
+    /// It waits for another one's fetch.
+    Collapsed,
+}
+
+impl Flights {
+    pub(super) fn insert(&mut self, flight: Flight) -> FlightId {
+        if let Some(place) = self.free.pop() {
+            self.places[place as usize] = flight;
+            place
+        } else {
+            self.places.push(flight);
+            self.places.len() as FlightId - 1
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: FlightId) -> &mut Flight {
+        &mut self.places[id as usize]
+    }
+
+    pub(super) fn remove(&mut self, id: FlightId) -> Flight {
+        self.free.push(id);
+        self.places[id as usize]
+    }
+}

@@ -1,0 +1,197 @@
+//! A scenario run in virtual time.
+//!
+//! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar,
+//! `requests` what happens to a request, `replicas` the life of replicas, `store` the cache of a route, `level`
+//! quantities over time.
+
+mod engine;
+mod flights;
+mod level;
+mod replicas;
+mod requests;
+mod setup;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatewright_control::{Deployment, InvariantViolation, Totals};
+use gatewright_determinism::Time;
+use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
+use gatewright_workload::{Limits, Strategy};
+use serde::Serialize;
+
+use crate::Sampler;
+use crate::model::KeySampler;
+
+/// A system, its model and a scenario, ready to be run with any number of seeds.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    cold_start: bool,
+    functions: Vec<FunctionSetup>,
+    caches: Vec<CacheSetup>,
+    demands: Vec<DemandSetup>,
+}
+
+#[derive(Clone, Debug)]
+struct FunctionSetup {
+    name: Arc<str>,
+    deployment: Deployment,
+    /// Nanoseconds that a replica may take to start.
+    start_timeout: u64,
+    service: Sampler,
+    /// Absent where no replica is started during the run.
+    start: Option<Sampler>,
+    stop: Sampler,
+    overhead: Sampler,
+    gateway: Sampler,
+}
+
+/// A cached route.
+#[derive(Clone, Debug)]
+struct CacheSetup {
+    keys: u32,
+    /// How long a stored response is fresh; `None` if none may be stored.
+    lifetime: Option<Duration>,
+    hit: Sampler,
+}
+
+#[derive(Clone, Debug)]
+struct DemandSetup {
+    function: usize,
+    route: Option<Arc<str>>,
+    /// The route's cache, and which keys of it are asked for.
+    cache: Option<(usize, KeySampler)>,
+    arrival: Strategy,
+    limits: Limits,
+}
+
+/// Takes what a run leaves behind, while it goes on.
+pub trait RecordSink {
+    /// A request has ended. The record is the sink's to copy; it is used again for the next one.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn invocation(&mut self, invocation: &Invocation) -> Result<(), WriteError>;
+
+    /// The number of replicas wanted has changed.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn scaled(&mut self, _scaling: &Scaling) -> Result<(), WriteError> {
+        Ok(())
+    }
+}
+
+/// A decision about the number of replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scaling {
+    /// When it was made.
+    pub at: Time,
+    /// Name of the function.
+    pub function: Arc<str>,
+    /// Replicas wanted before.
+    pub from: u32,
+    /// Replicas wanted from then on.
+    pub to: u32,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The virtual time.
+    pub now: Time,
+    /// Events dealt with so far.
+    pub events: u64,
+    /// Requests that have ended.
+    pub ended: u64,
+    /// How much of the demand was offered, 0 to 1.
+    pub fraction: f64,
+}
+
+/// What a run comes to.
+#[derive(Clone, Debug)]
+pub struct SimulationReport {
+    /// The seed.
+    pub seed: u64,
+    /// What became of each demand's requests, in the order of the scenario.
+    pub demands: Vec<DemandReport>,
+    /// What each function did, in the order of their names.
+    pub functions: Vec<FunctionReport>,
+    /// Events dealt with: arrivals, ends of service, starts and stops of replicas, deadlines, autoscaling.
+    pub events: u64,
+    /// When the last request had ended.
+    pub end: Time,
+}
+
+/// What became of a demand's requests.
+#[derive(Clone, Debug)]
+pub struct DemandReport {
+    /// Name of the function.
+    pub function: Arc<str>,
+    /// Path of the route, if one was asked for.
+    pub route: Option<Arc<str>>,
+    /// How requests were offered.
+    pub arrival: Strategy,
+    /// The requests.
+    pub summary: RunSummary,
+}
+
+/// What a function did during a run. Times in seconds of virtual time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FunctionReport {
+    /// Its name.
+    pub function: Arc<str>,
+    /// Its counts.
+    pub totals: Totals,
+    /// Replicas running, on average over time.
+    pub replicas_mean: f64,
+    /// Replicas running at most.
+    pub replicas_max: u64,
+    /// Time from start to stop, over all replicas: what they cost.
+    pub replica_seconds: f64,
+    /// Requests in service, on average over time.
+    pub in_service_mean: f64,
+    /// Requests that waited for a replica, on average over time.
+    pub queued_mean: f64,
+    /// Decisions that changed the number of replicas.
+    pub scalings: u64,
+}
+
+/// Why a run came to no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    /// The records could not be written.
+    #[error(transparent)]
+    Records(#[from] WriteError),
+    /// The decisions broke a rule of their own: a fault in this program.
+    #[error("a rule of the system was broken; please report this: {0}")]
+    Invariant(#[from] InvariantViolation),
+    /// The run does not add up: a fault in this program.
+    #[error("the run does not add up; please report this: {0}")]
+    Identity(String),
+}
+
+impl SimulationReport {
+    /// All requests of the run together.
+    #[must_use]
+    pub fn summary(&self) -> RunSummary {
+        let mut all = RunSummary::new();
+        self.demands.iter().for_each(|demand| all.merge(&demand.summary));
+        all
+    }
+}
+
+impl<W: std::io::Write> RecordSink for RecordWriter<W> {
+    fn invocation(&mut self, invocation: &Invocation) -> Result<(), WriteError> {
+        self.write(invocation)
+    }
+}
+
+/// Keeps everything in memory: for tests and for calibration from simulated records.
+impl RecordSink for Vec<Invocation> {
+    fn invocation(&mut self, invocation: &Invocation) -> Result<(), WriteError> {
+        self.push(invocation.clone());
+        Ok(())
+    }
+}

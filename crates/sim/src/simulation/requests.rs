@@ -1,0 +1,256 @@
+use std::mem;
+use std::sync::Arc;
+
+use gatewright_control as control;
+use gatewright_control::cache::Decision;
+use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
+use gatewright_determinism::{Purpose, Stream};
+use gatewright_record::{CacheResult, Status};
+
+use super::engine::{Attempt, Engine, Event};
+use super::flights::{Flight, FlightId, NONE, Role};
+
+/// Why requests end otherwise than well, made once.
+pub(super) struct Reasons {
+    queue_full: Arc<str>,
+    removed: Arc<str>,
+    unavailable: Arc<str>,
+    deadline: Arc<str>,
+}
+
+/// A stream that is answered in no time asks again after this many nanoseconds: a closed loop of immediate
+/// answers would stand still in time otherwise.
+const LEAST_TURN: u64 = 10_000;
+
+impl Reasons {
+    pub(super) fn new() -> Self {
+        Self {
+            queue_full: "queue full".into(),
+            removed: "function removed".into(),
+            unavailable: "no replica starts".into(),
+            deadline: "deadline".into(),
+        }
+    }
+
+    fn of(&self, end: End) -> Option<Arc<str>> {
+        let reason = match end {
+            End::Shed(Shed::QueueFull) => &self.queue_full,
+            End::Shed(Shed::Removed) => &self.removed,
+            End::Shed(Shed::Unavailable) => &self.unavailable,
+            End::TimedOut => &self.deadline,
+            End::Ok | End::Error | End::Cancelled | End::Lost => return None,
+        };
+        Some(Arc::clone(reason))
+    }
+}
+
+impl Engine<'_> {
+    /// A demand sends its next request now.
+    pub(super) fn offer(&mut self, demand: u32) {
+        let setup = &self.setup.demands[demand as usize];
+        let function = &self.setup.functions[setup.function];
+        let run = &mut self.demands[demand as usize];
+        // The n-th request of a demand has the same number, and so the same luck, whatever the others do.
+        let id = run.offered * self.setup.demands.len() as u64 + u64::from(demand);
+        run.offered += 1;
+        self.offered += 1;
+        self.open.up(self.now);
+
+        let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
+        let received = self.now.plus_nanos(function.overhead.draw(&mut luck));
+        let admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        let key = setup
+            .cache
+            .as_ref()
+            .map_or(0, |(_, keys)| keys.draw(&mut Stream::new(self.seed, Purpose::Content, id)));
+        let flight = self.flights.insert(Flight {
+            id,
+            demand,
+            key,
+            sent: self.now,
+            received,
+            admitted,
+            queued_out: None,
+            started: None,
+            replica: 0,
+            attempts: 0,
+            in_flight: 0,
+            cold: false,
+            role: Role::Plain,
+            next_waiter: NONE,
+        });
+        if admitted == self.now {
+            self.admit(flight);
+        } else {
+            self.calendar.push(admitted, Event::Admit { flight });
+        }
+    }
+
+    /// The gateway has read a request: its cache is asked, then the system.
+    pub(super) fn admit(&mut self, id: FlightId) {
+        let flight = self.flights.get_mut(id);
+        let setup = &self.setup.demands[flight.demand as usize];
+        let Some((cache, _)) = setup.cache else { return self.invoke(id) };
+        match self.stores[cache].ask(self.now, flight.key) {
+            Decision::Hit { .. } => {
+                flight.role = Role::Hit;
+                let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
+                let span = self.setup.caches[cache].hit.draw(&mut luck);
+                let due = flight.received.plus_nanos(span).max(self.now);
+                self.calendar.push(due, Event::Answer { flight: id });
+            }
+            Decision::Collapse => {
+                flight.role = Role::Collapsed;
+                let key = flight.key;
+                self.stores[cache].wait(&mut self.flights, key, id);
+            }
+            Decision::Fetch => {
+                flight.role = Role::Fetch;
+                self.invoke(id);
+            }
+        }
+    }
+
+    fn invoke(&mut self, id: FlightId) {
+        let flight = self.flights.get_mut(id);
+        let index = self.setup.demands[flight.demand as usize].function;
+        let run = &mut self.functions[index];
+        run.queued.up(self.now);
+        let invoke =
+            Invoke { function: run.key, id: flight.id, timeout: None, urgency: URGENCY_DEFAULT };
+        let mut effects = mem::take(&mut self.effects);
+        let request = self.system.invoke(self.now, invoke, &mut effects);
+        self.effects = effects;
+        self.by_request.insert(request, id);
+        self.carry_out();
+    }
+
+    pub(super) fn dispatch(
+        &mut self,
+        request: RequestKey,
+        replica: ReplicaKey,
+        attempt: u32,
+        in_flight: u32,
+        cold: bool,
+        first_of_batch: bool,
+    ) {
+        let flight = self.flights.get_mut(self.by_request[request]);
+        let index = self.setup.demands[flight.demand as usize].function;
+        let waited = attempt > 1 || flight.admitted != self.now;
+        flight.queued_out = Some(if waited { self.now } else { flight.received });
+        flight.started = Some(self.now);
+        flight.attempts = attempt;
+        flight.in_flight = in_flight;
+        flight.cold = cold;
+        if self.sink.is_some() {
+            flight.replica = self.system.replica(replica).map_or(0, |view| view.number);
+        }
+        let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
+        if attempt > 1 {
+            luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
+        }
+        // A batch is answered as a whole, after the time that its first request drew.
+        if first_of_batch || !self.setup.functions[index].deployment.batch.is_some() {
+            self.batch_span = self.setup.functions[index].service.draw(&mut luck);
+        }
+        self.work.insert(request, Attempt { replica, number: attempt, function: index });
+        let run = &mut self.functions[index];
+        run.queued.down(self.now);
+        run.in_service.up(self.now);
+        self.calendar
+            .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
+    }
+
+    /// A replica is done, whether or not somebody still waits for the answer.
+    pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
+        let same = |work: &Attempt| work.number == attempt;
+        // The replica may have been killed at this work, and the request may be at its next attempt.
+        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        self.work.remove(request);
+        self.functions[work.function].in_service.down(self.now);
+        self.tell(control::Event::Finished { request, outcome: Outcome::Ok });
+    }
+
+    /// The system has ended a request.
+    pub(super) fn request_ended(&mut self, request: RequestKey, end: End) {
+        let Some(id) = self.by_request.remove(request) else { return };
+        let flight = *self.flights.get_mut(id);
+        let setup = &self.setup.demands[flight.demand as usize];
+        if flight.started.is_none() {
+            self.functions[setup.function].queued.down(self.now);
+        }
+        self.complete(id, end);
+        if let (Role::Fetch, Some((cache, _))) = (flight.role, &setup.cache) {
+            let ok = end == End::Ok;
+            let mut waiter = self.stores[*cache].end_fetch(self.now, flight.key, ok);
+            while waiter != NONE {
+                let next = self.flights.get_mut(waiter).next_waiter;
+                // Who waited for a fetch shares its fate.
+                self.complete(waiter, end);
+                waiter = next;
+            }
+        }
+    }
+
+    pub(super) fn answer_from_cache(&mut self, id: FlightId) {
+        self.complete(id, End::Ok);
+    }
+
+    /// The client has its answer, or knows that there will be none.
+    fn complete(&mut self, id: FlightId, end: End) {
+        let flight = self.flights.remove(id);
+        let setup = &self.setup.demands[flight.demand as usize];
+        let demand = &mut self.demands[flight.demand as usize];
+        self.open.down(self.now);
+        self.sojourns += u128::from(self.now.nanos_since(flight.sent));
+        self.ended += 1;
+        let status = status(end);
+        demand.failed += u64::from(status != Status::Ok);
+
+        let handed = flight.started.is_some();
+        let record = &mut demand.record;
+        record.id = flight.id;
+        let open_loop = setup.arrival.rate().is_some();
+        record.scheduled = open_loop.then_some(flight.sent);
+        record.sent = Some(flight.sent);
+        record.received = Some(flight.received);
+        record.queued_out = flight.queued_out;
+        record.started = flight.started;
+        record.finished = Some(self.now);
+        record.replica = handed.then_some(flight.replica);
+        record.attempts = flight.attempts;
+        record.in_flight = handed.then_some(flight.in_flight);
+        record.status = status;
+        record.reason = self.reasons.of(end);
+        record.cold = flight.cold;
+        record.cache = match flight.role {
+            Role::Plain => None,
+            Role::Hit => Some(CacheResult::Hit),
+            Role::Fetch => Some(CacheResult::Miss),
+            Role::Collapsed => Some(CacheResult::Collapsed),
+        };
+        record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));
+        demand.summary.add(record);
+        if let Some(sink) = &mut self.sink
+            && let Err(error) = sink.invocation(record)
+        {
+            self.failure = Some(error);
+        }
+        if !open_loop {
+            let next = self.now.max(flight.sent.plus_nanos(LEAST_TURN));
+            self.sources += 1;
+            self.calendar.push(next, Event::Ask { demand: flight.demand });
+        }
+    }
+}
+
+const fn status(end: End) -> Status {
+    match end {
+        End::Ok => Status::Ok,
+        End::Error => Status::Error,
+        End::TimedOut => Status::Timeout,
+        End::Cancelled => Status::Cancelled,
+        End::Shed(_) => Status::Shed,
+        End::Lost => Status::Lost,
+    }
+}

@@ -1,0 +1,5 @@
+//! The simulation as its users see it: against the theory of queues, and on the rules of the system.
+
+mod behaviour;
+mod rig;
+mod theory;
