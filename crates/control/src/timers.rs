@@ -26,9 +26,9 @@ impl<K: Key> Timers<K> {
         Self { heap: Vec::new(), places: SecondaryMap::new(), sequence: 0 }
     }
 
-    /// When the earliest timer is due.
-    pub(crate) fn next(&self) -> Option<Time> {
-        self.heap.first().map(|entry| entry.due)
+    /// When the earliest timer is due; [`Time::MAX`] if there is none.
+    pub(crate) fn next(&self) -> Time {
+        self.heap.first().map_or(Time::MAX, |entry| entry.due)
     }
 
     /// Sets the timer of `key`, in place of the one it had.
@@ -144,7 +144,8 @@ mod tests {
                         prop_assert_eq!(timers.pop_due(Time::from_nanos(due)), expected.map(|(_, k)| k));
                     }
                 }
-                prop_assert_eq!(timers.next().map(Time::as_nanos), model.first_key_value().map(|((d, _), _)| *d));
+                let next = model.first_key_value().map_or(u64::MAX, |((d, _), _)| *d);
+                prop_assert_eq!(timers.next().as_nanos(), next);
             }
         }
     }
@@ -155,6 +156,6 @@ mod tests {
         let key = slots.insert(());
         let mut timers = Timers::new();
         timers.set(key, Time::MAX);
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.next(), Time::MAX);
     }
 }
