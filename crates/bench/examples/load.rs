@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let line = serde_json::json!({
         "verdict": outcome.verdict,
         "cpu_us_per_request": outcome.cpu_micros_per_request(),
-        "busiest": outcome.busiest,
+        "busy": outcome.busy,
+        "starved": outcome.starved,
         "connections_peak": outcome.connections_peak,
         "unsent": outcome.unsent,
         "waited": outcome.waited,

@@ -36,8 +36,11 @@ pub struct Outcome {
     pub threads: u32,
     /// Processor time of all the engine's threads.
     pub cpu: Duration,
-    /// Part of its time that the busiest thread was on a processor, 0 to 1.
-    pub busiest: f64,
+    /// Part of the run that the busiest thread was on a processor, 0 to 1.
+    pub busy: f64,
+    /// Part of the run that a thread, at most, could have run but found no processor free, 0 to 1: above some
+    /// per cent, other work on the machine is in the numbers. Zero where the system does not tell.
+    pub starved: f64,
 }
 
 /// What ended a run.
@@ -61,7 +64,7 @@ pub enum Stop {
 /// 1. Half of the requests were noticed more than 1 ms and a tenth of the median response time after their
 ///    moment, or one in a hundred more than 10 ms and a tenth of the 99 % quantile.
 /// 2. More than 5 % of the requests were noticed only after the end of the schedule.
-/// 3. A thread was on a processor for more than 95 % of the run.
+/// 3. A thread was on a processor for more than 95 % of the run, or on one or waiting for one for more than 98 %.
 ///
 /// What counts in 1 and 2 is when the engine *noticed* that a request was due. A request that then waits
 /// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
@@ -85,7 +88,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) noticing: &'a LatencyHistogram,
     pub(crate) after_end: u64,
     pub(crate) response_time: &'a LatencyHistogram,
-    pub(crate) busiest: f64,
+    pub(crate) busy: f64,
+    pub(crate) starved: f64,
 }
 
 const MEDIAN_LATE: u64 = 1_000_000;
@@ -93,6 +97,7 @@ const TAIL_LATE: u64 = 10_000_000;
 const NOTICEABLE: f64 = 0.1;
 const UNNOTICED: f64 = 0.05;
 const SATURATED: f64 = 0.95;
+const SATURATED_OR_STARVED: f64 = 0.98;
 
 impl Outcome {
     /// Processor time of the engine for each request, in microseconds; none without requests.
@@ -131,10 +136,18 @@ impl Verdict {
                 part * 100.0
             ));
         }
-        if evidence.busiest > SATURATED {
+        let (busy, starved) = (evidence.busy, evidence.starved);
+        if busy > SATURATED {
             return limited(format!(
                 "a thread of the load generator was busy for {:.0} % of the time; use more threads or less load",
-                evidence.busiest * 100.0
+                busy * 100.0
+            ));
+        }
+        if busy + starved > SATURATED_OR_STARVED {
+            return limited(format!(
+                "a thread of the load generator was busy for {:.0} % of the time and waited for a processor in the \
+                 rest; use less load, or a machine with less other work",
+                busy * 100.0
             ));
         }
         Self::Valid
@@ -160,10 +173,15 @@ mod tests {
         histogram
     }
 
-    fn verdict(late: &LatencyHistogram, after_end: u64, response: u64, busiest: f64) -> Verdict {
+    fn verdict(late: &LatencyHistogram, after_end: u64, response: u64, busy: f64) -> Verdict {
         let response_time = times(std::iter::repeat_n(response, 1_000));
-        let evidence =
-            Evidence { noticing: late, after_end, response_time: &response_time, busiest };
+        let evidence = Evidence {
+            noticing: late,
+            after_end,
+            response_time: &response_time,
+            busy,
+            starved: 0.04,
+        };
         Verdict::of(&evidence)
     }
 
@@ -171,7 +189,7 @@ mod tests {
     fn a_punctual_run_is_valid() {
         let late = times(std::iter::repeat_n(50_000, 1_000));
         assert!(verdict(&late, 0, 100_000, 0.5).is_valid());
-        assert!(verdict(&times([]), 0, 100_000, 0.95).is_valid(), "a closed loop has no lateness");
+        assert!(verdict(&times([]), 0, 100_000, 0.93).is_valid(), "a closed loop has no lateness");
     }
 
     #[test]
@@ -187,9 +205,10 @@ mod tests {
             ),
             (times(std::iter::repeat_n(0, 1_000)), 60, 0.5, "6 % of the requests"),
             (times([]), 0, 0.97, "busy for 97 %"),
+            (times([]), 0, 0.945, "and waited for a processor"),
         ];
-        for (late, after_end, busiest, part) in cases {
-            let verdict = verdict(&late, after_end, response, busiest);
+        for (late, after_end, busy, part) in cases {
+            let verdict = verdict(&late, after_end, response, busy);
             assert!(verdict.to_string().contains(part), "{verdict}");
         }
     }

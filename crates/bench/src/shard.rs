@@ -6,7 +6,7 @@ use gatewright_determinism::Time;
 use gatewright_record::RunSummary;
 use rustix::io::Errno;
 
-use crate::clock::{Clock, thread_cpu};
+use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
@@ -53,7 +53,7 @@ pub(crate) struct ShardOutcome {
     pub(crate) ended: Time,
     /// When it stopped to offer requests, if not for want of more.
     pub(crate) offered_until: Time,
-    pub(crate) cpu: Duration,
+    pub(crate) processor: ProcessorTime,
 }
 
 const BUFFER: usize = 64 << 10;
@@ -89,7 +89,7 @@ impl<'a> Shard<'a> {
             self.adopt(Connection::from_stream(stream)?)?;
         }
         self.clock.sleep_until_start();
-        let cpu_before = thread_cpu();
+        let before = ProcessorTime::of_this_thread();
         let ended = loop {
             let now = self.clock.now();
             self.step(now)?;
@@ -115,7 +115,7 @@ impl<'a> Shard<'a> {
             noticed: self.feed.into_noticed(),
             pool: self.pool.counts,
             ended,
-            cpu: thread_cpu().saturating_sub(cpu_before),
+            processor: ProcessorTime::of_this_thread().since(before),
         })
     }
 
