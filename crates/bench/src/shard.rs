@@ -31,6 +31,8 @@ pub(crate) struct Shard<'a> {
     /// No request reaches its timeout before.
     next_sweep: Time,
     buffer: Box<[u8]>,
+    /// Connections (their tokens, and whether they are hung up) that had more to read than their turn allows.
+    unread: Vec<(u64, bool)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,8 @@ pub(crate) struct ShardOutcome {
 }
 
 const BUFFER: usize = 64 << 10;
+/// A connection with a large answer lets the others have their turn after this many full buffers.
+const READS_IN_TURN: usize = 4;
 /// Requests that were due before the end may still be sent for this long.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,7 @@ impl<'a> Shard<'a> {
             waited: 0,
             next_sweep: Time::ZERO + setup.timeout,
             buffer: vec![0; BUFFER].into_boxed_slice(),
+            unread: Vec::new(),
         })
     }
 
@@ -98,12 +103,17 @@ impl<'a> Shard<'a> {
             }
             // What was just done took its time, so the clock is read again.
             let now = self.clock.now();
-            let wake = self.wake_at(now);
+            let wake = if self.unread.is_empty() { self.wake_at(now) } else { now };
             let events = self.poller.wait(wake.nanos_since(now))?;
             for event in &events {
                 self.handle(event);
             }
             self.poller.put_back(events);
+            for (token, hung_up) in std::mem::take(&mut self.unread) {
+                if let Some(index) = self.pool.find(token) {
+                    self.receive(index, hung_up);
+                }
+            }
         };
         self.tally.finish();
         Ok(ShardOutcome {
@@ -272,9 +282,10 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Reads answers until there is nothing more. `hung_up`: the server will send nothing after that.
+    /// Reads what is there, or as much of it as others can wait for. `hung_up`: the server will send nothing
+    /// after that.
     fn receive(&mut self, index: usize, hung_up: bool) {
-        loop {
+        for _ in 0..READS_IN_TURN {
             let Some(connection) = self.pool.get(index) else { return };
             let read = connection.read(&mut self.buffer);
             let now = self.clock.now();
@@ -301,6 +312,7 @@ impl<'a> Shard<'a> {
                 Ok(None) => {}
             }
         }
+        self.unread.push((self.pool.token(index), hung_up));
     }
 
     /// The answer is complete. `clean`: nothing stands against another request on the connection.
