@@ -64,7 +64,8 @@ pub enum Stop {
 /// 1. Half of the requests were noticed more than 1 ms and a tenth of the median response time after their
 ///    moment, or one in a hundred more than 10 ms and a tenth of the 99 % quantile.
 /// 2. More than 5 % of the requests were noticed only after the end of the schedule.
-/// 3. A thread was on a processor for more than 95 % of the run, or on one or waiting for one for more than 98 %.
+/// 3. A thread was on a processor for more than 95 % of the run, or on one or waiting for one for more than 98 %
+///    (in a run of at least 0.1 s; a shorter one tells nothing of this).
 ///
 /// What counts in 1 and 2 is when the engine *noticed* that a request was due. A request that then waits
 /// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
@@ -90,6 +91,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) response_time: &'a LatencyHistogram,
     pub(crate) busy: f64,
     pub(crate) starved: f64,
+    pub(crate) elapsed: Duration,
 }
 
 const MEDIAN_LATE: u64 = 1_000_000;
@@ -98,6 +100,7 @@ const NOTICEABLE: f64 = 0.1;
 const UNNOTICED: f64 = 0.05;
 const SATURATED: f64 = 0.95;
 const SATURATED_OR_STARVED: f64 = 0.98;
+const TELLING: Duration = Duration::from_millis(100);
 
 impl Outcome {
     /// Processor time of the engine for each request, in microseconds; none without requests.
@@ -135,6 +138,9 @@ impl Verdict {
                 "{:.0} % of the requests were noticed only after the end; use more threads or a lower rate",
                 part * 100.0
             ));
+        }
+        if evidence.elapsed < TELLING {
+            return Self::Valid;
         }
         let (busy, starved) = (evidence.busy, evidence.starved);
         if busy > SATURATED {
@@ -181,6 +187,7 @@ mod tests {
             response_time: &response_time,
             busy,
             starved: 0.04,
+            elapsed: TELLING,
         };
         Verdict::of(&evidence)
     }

@@ -237,9 +237,11 @@ fn gather(
     let mut summary = RunSummary::new();
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
+    let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
+    let part = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
     let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
     let (mut busy, mut starved) = (0.0f64, 0.0f64);
-    let (mut cpu, mut ended, mut offered_until) = (own_cpu, Time::ZERO, Time::ZERO);
+    let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
     for shard in shards {
         summary.merge(&shard.summary);
@@ -249,10 +251,8 @@ fn gather(
         waited += shard.waited;
         warmup_requests += shard.warmup_requests;
         cpu += shard.processor.used;
-        let part = |span: Duration| span.as_secs_f64() / (shard.ended - Time::ZERO).as_secs_f64();
         busy = busy.max(part(shard.processor.used));
         starved = starved.max(part(shard.processor.awaited));
-        ended = ended.max(shard.ended);
         offered_until = offered_until.max(shard.offered_until);
     }
     if plan.strategy.rate().is_some() && stop != Stop::Requests {
@@ -264,6 +264,7 @@ fn gather(
         response_time: &summary.response_time,
         busy,
         starved,
+        elapsed: ended - Time::ZERO,
     };
     Outcome {
         verdict: Verdict::of(&evidence),
