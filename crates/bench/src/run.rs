@@ -11,12 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock::{Clock, ProcessorTime};
 use crate::feed::{Bounds, Feed, Noticed};
-use crate::outcome::Evidence;
 use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
 use crate::tally::Account;
 use crate::target::ParsedTarget;
+use crate::verdict::Evidence;
 use crate::{BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
 
 /// The threads get this long to be ready.
