@@ -129,16 +129,16 @@ impl Call {
         self.state.lock().answer.take()
     }
 
-    /// The next step. For one task at a time.
+    /// The next step. For one task at a time. Pieces come before the end, which may be there already.
     pub(crate) fn poll_step(&self, context: &mut Context<'_>) -> Poll<Step> {
         let mut state = self.state.lock();
-        if let Some((end, _)) = state.end {
-            return Poll::Ready(Step::Ended(end));
-        }
         if let Some(Answer::Pieces { text, pieces }) =
             state.answer.take_if(|answer| matches!(answer, Answer::Pieces { .. }))
         {
             return Poll::Ready(Step::Pieces { text, pieces });
+        }
+        if let Some((end, _)) = state.end {
+            return Poll::Ready(Step::Ended(end));
         }
         if std::mem::take(&mut state.fresh) {
             return Poll::Ready(Step::Dispatched);

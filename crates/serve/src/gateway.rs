@@ -115,15 +115,8 @@ impl Gateway {
             requests: 0.into(),
             run: driver.hub.token()[..8].chars().rev().collect(),
         });
-        let mut background = JoinSet::new();
-        background.spawn(accepting);
-        background.spawn(Arc::clone(&driver).keep_time());
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
-        background.spawn(async move {
-            if let Err(error) = axum::serve(operations, router).await {
-                tracing::error!(%error, "the admin API ended");
-            }
-        });
+        let background = background(accepting, &driver, operations, router);
         let mut gateway = Self {
             plane,
             address,
@@ -251,6 +244,24 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Starts what runs beside the data plane until the end.
+fn background(
+    accepting: impl Future<Output = ()> + Send + 'static,
+    driver: &Arc<Driver>,
+    operations: TcpListener,
+    router: axum::Router,
+) -> JoinSet<()> {
+    let mut background = JoinSet::new();
+    background.spawn(accepting);
+    background.spawn(Arc::clone(driver).keep_time());
+    background.spawn(async move {
+        if let Err(error) = axum::serve(operations, router).await {
+            tracing::error!(%error, "the admin API ended");
+        }
+    });
+    background
 }
 
 fn not_started(function: &Function, failure: StartFailure) -> ServeError {

@@ -101,8 +101,7 @@ fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
         .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_FIELDS)
-        .pipeline_flush(true);
+        .max_headers(MAX_FIELDS);
     server
         .http2()
         .timer(TokioTimer::new())

@@ -164,6 +164,12 @@ impl Trail {
         self.write(bytes);
     }
 
+    /// The client went away after so many bytes of the answer.
+    pub(crate) fn abandoned(mut self, bytes: u64) {
+        self.failed(Status::Cancelled, "the client went away");
+        self.write(bytes);
+    }
+
     fn write(&mut self, bytes: u64) {
         self.closed = true;
         let now = self.book.clock.now();

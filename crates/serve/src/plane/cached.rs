@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::forward::streamed;
 use super::{Asked, Failure, Plane};
-use crate::answer::{Attempt, Body, Refusal, Relayed};
+use crate::answer::{Body, Refusal, Relayed, outcome_of};
 use crate::call::{Call, Step};
 use crate::function::Function;
 use crate::headers::{self, CACHE_STATUS};
@@ -221,7 +221,8 @@ impl Plane {
         let forbidden = fields.no_store || fields.private || rules.authorized;
         let shareable = lifetime.is_some() || (error && !forbidden);
         if head || !shareable || personal(&parts.headers) {
-            return Absorbed::Stream(parts, Box::new(Relayed::new(None, incoming, attempt)));
+            let relayed = Relayed::new(None, incoming, attempt, parts.status);
+            return Absorbed::Stream(parts, Box::new(relayed));
         }
         let mut body = BytesMut::new();
         loop {
@@ -240,13 +241,14 @@ impl Plane {
                     let Ok(data) = frame.into_data() else { continue };
                     body.extend_from_slice(&data);
                     if body.len() > self.store.max_body {
-                        let relayed = Relayed::new(Some(body.freeze()), incoming, attempt);
+                        let relayed =
+                            Relayed::new(Some(body.freeze()), incoming, attempt, parts.status);
                         return Absorbed::Stream(parts, Box::new(relayed));
                     }
                 }
             }
         }
-        settle(&mut attempt, parts.status);
+        attempt.finish(outcome_of(parts.status));
         let initial_age = parts.headers.remove(AGE).map_or(Duration::ZERO, |age| seconds(&age));
         let body = body.freeze();
         // One length, whichever way it came.
@@ -259,10 +261,6 @@ impl Plane {
             public: fields.public,
         }))
     }
-}
-
-fn settle(attempt: &mut Attempt, status: StatusCode) {
-    attempt.finish(if status.is_server_error() { Outcome::Error } else { Outcome::Ok });
 }
 
 fn broken_off() -> Refusal {

@@ -34,7 +34,7 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let body = self.body(&parts, body, function, trail).await?;
+        let body = self.body(body, function, trail).await?;
         headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id);
         let outgoing = Outgoing { method: parts.method, uri, headers: parts.headers, body };
         let call = self.upstream_call(function, asked.id, trail);
@@ -42,7 +42,8 @@ impl Plane {
         headers::strip_hop_by_hop(response.headers_mut());
         let (parts, incoming) = response.into_parts();
         self.note_answer(parts.status, trail);
-        Ok(streamed(parts, Relayed::new(None, incoming, attempt)))
+        let status = parts.status;
+        Ok(streamed(parts, Relayed::new(None, incoming, attempt, status)))
     }
 
     /// Notes in the record what an upstream's answer says of itself.

@@ -32,7 +32,7 @@ impl Plane {
         if !matches!(parts.method, Method::POST | Method::GET) {
             return Ok(method_not_allowed(asked, trail));
         }
-        let body = self.body(parts, body, function, trail).await?;
+        let body = self.body(body, function, trail).await?;
         let arguments = arguments(parts, &body)?;
         let received = trail.invocation.received.unwrap_or_default();
         let call = Arc::new(Call::new(asked.id, Some(arguments), received + function.timeout));

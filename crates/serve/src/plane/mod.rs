@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
@@ -26,6 +26,11 @@ use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
 use crate::upstream::Upstreams;
+
+/// Bytes of a body that is too long that are read and thrown away.
+const DISCARDED: usize = 4 * 1024 * 1024;
+/// How long that may take.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that a request may need.
 #[derive(Debug)]
@@ -178,7 +183,6 @@ impl Plane {
     /// Reads a whole body, within the bound and the function's time.
     async fn body<B>(
         &self,
-        parts: &Parts,
         mut body: B,
         function: &Function,
         trail: &mut Trail,
@@ -192,6 +196,7 @@ impl Plane {
         }
         let announced = body.size_hint().lower();
         if announced > self.max_body as u64 {
+            discard(body).await;
             return Err(self.too_large().into());
         }
         let read = async {
@@ -220,14 +225,18 @@ impl Plane {
             }
             Ok(whole.unwrap_or_else(|| more.freeze()))
         };
-        let read = tokio::time::timeout(function.timeout, read).await;
-        let bytes = read.map_err(|_| Failure {
-            status: Status::Timeout,
-            refusal: Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the body of {} {} did not come in time", parts.method, parts.uri.path()),
-            ),
-        })??;
+        let Ok(read) = tokio::time::timeout(function.timeout, read).await else {
+            let error = format!("the request's body did not come within {:?}", function.timeout);
+            let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
+            return Err(Failure { status: Status::Timeout, refusal });
+        };
+        let bytes = match read {
+            Err(refusal) if refusal.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                discard(body).await;
+                return Err(refusal.into());
+            }
+            read => read?,
+        };
         trail.invocation.bytes_in = bytes.len() as u64;
         Ok(bytes)
     }
@@ -237,6 +246,25 @@ impl Plane {
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
             .hint("send less, or raise gateway.max_body")
     }
+}
+
+/// Reads on for a while what a refused client still sends: a connection that is closed with bytes unread is
+/// reset, and the client may never see why.
+async fn discard<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut left = DISCARDED;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whether it came to its end or not, enough was done.
+    drop(tokio::time::timeout(DISCARDED_WITHIN, read).await);
 }
 
 /// What an end without an answer means to the client.

@@ -32,6 +32,8 @@ pub(crate) struct PythonReplica {
     link: OnceLock<Link>,
     /// Set off when it is to stop.
     stop: CancellationToken,
+    /// Set off when it is to end at once.
+    kill: CancellationToken,
     /// What it works on.
     flights: Mutex<Vec<Flight>>,
 }
@@ -65,6 +67,7 @@ impl PythonReplica {
             function,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
             flights: Mutex::default(),
         })
     }
@@ -95,6 +98,11 @@ impl PythonReplica {
     /// Tells it to finish what it has and end.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        self.kill.cancel();
     }
 
     /// Its life, reported to the driver.
@@ -245,6 +253,10 @@ impl PythonReplica {
             () = driver.kill.cancelled() => {
                 process.kill().await;
                 return Fate::Stopped;
+            }
+            () = self.kill.cancelled() => {
+                process.kill().await;
+                return Fate::Lost;
             }
         }
         // The end of the connection is the end of the worker, whatever its process still does.

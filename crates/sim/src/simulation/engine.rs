@@ -29,6 +29,10 @@ pub(super) struct Engine<'a> {
     pub(super) effects: Vec<Effect>,
     pub(super) flights: Flights,
     pub(super) by_request: SecondaryMap<RequestKey, FlightId>,
+    /// What replicas work on, abandoned requests included.
+    pub(super) work: SecondaryMap<RequestKey, Attempt>,
+    /// Service time of the batch that is being handed over, in nanoseconds.
+    pub(super) batch_span: u64,
     pub(super) by_function: SecondaryMap<FunctionKey, usize>,
     pub(super) functions: Vec<FunctionRun>,
     pub(super) demands: Vec<DemandRun>,
@@ -69,7 +73,7 @@ pub(super) enum Event {
     /// A replica is done with a request.
     Finished {
         request: RequestKey,
-        function: u32,
+        attempt: u32,
     },
     Ready {
         replica: ReplicaKey,
@@ -80,6 +84,15 @@ pub(super) enum Event {
     Stopped {
         replica: ReplicaKey,
     },
+}
+
+/// An attempt in service.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) replica: ReplicaKey,
+    /// 1 for the first of its request.
+    pub(super) number: u32,
+    pub(super) function: usize,
 }
 
 pub(super) struct FunctionRun {
@@ -143,6 +156,8 @@ impl<'a> Engine<'a> {
             effects: Vec::new(),
             flights: Flights::default(),
             by_request: SecondaryMap::new(),
+            work: SecondaryMap::new(),
+            batch_span: 0,
             by_function: SecondaryMap::new(),
             functions: Vec::new(),
             demands: Vec::new(),
@@ -235,7 +250,7 @@ impl<'a> Engine<'a> {
             }
             Event::Admit { flight } => self.admit(flight),
             Event::Answer { flight } => self.answer_from_cache(flight),
-            Event::Finished { request, function } => self.finished(request, function as usize),
+            Event::Finished { request, attempt } => self.finished(request, attempt),
             Event::Ready { replica } => self.ready(replica),
             Event::StartFailed { replica } => self.start_failed(replica),
             Event::Stopped { replica } => self.stopped(replica),
@@ -274,12 +289,14 @@ impl<'a> Engine<'a> {
         let mut effects = mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Dispatch { request, replica, attempt, in_flight, cold } => {
-                    self.dispatch(request, replica, attempt, in_flight, cold);
+                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
+                    let first = batch_left + 1 == in_flight;
+                    self.dispatch(request, replica, attempt, in_flight, cold, first);
                 }
                 Effect::Ended { request, end } => self.request_ended(request, end),
                 Effect::StartReplica { replica, function } => self.start(replica, function),
                 Effect::StopReplica { replica } => self.stop(replica),
+                Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
                 // The replica works on, and reports the end of its work at its own time.
                 Effect::Abandon { .. } | Effect::Removed { .. } => {}

@@ -1,8 +1,8 @@
 use gatewright_control as control;
-use gatewright_control::{FunctionKey, Loss, ReplicaKey};
+use gatewright_control::{FunctionKey, Loss, ReplicaKey, RequestKey};
 use gatewright_determinism::{Purpose, Time};
 
-use super::engine::{Engine, Event, FunctionRun};
+use super::engine::{Attempt, Engine, Event, FunctionRun};
 use super::level::Level;
 
 impl Engine<'_> {
@@ -72,6 +72,22 @@ impl Engine<'_> {
         self.functions[self.by_function[view.function]].allocated.down(self.now);
         self.tell(control::Event::ReplicaStopped { replica });
         self.note(view.function);
+    }
+
+    /// A replica was killed at its work; the system has forgotten it already.
+    pub(super) fn killed(&mut self, replica: ReplicaKey) {
+        let at_work = |(request, work): (RequestKey, &Attempt)| {
+            (work.replica == replica).then_some((request, work.function))
+        };
+        let lost: Vec<_> = self.work.iter().filter_map(at_work).collect();
+        for &(request, function) in &lost {
+            self.work.remove(request);
+            self.functions[function].in_service.down(self.now);
+        }
+        if let Some(&(_, function)) = lost.first() {
+            self.functions[function].allocated.down(self.now);
+            self.note(self.functions[function].key);
+        }
     }
 
     /// Notes how many replicas of a function run now.

@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use gatewright_control as control;
 use gatewright_control::cache::Decision;
-use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed};
+use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
-use super::engine::{Engine, Event};
+use super::engine::{Attempt, Engine, Event};
 use super::flights::{Flight, FlightId, NONE, Role};
 
 /// Why requests end otherwise than well, made once.
@@ -116,7 +116,8 @@ impl Engine<'_> {
         let index = self.setup.demands[flight.demand as usize].function;
         let run = &mut self.functions[index];
         run.queued.up(self.now);
-        let invoke = Invoke { function: run.key, id: flight.id, timeout: None };
+        let invoke =
+            Invoke { function: run.key, id: flight.id, timeout: None, urgency: URGENCY_DEFAULT };
         let mut effects = mem::take(&mut self.effects);
         let request = self.system.invoke(self.now, invoke, &mut effects);
         self.effects = effects;
@@ -131,6 +132,7 @@ impl Engine<'_> {
         attempt: u32,
         in_flight: u32,
         cold: bool,
+        first_of_batch: bool,
     ) {
         let flight = self.flights.get_mut(self.by_request[request]);
         let index = self.setup.demands[flight.demand as usize].function;
@@ -147,17 +149,25 @@ impl Engine<'_> {
         if attempt > 1 {
             luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
         }
-        let span = self.setup.functions[index].service.draw(&mut luck);
+        // A batch is answered as a whole, after the time that its first request drew.
+        if first_of_batch || !self.setup.functions[index].deployment.batch.is_some() {
+            self.batch_span = self.setup.functions[index].service.draw(&mut luck);
+        }
+        self.work.insert(request, Attempt { replica, number: attempt, function: index });
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
-        let event = Event::Finished { request, function: index as u32 };
-        self.calendar.push(self.now.plus_nanos(span), event);
+        self.calendar
+            .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
     }
 
     /// A replica is done, whether or not somebody still waits for the answer.
-    pub(super) fn finished(&mut self, request: RequestKey, function: usize) {
-        self.functions[function].in_service.down(self.now);
+    pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
+        let same = |work: &Attempt| work.number == attempt;
+        // The replica may have been killed at this work, and the request may be at its next attempt.
+        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        self.work.remove(request);
+        self.functions[work.function].in_service.down(self.now);
         self.tell(control::Event::Finished { request, outcome: Outcome::Ok });
     }
 
