@@ -92,6 +92,8 @@ impl Call {
         }
         state.dispatch = Some(dispatch);
         state.fresh = true;
+        // What an attempt before it had begun to say has no end.
+        state.answer = None;
         wake(state);
     }
 
@@ -135,6 +137,7 @@ impl Call {
         if let Some(Answer::Pieces { text, pieces }) =
             state.answer.take_if(|answer| matches!(answer, Answer::Pieces { .. }))
         {
+            state.fresh = false;
             return Poll::Ready(Step::Pieces { text, pieces });
         }
         if let Some((end, _)) = state.end {

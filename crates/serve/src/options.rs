@@ -14,6 +14,9 @@ pub struct Options {
     pub seed: u64,
     /// How long a worker that was told to stop may take before it gets SIGTERM, and again before SIGKILL.
     pub grace: Duration,
+    /// How long a worker may leave pings unanswered before it is killed and replaced. It answers from a thread
+    /// of its own, so a long computation is no silence; a stopped process is.
+    pub silence: Duration,
 }
 
 impl Default for Options {
@@ -24,6 +27,7 @@ impl Default for Options {
             python: PathBuf::from("python3"),
             seed: 1,
             grace: Duration::from_secs(5),
+            silence: Duration::from_secs(30),
         }
     }
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Http, serve};
+use crate::support::{Http, folder, options, serve, serve_with};
 
 /// Ends a process the hard way.
 fn kill(pid: &str) {
@@ -191,6 +191,35 @@ async fn a_dropped_gateway_takes_its_workers_with_it() {
     assert!(alive(&pid));
     drop(served.gateway);
     until_dead(&pid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_frozen_is_replaced() {
+    let options = gatewright_serve::Options { silence: Duration::from_secs(3), ..options() };
+    let text = "[function.pid]\npython = \"models:Pid\"\n\
+                [function.slow]\npython = \"models:Square\"\nargs = [4.0]\n";
+    let served = serve_with(text, folder(), options).await;
+    let slow = {
+        let client = served.client.clone();
+        tokio::spawn(async move { client.call("slow", "[3]").await.text() })
+    };
+    let frozen = served.client.get("/function/pid").await.text();
+    let pid = rustix::process::Pid::from_raw(frozen.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    until_dead(&frozen).await;
+    let answer = served.client.get("/function/pid").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_ne!(answer.text(), frozen);
+    assert_eq!(slow.await.unwrap(), "9", "a long call is not taken for silence");
+    assert_eq!(served.function("slow").await["totals"]["replicas_lost"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_has_begun_is_not_begun_again() {
+    let served =
+        serve("[function.f]\npython = \"models:HalfKill\"\nretries = { budget = 1.0 }\n").await;
+    let broken = served.client.send(http::Method::GET, "/function/f", &[], "").await;
+    assert!(broken.is_err(), "it must not look whole: {broken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
