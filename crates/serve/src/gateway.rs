@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl Gateway {
         let data = bind("gateway.listen", &system.gateway.listen).await?;
         let operations = bind("gateway.admin", &system.gateway.admin).await?;
         let (address, admin_address) = (local(&data)?, local(&operations)?);
-        let token = options.token.filter(|token| !token.is_empty());
+        let token = options.token.clone().filter(|token| !token.is_empty());
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
@@ -95,13 +95,7 @@ impl Gateway {
         };
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
-        let workplace = Workplace {
-            base_dir,
-            python: options.python,
-            grace: options.grace,
-            silence: options.silence,
-            max_frame: MAX_FRAME,
-        };
+        let workplace = workplace(&base_dir, &options)?;
         let driver = Driver::new(options.seed, hub, workplace);
         let kill = driver.kill.clone().drop_guard();
         let metrics = Metrics::new();
@@ -256,6 +250,23 @@ impl Gateway {
             }
         }
     }
+}
+
+/// How workers are run. They have another working directory than the gateway: paths are made absolute, and
+/// links left as they are, because a virtual environment's Python is one.
+fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|source| ServeError::Folder { path: path.to_owned(), source })
+    };
+    let is_name = options.python.components().count() == 1;
+    Ok(Workplace {
+        base_dir: absolute(base_dir)?,
+        python: if is_name { options.python.clone() } else { absolute(&options.python)? },
+        grace: options.grace,
+        silence: options.silence,
+        max_frame: MAX_FRAME,
+    })
 }
 
 /// Starts what runs beside the data plane until the end.

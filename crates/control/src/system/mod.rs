@@ -394,13 +394,9 @@ impl System {
     /// When [`Event::Wakeup`] is due next. Ask again after every event.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        let timers = [
-            self.deadlines.next(),
-            self.restarts.next(),
-            self.scalings.next(),
-            self.batches.next(),
-        ];
-        timers.into_iter().flatten().min()
+        let next = self.deadlines.next().min(self.restarts.next());
+        let next = next.min(self.scalings.next()).min(self.batches.next());
+        (next < Time::MAX).then_some(next)
     }
 
     fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {

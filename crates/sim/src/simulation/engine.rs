@@ -391,3 +391,41 @@ impl<'a> Engine<'a> {
         gatewright_determinism::Stream::new(self.seed, purpose, id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gatewright_control::config::SystemFile;
+
+    use super::*;
+    use crate::{Demand, FunctionModel, Law, Model, Scenario};
+
+    /// What a run holds in the end, after `requests` requests of which at most 25 are there at once.
+    fn held_after(requests: u64) -> [usize; 3] {
+        let system =
+            "[function.f]\npython = \"m:C\"\nreplicas = { min = 5 }\nqueue = { capacity = 20 }";
+        let system = SystemFile::parse(system, &[]).unwrap();
+        let law = Law::Exponential { mean: 1.0 };
+        let function = [("f".to_owned(), FunctionModel::new(law))];
+        let model = Model { function: function.into() };
+        let arrival = gatewright_workload::Strategy::Poisson { rate: 5.0 };
+        let mut scenario = Scenario::parse(
+            "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 1",
+        )
+        .unwrap();
+        scenario.demand = vec![Demand::new("f", arrival, requests)];
+        let simulation = Simulation::new(&system, &model, &scenario).unwrap();
+        let mut engine = Engine::new(&simulation, 1, None);
+        engine.deploy();
+        engine.open_demands();
+        engine.run(&mut |_| ());
+        assert_eq!(engine.ended, requests);
+        [engine.flights.capacity(), engine.by_request.capacity(), engine.effects.capacity()]
+    }
+
+    #[test]
+    fn what_a_run_holds_does_not_grow_with_the_requests() {
+        let some = held_after(10_000);
+        assert_eq!(held_after(300_000), some);
+        assert!(some.iter().all(|held| *held <= 64), "{some:?}");
+    }
+}

@@ -83,6 +83,11 @@ impl Engine<'_> {
         for &(request, function) in &lost {
             self.work.remove(request);
             self.functions[function].in_service.down(self.now);
+            // Unless it has ended with its replica, it waits to be tried again.
+            if let Some(&flight) = self.by_request.get(request) {
+                self.flights.get_mut(flight).waiting = true;
+                self.functions[function].queued.up(self.now);
+            }
         }
         if let Some(&(_, function)) = lost.first() {
             self.functions[function].allocated.down(self.now);
