@@ -44,7 +44,7 @@ impl Scale {
         } else {
             format!(", not {}: the system file sets its bounds", self.replicas)
         };
-        output::note(&format!("{name}: {} replicas wanted{bounded}", scaled.replicas));
+        output::note(&format!("{name}: replicas wanted: {}{bounded}", scaled.replicas));
         Ok(Exit::Done)
     }
 }

@@ -1,6 +1,10 @@
 //! The command as its users see it: what it prints, where, and how it ends.
 
 mod command;
+mod help;
 mod house;
 mod reference;
+mod served;
 mod settings;
+mod simulated;
+mod twin;

@@ -104,8 +104,12 @@ impl System {
             };
             self.dispatch(now, key, first, size, effects);
         }
-        self.batches.clear(key);
-        if self.functions.get(key).is_some_and(|function| function.queue.len() > 0) {
+        let Some(function) = self.functions.get(key) else { return };
+        let waits = function.queue.len() > 0;
+        if function.deployment.batch.is_some() {
+            self.batches.clear(key);
+        }
+        if waits {
             self.wake_from_zero(now, key, effects);
         }
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
@@ -76,21 +76,31 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid
+        if let Some(pid) = self.pid()
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
             tracing::debug!(%error, "a worker to be stopped was gone already");
         }
     }
 
-    /// Kills it and waits for its end.
+    /// Kills it, with whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
+        // It leads a process group of its own, which has its number for as long as it is not waited for.
+        if let Some(pid) = self.pid()
+            && let Err(error) = kill_process_group(pid, Signal::KILL)
+        {
+            tracing::debug!(%error, "a worker to be killed was gone already");
+        }
         if self.child.id().is_some()
             && let Err(error) = self.child.kill().await
         {
             tracing::warn!(%error, "cannot kill a worker");
         }
+    }
+
+    /// Its process id, until it was waited for.
+    fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
 
     /// Why it did not start, after it has ended by itself.
