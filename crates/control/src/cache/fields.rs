@@ -8,12 +8,12 @@ pub trait Fields {
     fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])>;
 
     /// The values of all lines called `name` (lower case), in order.
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.pairs().filter(move |(this, _)| *this == name).map(|(_, value)| value)
     }
 
     /// The value of the first line called `name`, without white space around it.
-    fn first<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+    fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
         self.values(name).next().map(<[u8]>::trim_ascii)
     }
 

@@ -1,9 +1,9 @@
 //! The primary key: what stored responses are found by (RFC 9111 section 2).
 
 use super::fields::Fields;
-use super::policy::KeyRules;
+use super::policy::{KeyRules, QueryParts};
 use super::selecting::normalised;
-use super::target::{Target, authority_of, path_of};
+use super::target::{Target, push_authority, push_path};
 
 /// Longest key, in bytes. A request with a longer one is not answered from the store and stores nothing.
 pub const KEY_MAX: usize = 16 * 1024;
@@ -30,12 +30,12 @@ impl PrimaryKey {
         if given > KEY_MAX {
             return None;
         }
-        let mut text = format!(
-            "{}://{}{}",
-            target.scheme.to_ascii_lowercase(),
-            authority_of(target.scheme, target.authority),
-            path_of(target.path)
-        );
+        let mut text = String::with_capacity(given + target.scheme.len() + 8);
+        text.push_str(target.scheme);
+        text.make_ascii_lowercase();
+        text.push_str("://");
+        push_authority(&mut text, target.scheme, target.authority);
+        push_path(&mut text, target.path);
         if let Some(query) = target.query {
             push_query(&mut text, query, rules);
         }
@@ -65,18 +65,23 @@ impl PrimaryKey {
 }
 
 fn push_query(text: &mut String, query: &str, rules: &KeyRules) {
+    if rules.query == QueryParts::All && !rules.sort_query {
+        text.push('?');
+        text.push_str(query);
+        return;
+    }
+    let name = |part: &&str| part.split('=').next().unwrap_or_default().len();
     let mut parts: Vec<&str> = query
         .split('&')
-        .filter(|part| rules.query.counts(part.split('=').next().unwrap_or_default()))
+        .filter(|part| !part.is_empty() && rules.query.counts(&part[..name(part)]))
         .collect();
     if rules.sort_query {
         // Stable: parameters of one name keep their order, which may mean something.
-        parts.sort_by_key(|part| part.split('=').next().unwrap_or_default());
-        parts.retain(|part| !part.is_empty());
+        parts.sort_by_key(|part| &part[..name(part)]);
     }
-    if !parts.is_empty() {
-        text.push('?');
-        text.push_str(&parts.join("&"));
+    for (index, part) in parts.iter().enumerate() {
+        text.push(if index == 0 { '?' } else { '&' });
+        text.push_str(part);
     }
 }
 
@@ -95,7 +100,6 @@ fn push_escaped(text: &mut String, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::QueryParts;
     use super::*;
 
     fn key(path: &str, query: Option<&str>, rules: &KeyRules) -> String {

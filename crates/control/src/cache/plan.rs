@@ -177,8 +177,8 @@ fn with_stored<Q: Fields + ?Sized, V: AsRef<StoredResponse>>(
         return Plan::NotCached;
     }
     let get = request.method() == super::Method::Get;
-    // A response that each request must validate by itself is of no use to those who wait.
-    let lead = get && !request.has_credentials() && !stored.no_cache && !found.uncacheable;
+    // Who waits gets nothing from a response that each request must validate by itself.
+    let lead = get && !request.has_credentials() && stored.can_be_shared() && !found.uncacheable;
     if lead && found.fetching && !request.directives().no_cache {
         return Plan::Collapse;
     }

@@ -9,13 +9,28 @@ const NAMES_MAX: usize = 32;
 /// Longest values of all selecting fields of a response together, in bytes; beyond, it fits no other request.
 const VALUES_MAX: usize = 16 * 1024;
 
+/// Longest line that is kept beside its normalised form, in bytes.
+const LINE_MAX: usize = 512;
+
 /// The fields of the request that a stored response was made for, as far as its `Vary` names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selecting {
-    /// Names in lower case, sorted, with the normalised value; `None` if the request did not have it.
-    fields: Vec<(String, Option<Box<[u8]>>)>,
+    /// Sorted by name.
+    fields: Vec<Wanted>,
     /// The one language of the response, in lower case, if it varies by `Accept-Language`.
     language: Option<Box<[u8]>>,
+}
+
+/// A field that a request must have to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Wanted {
+    /// Name in lower case.
+    name: String,
+    /// Normalised value; `None` if the request did not have it.
+    value: Option<Box<[u8]>>,
+    /// The one line that it came in, where that differs: most requests that fit have the same one, and then
+    /// nothing needs to be normalised.
+    as_sent: Option<Box<[u8]>>,
 }
 
 impl Selecting {
@@ -36,15 +51,9 @@ impl Selecting {
             return None;
         }
         let language = names.iter().any(|name| name == "accept-language");
-        let fields: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                let value = normalised(request, &name).map(Vec::into_boxed_slice);
-                (name, value)
-            })
-            .collect();
+        let fields: Vec<_> = names.into_iter().map(|name| Wanted::of(request, name)).collect();
         let size: usize =
-            fields.iter().map(|(_, value)| value.as_ref().map_or(0, |value| value.len())).sum();
+            fields.iter().map(|wanted| wanted.value.as_ref().map_or(0, |value| value.len())).sum();
         (size <= VALUES_MAX)
             .then(|| Self { fields, language: if language { language_of(response) } else { None } })
     }
@@ -52,21 +61,26 @@ impl Selecting {
     /// Whether a request selects the response.
     #[must_use]
     pub fn fits<Q: Fields + ?Sized>(&self, request: &Q) -> bool {
-        self.fields.iter().all(|(name, stored)| {
-            same(request, name, stored.as_deref())
-                || (name == "accept-language" && self.speaks_first_choice(request))
+        self.fields.iter().all(|wanted| {
+            wanted.is_in(request)
+                || (wanted.name == "accept-language" && self.speaks_first_choice(request))
         })
     }
 
     /// Whether both were made for the same request, as far as they vary.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.fields == other.fields
+        self.fields.len() == other.fields.len()
+            && self
+                .fields
+                .iter()
+                .zip(&other.fields)
+                .all(|(one, other)| (&one.name, &one.value) == (&other.name, &other.value))
     }
 
     /// Names of the fields that the response varies by, in lower case.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|(name, _)| name.as_str())
+        self.fields.iter().map(|wanted| wanted.name.as_str())
     }
 
     /// Whether the response is in the one language that the request likes best: any server that has it would
@@ -81,14 +95,35 @@ impl Selecting {
     }
 }
 
-fn same<Q: Fields + ?Sized>(request: &Q, name: &str, stored: Option<&[u8]>) -> bool {
-    let mut values = request.values(name);
-    match (values.next(), stored) {
-        (None, None) => true,
-        (None, Some(_)) | (Some(_), None) => false,
-        // What is stored is normalised: an equal single line needs no work.
-        (Some(value), Some(stored)) if value == stored && values.next().is_none() => true,
-        (Some(_), Some(stored)) => normalised(request, name).is_some_and(|value| *value == *stored),
+impl Wanted {
+    fn of<Q: Fields + ?Sized>(request: &Q, name: String) -> Self {
+        let value = normalised(request, &name).map(Vec::into_boxed_slice);
+        let lines = {
+            let mut lines = request.values(&name);
+            (lines.next(), lines.next())
+        };
+        let as_sent = match lines {
+            (Some(line), None) if Some(line) != value.as_deref() && line.len() <= LINE_MAX => {
+                Some(Box::from(line))
+            }
+            _ => None,
+        };
+        Self { name, value, as_sent }
+    }
+
+    fn is_in<Q: Fields + ?Sized>(&self, request: &Q) -> bool {
+        let mut lines = request.values(&self.name);
+        let (first, second) = (lines.next(), lines.next());
+        match (first, self.value.as_deref()) {
+            (None, None) => true,
+            (None, Some(_)) | (Some(_), None) => false,
+            (Some(line), Some(value)) => {
+                let line = Some(line).filter(|_| second.is_none());
+                line == Some(value)
+                    || (line.is_some() && line == self.as_sent.as_deref())
+                    || normalised(request, &self.name).is_some_and(|other| *other == *value)
+            }
+        }
     }
 }
 

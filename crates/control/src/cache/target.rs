@@ -118,48 +118,53 @@ fn scheme_of(reference: &str) -> Option<&str> {
     (starts && fits).then_some(scheme)
 }
 
-/// Host and port in lower case, without the port that the scheme has anyway.
-pub(super) fn authority_of(scheme: &str, authority: &str) -> String {
+/// Adds host and port in lower case, without the port that the scheme has anyway.
+pub(super) fn push_authority(text: &mut String, scheme: &str, authority: &str) {
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    let authority = authority.to_ascii_lowercase();
-    match authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')) {
-        Some(host) => host.to_owned(),
-        None => authority,
-    }
+    let host = authority.strip_suffix(port).or_else(|| authority.strip_suffix(':'));
+    text.extend(host.unwrap_or(authority).chars().map(|letter| letter.to_ascii_lowercase()));
 }
 
-/// A path with escapes in capitals and without those that need not be (RFC 3986 section 6.2.2). Dots stay: a
-/// server may treat them in its own way.
-pub(super) fn path_of(path: &str) -> String {
+/// Adds a path with escapes in capitals and without those that need not be (RFC 3986 section 6.2.2). Dots stay,
+/// escaped or not: a server may treat dot segments in its own way, and no path gains one here.
+pub(super) fn push_path(text: &mut String, path: &str) {
     if path.is_empty() {
-        return "/".to_owned();
+        text.push('/');
     }
-    let bytes = path.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| Some((hex(*bytes.get(at + 1)?)?, hex(*bytes.get(at + 2)?)?)))
-            .flatten();
-        match escaped {
-            Some((high, low)) => {
-                let byte = high * 16 + low;
-                // An escaped dot stays too, so that no path gains a dot segment here.
-                if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
-                    out.push(byte);
-                } else {
-                    let code = &bytes[at + 1..at + 3];
-                    out.extend([b'%', code[0].to_ascii_uppercase(), code[1].to_ascii_uppercase()]);
-                }
-                at += 3;
+    let mut rest = path;
+    while let Some((before, escape)) = rest.split_once('%') {
+        text.push_str(before);
+        let code = escape.as_bytes().first_chunk::<2>();
+        let byte = code.and_then(|&[high, low]| Some(hex(high)? * 16 + hex(low)?));
+        rest = match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) => {
+                text.push(char::from(byte));
+                &escape[2..]
+            }
+            Some(_) => {
+                text.push('%');
+                text.extend(escape[..2].chars().map(|digit| digit.to_ascii_uppercase()));
+                &escape[2..]
             }
             None => {
-                out.push(bytes[at]);
-                at += 1;
+                text.push('%');
+                escape
             }
-        }
+        };
     }
-    String::from_utf8(out).unwrap_or_else(|_| path.to_owned())
+    text.push_str(rest);
+}
+
+fn authority_of(scheme: &str, authority: &str) -> String {
+    let mut text = String::new();
+    push_authority(&mut text, scheme, authority);
+    text
+}
+
+fn path_of(path: &str) -> String {
+    let mut text = String::new();
+    push_path(&mut text, path);
+    text
 }
 
 fn hex(byte: u8) -> Option<u8> {
@@ -219,9 +224,15 @@ mod tests {
 
     #[test]
     fn other_origins_and_no_references_lead_nowhere() {
-        for reference in
-            ["https://host/x", "//other/x", "http://host:8080/", "http:x", "mailto:a", "a b", "é\nb"]
-        {
+        for reference in [
+            "https://host/x",
+            "//other/x",
+            "http://host:8080/",
+            "http:x",
+            "mailto:a",
+            "a b",
+            "é\nb",
+        ] {
             assert_eq!(BASE.resolve(reference.as_bytes()), None, "{reference}");
         }
         assert_eq!(BASE.resolve(b"\xff"), None);
