@@ -59,7 +59,7 @@ pub(super) fn lifetime<R: Fields + ?Sized>(given: &Given<'_, R>, policy: &CacheP
     if let Some(span) = said.or_else(expires) {
         return Lifetime { span, source: Source::Response };
     }
-    if let (Some(ttl), true) = (policy.default_ttl, given.status < 400) {
+    if let (Some(ttl), true) = (policy.default_ttl, has_ttl(given.status)) {
         return Lifetime { span: of_operator(ttl.get()), source: Source::OperatorDefault };
     }
     match policy.heuristic.and_then(|longest| guessed(given, longest.get())) {
@@ -72,6 +72,12 @@ pub(super) fn lifetime<R: Fields + ?Sized>(given: &Given<'_, R>, policy: &CacheP
 /// 15.1).
 pub(super) const fn heuristically_cacheable(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Whether the operator's `ttl` and `default_ttl` are meant for this status: what answers a GET for good, and
+/// redirects.
+pub(super) const fn has_ttl(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308)
 }
 
 /// When a response was made, seconds since 1970: its `Date`, or when it was received if that is no date.

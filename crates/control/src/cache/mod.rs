@@ -18,6 +18,49 @@
 //!                             unsafe method ---> invalidated;  HEAD ---> head_effect
 //! ```
 //!
+//! A miss and the hit after it:
+//!
+//! ```
+//! use gatewright_control::cache::*;
+//! use gatewright_determinism::Time;
+//!
+//! let policy = CachePolicy::default();
+//! let anchor = WallAnchor { unix_nanos_at_start: 1_795_219_200_000_000_000 };
+//! let fields = [("accept", "*/*")];
+//! let target = Target { scheme: "http", authority: "host", path: "/menu", query: Some("day=1") };
+//!
+//! let request = Request::read("GET", &fields[..], &policy);
+//! let key = PrimaryKey::of(&target, request.fields(), &policy.key).expect("it is short");
+//! assert_eq!(key.as_str(), "http://host/menu?day=1");
+//!
+//! // Nothing is stored: the request goes to the upstream, and others may wait for its response.
+//! let nothing: [StoredResponse; 0] = [];
+//! let found = Found { variants: &nothing, fetching: false, uncacheable: false };
+//! let Plan::Forward(forward) = decide(&request, &found, Moment { now: Time::ZERO, anchor }) else {
+//!     unreachable!()
+//! };
+//! assert!(forward.lead && forward.send == SendAs::Whole);
+//!
+//! // The response is stored, without the fields that `fields.keeps` leaves out, and answers the next request.
+//! let response = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+//! let exchange = Exchange {
+//!     request: &request,
+//!     target,
+//!     status: 200,
+//!     response: &response[..],
+//!     sent: Time::ZERO,
+//!     received: Time::ZERO,
+//!     anchor,
+//! };
+//! let Storing::Store { stored, .. } = storing(&exchange, &policy) else { unreachable!() };
+//! let variants = [*stored];
+//! let found = Found { variants: &variants, fetching: false, uncacheable: false };
+//! let moment = Moment { now: Time::from_secs_f64(2.5), anchor };
+//! let Plan::Serve(serve) = decide(&request, &found, moment) else { unreachable!() };
+//! assert_eq!((serve.age.as_secs(), serve.shape), (2, Shape::Whole));
+//! assert_eq!(serve.status.named("gatewright").to_string(), "gatewright; hit; ttl=57");
+//! ```
+//!
 //! Where to look: `freshness` says how long and how old, `storing` what is stored, `selecting` is `Vary`, `plan`
 //! decides about requests, `validation` and `ranges` are conditional requests and parts, `failure` serves stale,
 //! `policy` is what an operator may set. [`look_up`], [`Stored`] and [`lifetime`] are the same rules in small, for

@@ -49,7 +49,7 @@ pub struct Serve {
     pub shape: Shape,
     /// For `Cache-Status`.
     pub status: CacheStatus,
-    /// Ask for it anew in the background (`stale-while-revalidate`).
+    /// Ask for it anew in the background, with a GET whatever the request's method (`stale-while-revalidate`).
     pub revalidate: Option<SendAs>,
 }
 

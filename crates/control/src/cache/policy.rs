@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::fields::lower_token;
+use super::freshness::has_ttl;
 use crate::config::HumanDuration;
 
 /// How responses of a route are stored and used. Whatever is not set follows the response itself (RFC 9111).
@@ -178,7 +179,7 @@ impl CachePolicy {
     /// The lifetime that the operator set for responses of this status.
     pub(super) fn ttl_of(&self, status: u16) -> Option<Duration> {
         let set = match status {
-            200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 => self.ttl.as_ref(),
+            _ if has_ttl(status) => self.ttl.as_ref(),
             400..=599 => self
                 .negative_ttl
                 .get(&StatusPattern::Code(status))

@@ -158,7 +158,8 @@ fn the_operator_sets_lifetimes() {
         assert!(!reused(&set, 200, &[("Cache-Control", said)]), "{said}");
     }
     let default = policy("default_ttl = \"1h\"");
-    assert!(reused(&default, 200, &[]) && !reused(&default, 404, &[]));
+    assert!(reused(&default, 200, &[]) && reused(&default, 302, &[]));
+    assert!(!reused(&default, 404, &[]) && !reused(&default, 201, &[]));
     assert!(!reused(&default, 200, &[("Cache-Control", "max-age=1")]));
     let short = policy("ttl = \"1s\"");
     assert!(!reused(&short, 200, &[("Cache-Control", "max-age=3600")]));
