@@ -16,6 +16,7 @@ fn stale_responses_are_validated_with_what_they_have() {
         (&[SHORT, ("Last-Modified", "@-9")], None, true),
         (&[SHORT, ("ETag", "\"a\""), ("Last-Modified", "@-9")], Some("\"a\""), true),
         (&[("Cache-Control", "no-cache"), ("ETag", "\"a\"")], Some("\"a\""), false),
+        (&[("Cache-Control", "max-age=9999, no-cache"), ("ETag", "\"a\"")], Some("\"a\""), false),
         (&[("ETag", "\"a\"")], Some("\"a\""), false),
     ] {
         let mut relay = Relay::new(standard());
