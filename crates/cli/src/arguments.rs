@@ -1,7 +1,10 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{bench, config, functions, generate, invoke, remove, scale, serve, simulate};
+use crate::commands::{
+    bench, calibrate, compare, config, functions, generate, invoke, predict, remove, scale, serve,
+    simulate,
+};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -67,7 +70,10 @@ measurement is not valid, because the load generator was the limit."
 pub(crate) enum Command {
     Serve(serve::Serve),
     Bench(bench::Bench),
+    Calibrate(calibrate::Calibrate),
     Simulate(simulate::Simulate),
+    Predict(predict::Predict),
+    Compare(compare::Compare),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

@@ -26,7 +26,10 @@ fn the_whole_fits_on_one_screen() {
     Commands:
       serve      Serve the functions of a system file over HTTP
       bench      Load a server over HTTP, and measure how it takes that
+      calibrate  Make a model of functions from records of how they were served
       simulate   Run a system in virtual time, with the same decisions
+      predict    Say what a scenario will come to, and how sure that is
+      compare    Lay a measurement beside a prediction, with signed errors
       config     Check or show the system file
       functions  List the functions of a running gateway
       invoke     Ask a function of a running gateway, and print its answer

@@ -7,3 +7,4 @@ mod reference;
 mod served;
 mod settings;
 mod simulated;
+mod twin;
