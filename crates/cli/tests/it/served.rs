@@ -178,7 +178,8 @@ fn a_benchmark_tells_what_it_saw() {
     let arguments = ["bench", &url, "--requests", "40", "--streams", "2", "--format", "json"];
     let files = ["--records", "seen.csv", "--output", "result.json"];
     let output = finish(gatewright(gateway.folder.path()).args(arguments).args(files));
-    assert!(output.status.success(), "{}", told(&output));
+    // On a busy machine it may say that it was itself the limit.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", told(&output));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["schema"], "gatewright.bench/1");
     assert_eq!(result["report"]["statuses"]["ok"], 40);
