@@ -4,7 +4,8 @@ use std::time::Duration;
 /// What a run is told besides its system file.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where invocation records go, one JSON object a line; nowhere unless set.
+    /// Where invocation records go, nowhere unless set: CSV if the name ends in `.csv`, else one JSON object a
+    /// line.
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,

@@ -228,3 +228,33 @@ pub(crate) fn status_of(end: End) -> Status {
         End::Lost => Status::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_cannot_be_taken_are_counted_and_wait_for_nobody() {
+        let metrics = Metrics::new();
+        let (sender, mut receiver) = mpsc::channel(2);
+        let book = Book::new(Clock::start(), Arc::clone(&metrics), Some(sender));
+        for id in 0..5 {
+            Trail::begin(&book, id, Time::ZERO).close(200, 0);
+        }
+        assert_eq!(metrics.records_dropped.get(), 3);
+        let ids: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok().flatten())
+            .map(|invocation| (invocation.id, invocation.code))
+            .collect();
+        assert_eq!(ids, [(0, Some(200)), (1, Some(200))]);
+    }
+
+    #[test]
+    fn a_trail_that_is_dropped_says_that_the_client_left() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let book = Book::new(Clock::start(), Metrics::new(), Some(sender));
+        drop(Trail::begin(&book, 7, Time::ZERO));
+        let invocation = receiver.try_recv().unwrap().unwrap();
+        assert_eq!((invocation.id, invocation.status), (7, Status::Cancelled));
+        assert!(receiver.try_recv().is_err(), "once");
+    }
+}

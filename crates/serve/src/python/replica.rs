@@ -128,11 +128,15 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
-                tracing::error!(worker = name, runs = self.function.runs(), %failure, "did not start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                if let Some(failures) = &*driver.start_failures.lock() {
-                    // Nobody listens any more once the gateway has started.
-                    drop(failures.send((Arc::clone(&self.function), failure)));
+                let failures = driver.start_failures.lock();
+                match &*failures {
+                    // The gateway is starting and will say it. It may have heard of another one already.
+                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
+                    None => {
+                        let runs = self.function.runs();
+                        tracing::error!(worker = name, runs, %failure, "did not start");
+                    }
                 }
             }
         }

@@ -45,6 +45,30 @@ async fn a_request_whose_worker_dies_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_exception_that_is_worth_another_attempt_gets_one() {
+    let text = "[function.f]\npython = \"models:Flaky\"\nretries = { budget = 1.0 }\n";
+    let served = serve(text).await;
+    assert_eq!(served.client.get("/function/f").await.text(), "2");
+    assert_eq!(served.function("f").await["totals"]["retries"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains_a_gateway() {
+    let shutdown = gatewright_serve::Shutdown::on_signals().unwrap();
+    let served = serve("[function.f]\npython = \"models:Pause\"\nargs = [\"log\"]\n").await;
+    let call = {
+        let client = served.client.clone();
+        tokio::spawn(async move { client.call("f", "[\"x\", 0.5]").await.text() })
+    };
+    served.until("f", |function| function["inFlight"] == 1).await;
+    let running = tokio::spawn(served.gateway.run_until(shutdown));
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+    assert_eq!(call.await.unwrap(), "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_may_not_be_tried_again_fails_clearly() {
     let served =
         serve("[function.f]\npython = \"models:Suicide\"\nretries = { attempts = 1 }\n").await;

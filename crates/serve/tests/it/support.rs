@@ -97,6 +97,17 @@ class Tokens:
         if fail:
             raise ValueError("broken off")
 
+class Flaky:
+    def __init__(self):
+        self.calls = 0
+    def __call__(self):
+        self.calls += 1
+        if self.calls == 1:
+            error = RuntimeError("busy")
+            error.retryable = True
+            raise error
+        return self.calls
+
 class HalfKill:
     def __call__(self):
         yield "half"
