@@ -20,6 +20,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Its process id and that of its group.
+    group: Option<Pid>,
     last_line: Arc<Mutex<String>>,
     output: Option<tokio::task::JoinHandle<()>>,
 }
@@ -66,7 +68,8 @@ impl Process {
             let last = Some(Arc::clone(&last_line));
             tokio::spawn(log_lines(stderr, Arc::clone(function), name.to_owned(), "stderr", last))
         });
-        Ok(Self { child, last_line, output })
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { child, group, last_line, output })
     }
 
     /// Waits until it has ended.
@@ -76,7 +79,8 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        if let Some(pid) = self.pid()
+        if self.child.id().is_some()
+            && let Some(pid) = self.group
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
             tracing::debug!(%error, "a worker to be stopped was gone already");
@@ -85,22 +89,22 @@ impl Process {
 
     /// Kills it, with whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
-        // It leads a process group of its own, which has its number for as long as it is not waited for.
-        if let Some(pid) = self.pid()
-            && let Err(error) = kill_process_group(pid, Signal::KILL)
-        {
-            tracing::debug!(%error, "a worker to be killed was gone already");
-        }
-        if self.child.id().is_some()
-            && let Err(error) = self.child.kill().await
-        {
-            tracing::warn!(%error, "cannot kill a worker");
+        if self.child.id().is_some() {
+            self.kill_group();
+            if let Err(error) = self.child.kill().await {
+                tracing::warn!(%error, "cannot kill a worker");
+            }
         }
     }
 
-    /// Its process id, until it was waited for.
-    fn pid(&self) -> Option<Pid> {
-        self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    /// Kills whatever it has started. It leads a process group of its own; to be called before it has ended or
+    /// right after, while its number means nothing else.
+    pub(crate) fn kill_group(&self) {
+        if let Some(group) = self.group
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+        {
+            tracing::trace!(%error, "a worker left nobody behind");
+        }
     }
 
     /// Why it did not start, after it has ended by itself.

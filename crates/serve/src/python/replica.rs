@@ -23,6 +23,8 @@ use crate::function::{Function, PythonClass, Runtime};
 /// Pieces of an answer that wait for their client.
 const PIECES: usize = 16;
 
+/// How long what a process that has ended said last is read.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Pings that a worker may leave unanswered.
 const PINGS: u32 = 5;
 
@@ -256,6 +258,11 @@ impl PythonReplica {
         tokio::select! {
             biased;
             () = &mut talked => {}
+            _ = process.ended() => {
+                // A child that it forked may hold the connection open; what it said last is read all the same.
+                process.kill_group();
+                drop(tokio::time::timeout(LAST_WORDS, talked).await);
+            }
             () = self.stop.cancelled() => {
                 link.send(&Frame::Drain);
                 self.see_off(driver, &mut process, talked).await;
@@ -274,7 +281,7 @@ impl PythonReplica {
                 return Fate::Lost;
             }
         }
-        // The end of the connection is the end of the worker, whatever its process still does.
+        // The end of the connection or of the process is the end of the worker, whichever is first.
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");

@@ -218,6 +218,19 @@ async fn a_dropped_gateway_takes_its_workers_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_death_is_seen_though_a_child_of_the_worker_lives_on() {
+    let text = "[function.f]\npython = \"models:Forks\"\nretries = { attempts = 1 }\n";
+    let served = serve(text).await;
+    let child = served.client.get("/function/f").await.text();
+    assert!(alive(&child));
+    let lost = served.client.call("f", "true").await;
+    assert_eq!(lost.status, StatusCode::BAD_GATEWAY);
+    until_dead(&child).await;
+    served.until("f", |function| function["availableReplicas"] == 1).await;
+    assert_ne!(served.client.get("/function/f").await.text(), child);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_frozen_is_replaced() {
     let options = gatewright_serve::Options { silence: Duration::from_secs(3), ..options() };
     let text = "[function.pid]\npython = \"models:Pid\"\n\

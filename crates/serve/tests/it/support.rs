@@ -97,6 +97,17 @@ class Tokens:
         if fail:
             raise ValueError("broken off")
 
+class Forks:
+    def __init__(self):
+        self.child = os.fork()
+        if self.child == 0:
+            time.sleep(1000)
+            os._exit(0)
+    def __call__(self, die=False):
+        if die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.child
+
 class Flaky:
     def __init__(self):
         self.calls = 0
