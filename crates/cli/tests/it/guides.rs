@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::{finish, gatewright, told, workspace};
+use crate::command::{finish, gatewright, python, told, workspace};
 
 /// What a guide's servers may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Guides show long runs; here it is enough that they end well.
-const SHORT: &str = "--duration 3s";
+const SHORT: &str = "--duration 5s";
 
 /// The commands of a guide, in order.
 fn commands(guide: &str) -> Vec<String> {
@@ -181,14 +181,6 @@ fn shortened(command: &str) -> String {
         words.splice(at..at + 2, SHORT.split(' '));
     }
     words.join(" ")
-}
-
-/// The Python with the package `gatewright`, which `make venv` makes.
-fn python() -> PathBuf {
-    let own = || workspace().join(".venv/bin/python");
-    let python = std::env::var_os("GATEWRIGHT_PYTHON").map_or_else(own, PathBuf::from);
-    assert!(python.exists(), "{} is missing: run `make venv`", python.display());
-    python
 }
 
 #[test]
