@@ -5,6 +5,7 @@
 //! `cargo run --release -p gatewright-sim --example mmc -- [requests] [rounds]`
 #![expect(clippy::print_stdout, reason = "an example that reports to who runs it")]
 #![expect(clippy::disallowed_types, reason = "it measures how long virtual time takes to pass")]
+#![expect(clippy::disallowed_methods, reason = "the kernel tells the time on a core in a file")]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -16,6 +17,29 @@ use gatewright_sim::{Model, Scenario, Simulation};
 
 const SERVERS: u32 = 10;
 const RATE: f64 = 8.0;
+
+/// Measures the thread's time on a core, so that a busy machine does not count, and the wall clock's where the
+/// kernel does not tell.
+struct Watch {
+    wall: Instant,
+    core: Option<f64>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { wall: Instant::now(), core: Self::on_core() }
+    }
+
+    fn seconds(&self) -> f64 {
+        let core = self.core.and_then(|start| Some(Self::on_core()? - start));
+        core.unwrap_or_else(|| self.wall.elapsed().as_secs_f64())
+    }
+
+    fn on_core() -> Option<f64> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+    }
+}
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
@@ -49,9 +73,9 @@ fn simulate(requests: u64, seed: u64) -> (f64, f64) {
     );
     let scenario = Scenario::parse(&scenario).expect("the scenario is right");
     let simulation = Simulation::new(&system, &model, &scenario).expect("they fit together");
-    let start = Instant::now();
+    let start = Watch::start();
     let report = simulation.run(seed, None, &mut |_| ()).expect("the run adds up");
-    let rate = report.events as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let rate = report.events as f64 / start.seconds() / 1e6;
     (rate, report.summary().queue_wait.mean().unwrap_or_default() / 1e9)
 }
 
@@ -64,7 +88,7 @@ fn bare_heap(requests: u64, seed: u64) -> (f64, f64) {
     let (mut sequence, mut events, mut offered, mut busy, mut waited) = (1, 0u64, 0, 0, 0u128);
     heap.push(Reverse((0, 0, true)));
     let mut draw = |mean: f64| (services.exponential() * mean * 1e9) as u64;
-    let start = Instant::now();
+    let start = Watch::start();
     while let Some(Reverse((now, _, is_arrival))) = heap.pop() {
         events += 1;
         if is_arrival {
@@ -88,6 +112,6 @@ fn bare_heap(requests: u64, seed: u64) -> (f64, f64) {
         heap.push(Reverse((now + draw(1.0), sequence, false)));
         sequence += 1;
     }
-    let rate = events as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let rate = events as f64 / start.seconds() / 1e6;
     (rate, waited as f64 / requests as f64 / 1e9)
 }

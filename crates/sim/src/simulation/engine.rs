@@ -3,7 +3,7 @@ use std::mem;
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
-use gatewright_record::{Invocation, RunSummary, World, WriteError};
+use gatewright_record::{Invocation, RunSummary, World};
 use gatewright_workload::{Pacing, Schedule};
 use slotmap::SecondaryMap;
 
@@ -48,7 +48,7 @@ pub(super) struct Engine<'a> {
     pub(super) ended: u64,
     pub(super) events: u64,
     pub(super) sink: Option<&'a mut dyn RecordSink>,
-    pub(super) failure: Option<WriteError>,
+    pub(super) failure: Option<SimulationError>,
 }
 
 /// Something that will happen.
@@ -314,7 +314,7 @@ impl<'a> Engine<'a> {
         if let Some(sink) = &mut self.sink {
             let function = self.setup.functions[index].name.clone();
             if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
-                self.failure = Some(error);
+                self.failure = Some(error.into());
             }
         }
     }
@@ -333,7 +333,7 @@ impl<'a> Engine<'a> {
 
     fn finish(mut self) -> Result<SimulationReport, SimulationError> {
         if let Some(error) = self.failure.take() {
-            return Err(SimulationError::Records(error));
+            return Err(error);
         }
         self.system.check_invariants()?;
         self.check_identities()?;

@@ -156,7 +156,7 @@ impl Engine<'_> {
             luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
         }
         // A batch is answered as a whole, after the time that its first request drew.
-        if first_of_batch || !self.setup.functions[index].deployment.batch.is_some() {
+        if first_of_batch || self.setup.functions[index].deployment.batch.is_none() {
             self.batch_span = self.setup.functions[index].service.draw(&mut luck);
         }
         self.work.insert(request, Attempt { replica, number: attempt, function: index });
@@ -240,7 +240,7 @@ impl Engine<'_> {
         if let Some(sink) = &mut self.sink
             && let Err(error) = sink.invocation(record)
         {
-            self.failure = Some(error);
+            self.failure = Some(error.into());
         }
         if !open_loop {
             let next = self.now.max(flight.sent.plus_nanos(LEAST_TURN));

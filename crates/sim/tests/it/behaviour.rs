@@ -253,6 +253,26 @@ fn a_loop_of_immediate_answers_does_not_stand_still() {
     assert_eq!(report.summary().requests(), 20_000);
 }
 
+/// A replica that overruns its time is killed and replaced: that takes as long as the model says, and it must say.
+#[test]
+fn a_killed_replica_is_started_again() {
+    let with = |model: &str| {
+        simulation(
+            "concurrency = 1\nmax_execution = \"1s\"\nretries = { attempts = 1 }",
+            model,
+            "arrival = { constant = { rate = 0.1 } }\nrequests = 3",
+        )
+    };
+    let (report, _) = run(&with("service = { fixed = 3.0 }\nstart = { fixed = 0.5 }"), 1);
+    let totals = report.functions[0].totals;
+    assert_eq!((totals.timed_out, totals.replicas_lost, totals.replicas_started), (3, 3, 4));
+    let error = with("service = { fixed = 3.0 }").run(1, None, &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("function `f` started a replica during the run"),
+        "{error}"
+    );
+}
+
 #[test]
 fn errors_end_a_demand() {
     let simulation = simulation(
