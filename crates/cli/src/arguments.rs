@@ -24,7 +24,7 @@ use crate::output;
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {
-    /// Show no progress on stderr.
+    /// Show neither progress nor notes on stderr; warnings and errors stay.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 

@@ -51,18 +51,18 @@ fn parse_law(text: &str) -> Result<Law, String> {
 }
 
 impl Calibrate {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, quiet: bool) -> Outcome {
         let runs = self.records.iter().map(|path| read(path)).collect::<Outcome<Vec<_>>>()?;
         let options = CalibrateOptions { start: self.start, function: self.function, at: None };
         let model = calibrate(&runs, &options)
             .map_err(|fault| Failure::usage(&fault).hint(fault.hint()))?;
-        for (name, function) in &model.function {
+        for (name, function) in model.function.iter().filter(|_| !quiet) {
             output::note(&format!("function `{name}`: {}", about(function)));
             for note in function.fitted.iter().flat_map(|fitted| &fitted.notes) {
                 output::note(&format!("  {note}"));
             }
         }
-        write(&model, self.output.as_deref())?;
+        write(&model, self.output.as_deref(), quiet)?;
         Ok(Exit::Done)
     }
 }
@@ -75,11 +75,13 @@ pub(crate) fn read(path: &Path) -> Outcome<RecordedRun> {
     Ok(run)
 }
 
-fn write(model: &Model, path: Option<&Path>) -> Outcome<()> {
+fn write(model: &Model, path: Option<&Path>, quiet: bool) -> Outcome<()> {
     match path {
         Some(path) => {
             files::write(path, &model.to_toml())?;
-            output::note(&format!("wrote {}", path.display()));
+            if !quiet {
+                output::note(&format!("wrote {}", path.display()));
+            }
             Ok(())
         }
         None => output::data(&model.to_toml()),

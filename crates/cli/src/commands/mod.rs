@@ -33,15 +33,15 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Serve(command) => command.run(),
         Command::Bench(command) => command.run(quiet),
-        Command::Calibrate(command) => command.run(),
+        Command::Calibrate(command) => command.run(quiet),
         Command::Predict(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
         Command::Config(command) => command.run(),
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),
-        Command::Scale(command) => command.run(),
-        Command::Remove(command) => command.run(),
+        Command::Scale(command) => command.run(quiet),
+        Command::Remove(command) => command.run(quiet),
         Command::Generate(command) => command.run(),
     }
 }

@@ -21,6 +21,14 @@ pub(crate) fn gatewright(folder: &Path) -> Command {
     command
 }
 
+/// The Python with the package `gatewright`, which `make venv` makes.
+pub(crate) fn python() -> PathBuf {
+    let own = || workspace().join(".venv/bin/python");
+    let python = std::env::var_os("GATEWRIGHT_PYTHON").map_or_else(own, PathBuf::from);
+    assert!(python.exists(), "{} is missing: run `make venv`", python.display());
+    python
+}
+
 /// Longer than any command here takes; one that goes on is ended.
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use insta::assert_snapshot;
 
-use crate::command::{finish, gatewright, told};
+use crate::command::{finish, gatewright, python, told, workspace};
 
 /// Answers every request with "1" until the test ends.
 fn upstream() -> u16 {
@@ -178,7 +178,8 @@ fn a_benchmark_tells_what_it_saw() {
     let arguments = ["bench", &url, "--requests", "40", "--streams", "2", "--format", "json"];
     let files = ["--records", "seen.csv", "--output", "result.json"];
     let output = finish(gatewright(gateway.folder.path()).args(arguments).args(files));
-    assert!(output.status.success(), "{}", told(&output));
+    // On a busy machine it may say that it was itself the limit.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", told(&output));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["schema"], "gatewright.bench/1");
     assert_eq!(result["report"]["statuses"]["ok"], 40);
@@ -287,6 +288,71 @@ fn wrong_settings_start_nothing() {
 
     hint: check the name, and the folder that the command is run in
     "#);
+}
+
+#[test]
+fn a_class_that_cannot_be_served_is_said() {
+    let tell = |flags: &[&str]| {
+        let mut command = gatewright(&workspace().join("examples/square"));
+        command.args(["serve", "--log", "off", "--set", "gateway.listen=127.0.0.1:0"]);
+        command.args(["--set", "gateway.admin=127.0.0.1:0"]).env("GATEWRIGHT_PYTHON", python());
+        let told = told(&finish(command.args(flags)));
+        told.replace(workspace().to_str().unwrap(), "WORKSPACE")
+    };
+    assert_snapshot!(tell(&["--set", "function.square.python=models:Nobody"]), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: function `square` did not start: AttributeError: module `models` has no class `Nobody`; it has `MyAwesomeModel`
+
+    hint: python = "models:Nobody" asks models.py for a class named Nobody
+    "#);
+    assert_snapshot!(tell(&["--set", "function.square.python=nothing:Nobody"]), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: function `square` did not start: ModuleNotFoundError: there is no module `nothing` in `WORKSPACE/examples/square` or on Python's path
+
+    hint: python = "nothing:Nobody" looks for nothing.py beside the system file, and imports what it imports from the Python that runs it
+    "#);
+    assert_snapshot!(tell(&["--set", "function.square.args=[1, 2]"]), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: function `square` did not start: TypeError: MyAwesomeModel.__init__() takes 2 positional arguments but 3 were given
+
+    hint: the exception comes from constructing models:MyAwesomeModel
+    "#);
+    assert_snapshot!(tell(&["--python", "no-such-python"]), @r#"
+    exit: 2
+    --- stderr
+    error: gatewright.toml: function `square` did not start: cannot run no-such-python: No such file or directory (os error 2)
+
+    hint: set GATEWRIGHT_PYTHON to a Python that exists
+    "#);
+}
+
+#[test]
+fn ctrl_c_ends_a_benchmark_early_with_what_was_measured() {
+    let gateway = Serving::start(&[]);
+    let url = gateway.url("/function/one");
+    let arguments = ["bench", &url, "--streams", "1", "--duration", "10m", "--records", "seen.csv"];
+    let child = gatewright(gateway.folder.path())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let records = gateway.folder.path().join("seen.csv");
+    let draft = gateway.folder.path().join("seen.csv.partial");
+    // Records are on their way: it has begun.
+    while draft.metadata().map_or(0, |about| about.len()) < 1_000 {
+        std::thread::yield_now();
+    }
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", told(&output));
+    let verdict = String::from_utf8(output.stdout).unwrap();
+    assert!(verdict.lines().nth(1).unwrap().ends_with("It was ended early."), "{verdict}");
+    assert!(records.exists() && !draft.exists());
 }
 
 #[test]
