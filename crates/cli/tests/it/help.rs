@@ -38,7 +38,7 @@ fn the_whole_fits_on_one_screen() {
 
     Options:
       -q, --quiet
-              Show no progress on stderr
+              Show neither progress nor notes on stderr; warnings and errors stay
 
       -h, --help
               Print help (see a summary with '-h')
