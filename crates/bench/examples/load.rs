@@ -26,15 +26,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut plan = Plan::new(Target::get(url), strategy, limits);
     plan.threads = rest.first().map(|threads| threads.parse()).transpose()?;
     let outcome = run(&plan, &mut |_: &Snapshot| ControlFlow::Continue(()), None)?;
-    let line = serde_json::json!({
-        "verdict": outcome.verdict,
-        "cpu_us_per_request": outcome.cpu_micros_per_request(),
-        "busiest": outcome.busiest,
-        "connections_peak": outcome.connections_peak,
-        "unsent": outcome.unsent,
-        "waited": outcome.waited,
-        "noticing": outcome.noticing.summary(),
-        "run": outcome.summary.report(),
-    });
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&outcome.report())?)?)
 }

@@ -30,9 +30,11 @@ mod run;
 mod shard;
 mod tally;
 mod target;
+mod verdict;
 
 pub use error::BenchError;
-pub use outcome::{Outcome, Stop, Verdict};
+pub use outcome::{Outcome, OutcomeReport, Stop};
 pub use plan::{DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target};
 pub use progress::{Progress, RecordSink, Snapshot};
 pub use run::run;
+pub use verdict::Verdict;

@@ -1,8 +1,9 @@
-use std::fmt;
 use std::time::Duration;
 
-use gatewright_record::{LatencyHistogram, RunSummary};
+use gatewright_record::{LatencyHistogram, RunReport, RunSummary, Summary};
 use serde::{Deserialize, Serialize};
+
+use crate::Verdict;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -36,8 +37,11 @@ pub struct Outcome {
     pub threads: u32,
     /// Processor time of all the engine's threads.
     pub cpu: Duration,
-    /// Part of its time that the busiest thread was on a processor, 0 to 1.
-    pub busiest: f64,
+    /// Part of the run that the busiest thread was on a processor, 0 to 1.
+    pub busy: f64,
+    /// Part of the run that a thread, at most, could have run but found no processor free, 0 to 1: above some
+    /// per cent, other work on the machine is in the numbers. Zero where the system does not tell.
+    pub starved: f64,
 }
 
 /// What ended a run.
@@ -54,45 +58,42 @@ pub enum Stop {
     Asked,
 }
 
-/// Whether a run measured the server or the load generator.
-///
-/// It is generator-limited by any of these rules:
-///
-/// 1. Half of the requests were noticed more than 1 ms and a tenth of the median response time after their
-///    moment, or one in a hundred more than 10 ms and a tenth of the 99 % quantile.
-/// 2. More than 5 % of the requests were noticed only after the end of the schedule.
-/// 3. A thread was on a processor for more than 95 % of the run.
-///
-/// What counts in 1 and 2 is when the engine *noticed* that a request was due. A request that then waits
-/// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
-/// still does not make a run generator-limited, and [`Outcome::waited`] says if more connections would
-/// have been used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The numbers are the server's.
-    Valid,
-    /// The numbers are, at least in part, the generator's own.
-    GeneratorLimited {
-        /// Which rule says so, with its numbers, and what to do.
-        why: String,
-    },
+/// An [`Outcome`] in plain numbers, as it is written to JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeReport {
+    /// See [`Outcome::verdict`].
+    pub verdict: Verdict,
+    /// See [`Outcome::stop`].
+    pub stop: Stop,
+    /// See [`Outcome::elapsed`]; nanoseconds.
+    pub elapsed_ns: u64,
+    /// See [`Outcome::summary`].
+    pub run: RunReport,
+    /// See [`Outcome::warmup_requests`].
+    pub warmup_requests: u64,
+    /// See [`Outcome::unsent`].
+    pub unsent: u64,
+    /// See [`Outcome::waited`].
+    pub waited: u64,
+    /// See [`Outcome::noticing`].
+    pub noticing: Summary,
+    /// See [`Outcome::connections_opened`].
+    pub connections_opened: u64,
+    /// See [`Outcome::connections_peak`].
+    pub connections_peak: usize,
+    /// See [`Outcome::connect_failures`].
+    pub connect_failures: u64,
+    /// See [`Outcome::threads`].
+    pub threads: u32,
+    /// See [`Outcome::cpu`]; seconds.
+    pub cpu_s: f64,
+    /// See [`Outcome::cpu_micros_per_request`].
+    pub cpu_us_per_request: Option<f64>,
+    /// See [`Outcome::busy`].
+    pub busy: f64,
+    /// See [`Outcome::starved`].
+    pub starved: f64,
 }
-
-/// What a verdict is based on.
-#[derive(Debug)]
-pub(crate) struct Evidence<'a> {
-    pub(crate) noticing: &'a LatencyHistogram,
-    pub(crate) after_end: u64,
-    pub(crate) response_time: &'a LatencyHistogram,
-    pub(crate) busiest: f64,
-}
-
-const MEDIAN_LATE: u64 = 1_000_000;
-const TAIL_LATE: u64 = 10_000_000;
-const NOTICEABLE: f64 = 0.1;
-const UNNOTICED: f64 = 0.05;
-const SATURATED: f64 = 0.95;
 
 impl Outcome {
     /// Processor time of the engine for each request, in microseconds; none without requests.
@@ -101,103 +102,27 @@ impl Outcome {
         let requests = self.summary.requests() + self.warmup_requests;
         (requests > 0).then(|| self.cpu.as_secs_f64() * 1e6 / requests as f64)
     }
-}
 
-impl Verdict {
-    /// Whether the numbers are the server's.
+    /// The outcome in plain numbers.
     #[must_use]
-    pub const fn is_valid(&self) -> bool {
-        matches!(self, Self::Valid)
-    }
-
-    pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
-        let limited = |why| Self::GeneratorLimited { why };
-        let (late, response) = (evidence.noticing, evidence.response_time);
-        for (q, name, bound) in [(0.5, "median", MEDIAN_LATE), (0.99, "p99", TAIL_LATE)] {
-            let Some(delay) = late.quantile(q) else { continue };
-            let noticeable = response.quantile_of_any(q) as f64 * NOTICEABLE;
-            if delay > bound && delay as f64 > noticeable {
-                return limited(format!(
-                    "requests were noticed late, {name} {:?}; use more threads, a lower rate, or a machine \
-                     with less other work",
-                    Duration::from_nanos(delay)
-                ));
-            }
+    pub fn report(&self) -> OutcomeReport {
+        OutcomeReport {
+            verdict: self.verdict.clone(),
+            stop: self.stop,
+            elapsed_ns: u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX),
+            run: self.summary.report(),
+            warmup_requests: self.warmup_requests,
+            unsent: self.unsent,
+            waited: self.waited,
+            noticing: self.noticing.summary(),
+            connections_opened: self.connections_opened,
+            connections_peak: self.connections_peak,
+            connect_failures: self.connect_failures,
+            threads: self.threads,
+            cpu_s: self.cpu.as_secs_f64(),
+            cpu_us_per_request: self.cpu_micros_per_request(),
+            busy: self.busy,
+            starved: self.starved,
         }
-        let part = evidence.after_end as f64 / late.count().max(1) as f64;
-        if part > UNNOTICED {
-            return limited(format!(
-                "{:.0} % of the requests were noticed only after the end; use more threads or a lower rate",
-                part * 100.0
-            ));
-        }
-        if evidence.busiest > SATURATED {
-            return limited(format!(
-                "a thread of the load generator was busy for {:.0} % of the time; use more threads or less load",
-                evidence.busiest * 100.0
-            ));
-        }
-        Self::Valid
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Valid => write!(f, "valid"),
-            Self::GeneratorLimited { why } => write!(f, "generator-limited: {why}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn times(nanos: impl IntoIterator<Item = u64>) -> LatencyHistogram {
-        let mut histogram = LatencyHistogram::new();
-        nanos.into_iter().for_each(|nanos| histogram.record(nanos));
-        histogram
-    }
-
-    fn verdict(late: &LatencyHistogram, after_end: u64, response: u64, busiest: f64) -> Verdict {
-        let response_time = times(std::iter::repeat_n(response, 1_000));
-        let evidence =
-            Evidence { noticing: late, after_end, response_time: &response_time, busiest };
-        Verdict::of(&evidence)
-    }
-
-    #[test]
-    fn a_punctual_run_is_valid() {
-        let late = times(std::iter::repeat_n(50_000, 1_000));
-        assert!(verdict(&late, 0, 100_000, 0.5).is_valid());
-        assert!(verdict(&times([]), 0, 100_000, 0.95).is_valid(), "a closed loop has no lateness");
-    }
-
-    #[test]
-    fn what_limits_a_run_is_said() {
-        let (millisecond, response) = (1_000_000, 1_000_000);
-        let cases = [
-            (times(std::iter::repeat_n(2 * millisecond, 1_000)), 0, 0.5, "noticed late, median 2"),
-            (
-                times((0..1_000).map(|i| if i < 50 { 20 * millisecond } else { 0 })),
-                0,
-                0.5,
-                "late, p99 20",
-            ),
-            (times(std::iter::repeat_n(0, 1_000)), 60, 0.5, "6 % of the requests"),
-            (times([]), 0, 0.97, "busy for 97 %"),
-        ];
-        for (late, after_end, busiest, part) in cases {
-            let verdict = verdict(&late, after_end, response, busiest);
-            assert!(verdict.to_string().contains(part), "{verdict}");
-        }
-    }
-
-    #[test]
-    fn lateness_that_does_not_show_in_the_response_time_is_forgiven() {
-        let late = times(std::iter::repeat_n(15_000_000, 1_000));
-        assert!(verdict(&late, 0, 250_000_000, 0.5).is_valid());
-        assert!(!verdict(&late, 0, 100_000_000, 0.5).is_valid());
     }
 }

@@ -9,14 +9,14 @@ use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RunSummary};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::clock::{Clock, thread_cpu};
+use crate::clock::{Clock, ProcessorTime};
 use crate::feed::{Bounds, Feed, Noticed};
-use crate::outcome::Evidence;
 use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
 use crate::tally::Account;
 use crate::target::ParsedTarget;
+use crate::verdict::Evidence;
 use crate::{BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
 
 /// The threads get this long to be ready.
@@ -50,12 +50,12 @@ pub fn run(
 
     let shared = Shared::new(threads);
     let clock = Clock::starting_in(HEAD_START);
-    let own_cpu = thread_cpu();
+    let before = ProcessorTime::of_this_thread();
     let engine =
         Engine { plan, target: &target, address, clock, shared: &shared, threads, connections };
     let mut watch = Watch { plan, clock, shared: &shared, last: (0, Time::ZERO), asked: false };
     let shards = engine.run(first, &mut watch, progress, records)?;
-    let cpu = thread_cpu().saturating_sub(own_cpu);
+    let cpu = ProcessorTime::of_this_thread().since(before).used;
     Ok(gather(plan, &shared, watch.asked, shards, cpu))
 }
 
@@ -237,8 +237,11 @@ fn gather(
     let mut summary = RunSummary::new();
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
-    let (mut unsent, mut waited, mut warmup_requests, mut busiest) = (0, 0, 0, 0.0f64);
-    let (mut cpu, mut ended, mut offered_until) = (own_cpu, Time::ZERO, Time::ZERO);
+    let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
+    let part = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
+    let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
+    let (mut busy, mut starved) = (0.0f64, 0.0f64);
+    let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
     for shard in shards {
         summary.merge(&shard.summary);
@@ -247,9 +250,9 @@ fn gather(
         unsent += shard.unsent;
         waited += shard.waited;
         warmup_requests += shard.warmup_requests;
-        cpu += shard.cpu;
-        busiest = busiest.max(shard.cpu.as_secs_f64() / (shard.ended - Time::ZERO).as_secs_f64());
-        ended = ended.max(shard.ended);
+        cpu += shard.processor.used;
+        busy = busy.max(part(shard.processor.used));
+        starved = starved.max(part(shard.processor.awaited));
         offered_until = offered_until.max(shard.offered_until);
     }
     if plan.strategy.rate().is_some() && stop != Stop::Requests {
@@ -259,7 +262,9 @@ fn gather(
         noticing: &noticed.delay,
         after_end: noticed.after_end,
         response_time: &summary.response_time,
-        busiest,
+        busy,
+        starved,
+        elapsed: ended - Time::ZERO,
     };
     Outcome {
         verdict: Verdict::of(&evidence),
@@ -274,7 +279,8 @@ fn gather(
         connect_failures: pool.failed,
         threads,
         cpu,
-        busiest,
+        busy,
+        starved,
         summary,
     }
 }

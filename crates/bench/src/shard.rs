@@ -6,7 +6,7 @@ use gatewright_determinism::Time;
 use gatewright_record::RunSummary;
 use rustix::io::Errno;
 
-use crate::clock::{Clock, thread_cpu};
+use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
@@ -31,6 +31,8 @@ pub(crate) struct Shard<'a> {
     /// No request reaches its timeout before.
     next_sweep: Time,
     buffer: Box<[u8]>,
+    /// Connections (their tokens, and whether they are hung up) that had more to read than their turn allows.
+    unread: Vec<(u64, bool)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +55,12 @@ pub(crate) struct ShardOutcome {
     pub(crate) ended: Time,
     /// When it stopped to offer requests, if not for want of more.
     pub(crate) offered_until: Time,
-    pub(crate) cpu: Duration,
+    pub(crate) processor: ProcessorTime,
 }
 
 const BUFFER: usize = 64 << 10;
+/// A connection with a large answer lets the others have their turn after this many full buffers.
+const READS_IN_TURN: usize = 4;
 /// Requests that were due before the end may still be sent for this long.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,7 @@ impl<'a> Shard<'a> {
             waited: 0,
             next_sweep: Time::ZERO + setup.timeout,
             buffer: vec![0; BUFFER].into_boxed_slice(),
+            unread: Vec::new(),
         })
     }
 
@@ -89,7 +94,7 @@ impl<'a> Shard<'a> {
             self.adopt(Connection::from_stream(stream)?)?;
         }
         self.clock.sleep_until_start();
-        let cpu_before = thread_cpu();
+        let before = ProcessorTime::of_this_thread();
         let ended = loop {
             let now = self.clock.now();
             self.step(now)?;
@@ -98,12 +103,17 @@ impl<'a> Shard<'a> {
             }
             // What was just done took its time, so the clock is read again.
             let now = self.clock.now();
-            let wake = self.wake_at(now);
+            let wake = if self.unread.is_empty() { self.wake_at(now) } else { now };
             let events = self.poller.wait(wake.nanos_since(now))?;
             for event in &events {
                 self.handle(event);
             }
             self.poller.put_back(events);
+            for (token, hung_up) in std::mem::take(&mut self.unread) {
+                if let Some(index) = self.pool.find(token) {
+                    self.receive(index, hung_up);
+                }
+            }
         };
         self.tally.finish();
         Ok(ShardOutcome {
@@ -115,7 +125,7 @@ impl<'a> Shard<'a> {
             noticed: self.feed.into_noticed(),
             pool: self.pool.counts,
             ended,
-            cpu: thread_cpu().saturating_sub(cpu_before),
+            processor: ProcessorTime::of_this_thread().since(before),
         })
     }
 
@@ -272,9 +282,10 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Reads answers until there is nothing more. `hung_up`: the server will send nothing after that.
+    /// Reads what is there, or as much of it as others can wait for. `hung_up`: the server will send nothing
+    /// after that.
     fn receive(&mut self, index: usize, hung_up: bool) {
-        loop {
+        for _ in 0..READS_IN_TURN {
             let Some(connection) = self.pool.get(index) else { return };
             let read = connection.read(&mut self.buffer);
             let now = self.clock.now();
@@ -301,6 +312,7 @@ impl<'a> Shard<'a> {
                 Ok(None) => {}
             }
         }
+        self.unread.push((self.pool.token(index), hung_up));
     }
 
     /// The answer is complete. `clean`: nothing stands against another request on the connection.

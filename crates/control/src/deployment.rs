@@ -21,8 +21,16 @@ pub struct Deployment {
     pub queue_capacity: usize,
     /// How long a request may take in all, waiting and retries included.
     pub timeout: Duration,
+    /// How long one attempt may take. A replica that takes longer is taken to hang: it is killed, and the
+    /// request ends as timed out.
+    pub max_execution: Option<Duration>,
+    /// How long a replica may go on with a request that nobody waits for before it is killed; `None` lets it
+    /// finish.
+    pub cancel_grace: Option<Duration>,
     /// How requests that lost their replica are tried again.
     pub retries: Retries,
+    /// Whether replicas are given several requests at a time, and how many.
+    pub batch: Option<Batch>,
     /// Which replica a request goes to.
     pub balance: Balance,
     /// How many replicas there should be.
@@ -47,6 +55,19 @@ pub struct Retries {
     /// Retries allowed as a share of the requests of the last ten seconds (0.2: one in five), so that a failing
     /// function is not buried under its own retries.
     pub budget: f64,
+    /// Pause before the second retry of a request, doubled for each further one, and drawn between half and the
+    /// whole of that so that those who failed together do not come back together. The first retry is at once.
+    pub backoff: Duration,
+}
+
+/// Requests handed over together. A replica works on one batch at a time, and is free when every request of it has
+/// ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Requests in a batch at most.
+    pub max_size: u32,
+    /// How long the first request of a batch waits for others while a replica is free.
+    pub max_wait: Duration,
 }
 
 impl Default for Deployment {
@@ -57,7 +78,10 @@ impl Default for Deployment {
             concurrency: Some(1),
             queue_capacity: 1_000,
             timeout: Duration::from_secs(30),
-            retries: Retries { attempts: 2, budget: 0.2 },
+            max_execution: None,
+            cancel_grace: None,
+            retries: Retries { attempts: 2, budget: 0.2, backoff: Duration::from_millis(50) },
+            batch: None,
             balance: Balance::LeastOutstanding,
             autoscale: Autoscale::Fixed,
         }

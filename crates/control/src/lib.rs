@@ -26,9 +26,9 @@ mod retry;
 mod system;
 mod timers;
 
-pub use deployment::{Deployment, Retries, Scale};
+pub use deployment::{Batch, Deployment, Retries, Scale};
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,
-    Totals,
+    Totals, URGENCY_DEFAULT,
 };

@@ -2,37 +2,31 @@ use slotmap::{Key, SlotMap};
 
 use crate::system::{Request, RequestKey};
 
-/// Requests of one function that wait for a replica, first come, first served.
-///
-/// The list runs through the requests themselves, so that one that is cancelled in the middle leaves in O(1) and
-/// a full queue allocates nothing.
+/// Requests of one function that wait for a replica: the more urgent first, and among equals first come, first
+/// served.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Queue {
-    first: RequestKey,
-    last: RequestKey,
+    classes: [List; URGENCIES],
     len: usize,
 }
 
-/// A request's neighbours in the queue.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Links {
-    before: RequestKey,
-    after: RequestKey,
-}
+/// Classes of urgency, as in RFC 9218: 0 is the most urgent, 7 the least.
+pub(crate) const URGENCIES: usize = 8;
 
 impl Queue {
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// The request that waits longest.
+    /// The request whose turn it is.
     pub(crate) fn first(&self) -> Option<RequestKey> {
-        (!self.first.is_null()).then_some(self.first)
+        self.classes.iter().find_map(List::first)
     }
 
-    /// Lines up behind everyone.
+    /// Lines up behind those of the same urgency.
     pub(crate) fn push(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
-        self.insert_after(requests, self.last, key);
+        self.classes[requests[key].urgency].push(requests, key);
+        self.len += 1;
     }
 
     /// Takes the place that the order of arrival gives: a request that is tried again has waited longer than
@@ -42,6 +36,49 @@ impl Queue {
         requests: &mut SlotMap<RequestKey, Request>,
         key: RequestKey,
     ) {
+        self.classes[requests[key].urgency].push_by_arrival(requests, key);
+        self.len += 1;
+    }
+
+    /// Leaves the queue. `key` must be in it.
+    pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
+        self.classes[requests[key].urgency].remove(requests, key);
+        self.len -= 1;
+    }
+}
+
+/// Requests in a row. The list runs through the requests themselves, so that one that is cancelled in the middle
+/// leaves in O(1) and a full queue allocates nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct List {
+    first: RequestKey,
+    last: RequestKey,
+    len: usize,
+}
+
+/// A request's neighbours in its list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Links {
+    before: RequestKey,
+    after: RequestKey,
+}
+
+impl List {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first in the row.
+    pub(crate) fn first(&self) -> Option<RequestKey> {
+        (!self.first.is_null()).then_some(self.first)
+    }
+
+    /// Goes to the end.
+    pub(crate) fn push(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
+        self.insert_after(requests, self.last, key);
+    }
+
+    fn push_by_arrival(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
         let arrival = requests[key].arrival;
         let mut before = RequestKey::null();
         let mut next = self.first;
@@ -52,7 +89,7 @@ impl Queue {
         self.insert_after(requests, before, key);
     }
 
-    /// Leaves the queue. `key` must be in it.
+    /// Leaves. `key` must be in it.
     pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
         let Links { before, after } = std::mem::take(&mut requests[key].links);
         match requests.get_mut(before) {

@@ -180,3 +180,38 @@ fn row(invocation: &Invocation) -> Row<'_> {
         cold: invocation.cold,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_of_a_name_tells_the_format() {
+        assert_eq!(Format::of_name("run.csv"), Some(Format::Csv));
+        assert_eq!(Format::of_name("out.2/RUN.JSONL"), Some(Format::JsonLines));
+        assert_eq!(Format::of_name("run.ndjson"), Some(Format::JsonLines));
+        assert_eq!(Format::of_name("run.json"), None, "that would be one document");
+        assert_eq!(Format::of_name("csv"), None);
+    }
+
+    #[test]
+    fn an_output_that_fails_is_an_error() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::other("no space left"))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for format in [Format::Csv, Format::JsonLines] {
+            let write = |mut writer: RecordWriter<Full>| {
+                writer.write(&Invocation::default())?;
+                writer.finish()
+            };
+            let error = RecordWriter::new(Full, format).and_then(write).unwrap_err();
+            assert_eq!(error.to_string(), "cannot write records: no space left", "{format:?}");
+        }
+    }
+}

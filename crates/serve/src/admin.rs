@@ -170,7 +170,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         min_replicas: view.deployment.scale.min,
         max_replicas: view.deployment.scale.max,
         queued: view.queued,
-        in_flight: view.in_flight,
+        in_flight: u64::from(view.in_flight),
         invocation_count: view.totals.arrived,
         totals: view.totals,
         instances: instances.collect(),

@@ -43,6 +43,8 @@ pub(crate) struct Relayed {
     prefix: Option<Bytes>,
     incoming: Incoming,
     attempt: Attempt,
+    /// What it means when all of it has come.
+    outcome: Outcome,
     trail: Option<Trail>,
     bytes: u64,
 }
@@ -91,8 +93,15 @@ impl Drop for Attempt {
 }
 
 impl Relayed {
-    pub(crate) fn new(prefix: Option<Bytes>, incoming: Incoming, attempt: Attempt) -> Self {
-        Self { prefix, incoming, attempt, trail: None, bytes: 0 }
+    /// The body of an answer of this status.
+    pub(crate) fn new(
+        prefix: Option<Bytes>,
+        incoming: Incoming,
+        attempt: Attempt,
+        status: StatusCode,
+    ) -> Self {
+        let outcome = outcome_of(status);
+        Self { prefix, incoming, attempt, outcome, trail: None, bytes: 0 }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
@@ -114,6 +123,33 @@ impl Relayed {
             });
         }
     }
+
+    fn is_end(&self) -> bool {
+        self.prefix.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn close(&mut self, outcome: Outcome, broken: Option<&BrokenOff>) {
+        self.attempt.finish(outcome);
+        if let Some(trail) = self.trail.take() {
+            trail.streamed(broken, self.bytes);
+        }
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        // A body whose length is known is not asked for its end.
+        if self.is_end() {
+            self.close(self.outcome, None);
+        } else if let Some(trail) = self.trail.take() {
+            trail.abandoned(self.bytes);
+        }
+    }
+}
+
+/// What a status of an upstream means to the system.
+pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
+    if status.is_server_error() { Outcome::Error } else { Outcome::Ok }
 }
 
 impl http_body::Body for Body {
@@ -128,22 +164,10 @@ impl http_body::Body for Body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(Frame::data).map(Ok)),
             Self::Upstream(body) => {
                 let next = ready!(body.poll(context));
-                let outcome = match &next {
-                    Some(Ok(data)) => {
-                        body.bytes += data.len() as u64;
-                        None
-                    }
-                    Some(Err(_)) => Some(Outcome::Error),
-                    None => Some(Outcome::Ok),
-                };
-                if let Some(outcome) = outcome {
-                    body.attempt.finish(outcome);
-                    if let Some(trail) = body.trail.take() {
-                        trail.streamed(
-                            next.as_ref().and_then(|next| next.as_ref().err()),
-                            body.bytes,
-                        );
-                    }
+                match &next {
+                    Some(Ok(data)) => body.bytes += data.len() as u64,
+                    Some(Err(broken)) => body.close(Outcome::Error, Some(broken)),
+                    None => body.close(body.outcome, None),
                 }
                 Poll::Ready(next.map(|next| next.map(Frame::data)))
             }
@@ -160,7 +184,11 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Upstream(body) => body.is_end(),
+            Self::Pieces(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -188,16 +216,16 @@ impl Pieces {
             return Poll::Ready(Some(Ok(piece)));
         }
         // After the last piece the end of the request follows; its time may be up before that.
-        loop {
-            return match ready!(self.ticket.call.poll_step(context)) {
-                Step::Ended(End::Ok) if self.pieces.is_closed() && self.pieces.is_empty() => {
-                    Poll::Ready(None)
-                }
-                Step::Ended(End::Ok) => Poll::Pending,
-                Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
-                Step::Ended(_) => Poll::Ready(Some(Err(BrokenOff::Worker))),
-                Step::Dispatched | Step::Pieces { .. } => continue,
-            };
+        match ready!(self.ticket.call.poll_step(context)) {
+            Step::Ended(End::Ok) if self.pieces.is_closed() && self.pieces.is_empty() => {
+                Poll::Ready(None)
+            }
+            Step::Ended(End::Ok) => Poll::Pending,
+            Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
+            // Another attempt would say everything again.
+            Step::Ended(_) | Step::Dispatched | Step::Pieces { .. } => {
+                Poll::Ready(Some(Err(BrokenOff::Worker)))
+            }
         }
     }
 }

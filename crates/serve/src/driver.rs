@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gatewright_control::{
     Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
-    ReplicaKey, RequestKey, System,
+    ReplicaKey, RequestKey, System, URGENCY_DEFAULT,
 };
 use gatewright_determinism::Time;
 use parking_lot::Mutex;
@@ -52,6 +52,7 @@ pub(crate) struct Workplace {
     pub(crate) base_dir: PathBuf,
     pub(crate) python: PathBuf,
     pub(crate) grace: Duration,
+    pub(crate) silence: Duration,
     /// Longest frame in bytes that a worker may send.
     pub(crate) max_frame: u32,
 }
@@ -76,6 +77,7 @@ enum Action {
     StartPython(Arc<PythonReplica>),
     StartUpstream(ReplicaKey),
     Stop(ReplicaKey, Replica),
+    Kill(Replica),
     Dispatch { key: RequestKey, call: Arc<Call>, replica: Replica, dispatch: Dispatch },
     Abandon(RequestKey, Arc<PythonReplica>),
     Ended { call: Arc<Call>, end: End, at: Time },
@@ -138,7 +140,8 @@ impl Driver {
         let key = *function.key.get()?;
         let key = self.act(|core, now| {
             let timeout = Some(call.deadline - now);
-            let invoke = Invoke { function: key, id: call.id, timeout };
+            let urgency = URGENCY_DEFAULT;
+            let invoke = Invoke { function: key, id: call.id, timeout, urgency };
             let key = core.system.invoke(now, invoke, &mut core.effects);
             core.calls.insert(key, Arc::clone(&call));
             key
@@ -205,6 +208,9 @@ impl Driver {
                 self.tasks.spawn(replica.live(Arc::clone(self)));
             }
             Action::StartUpstream(replica) => self.handle(Event::ReplicaReady { replica }),
+            Action::Kill(Replica::Python(replica)) => replica.kill(),
+            // Its calls end with their requests.
+            Action::Kill(Replica::Upstream { .. }) => {}
             Action::Stop(_, Replica::Python(replica)) => replica.stop(),
             Action::Stop(replica, Replica::Upstream { .. }) => {
                 self.handle(Event::ReplicaStopped { replica });
@@ -249,7 +255,8 @@ impl Core {
             Effect::StopReplica { replica } => {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
-            Effect::Dispatch { request, replica, attempt, in_flight, cold } => {
+            Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
+            Effect::Dispatch { request, replica, attempt, in_flight, cold, .. } => {
                 let replica = self.replicas.get(replica)?.clone();
                 let number = match &replica {
                     Replica::Python(replica) => replica.number,

@@ -220,6 +220,15 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_knows_every_strategy_and_its_ranges() {
+        let schema = serde_json::to_string(&schemars::schema_for!(Strategy)).unwrap();
+        for word in ["synchronous", "concurrent", "throughput", "constant", "poisson", "1000000"] {
+            assert!(schema.contains(word), "{word} is not in {schema}");
+        }
+        assert!(schema.contains("\"additionalProperties\":false"), "{schema}");
+    }
+
+    #[test]
     fn check_refuses_what_cannot_be_run() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9, 1e-7] {
             assert!(Strategy::Constant { rate }.check().is_err(), "{rate} was taken");

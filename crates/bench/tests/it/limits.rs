@@ -33,6 +33,9 @@ fn a_closed_loop_ends_with_its_duration() {
     assert!(records.iter().all(|record| record.sent.unwrap().as_nanos() < 200_000_000));
     assert_eq!(outcome.summary.offered_rate(), None);
     assert!(outcome.cpu_micros_per_request().unwrap() > 0.0);
+    let json = serde_json::to_value(outcome.report()).unwrap();
+    assert_eq!((&json["stop"], &json["threads"]), (&"duration".into(), &1.into()));
+    assert_eq!(json["run"]["statuses"]["ok"], records.len());
 }
 
 #[test]

@@ -131,12 +131,13 @@ struct Document<'a> {
     warmup_requests: u64,
     threads: u32,
     cpu_ns: u64,
-    busiest: f64,
+    busy: f64,
+    starved: f64,
     connections_opened: u64,
     connections_peak: usize,
     connect_failures: u64,
     unsent: u64,
-    blocked: u64,
+    waited: u64,
     noticing: Summary,
     report: RunReport,
 }
@@ -278,12 +279,13 @@ fn document<'a>(plan: &'a Plan, measured: &'a Measured) -> Document<'a> {
         warmup_requests: measured.warmup_requests,
         threads: measured.threads,
         cpu_ns: nanos(measured.cpu),
-        busiest: measured.busiest,
+        busy: measured.busy,
+        starved: measured.starved,
         connections_opened: measured.connections_opened,
         connections_peak: measured.connections_peak,
         connect_failures: measured.connect_failures,
         unsent: measured.unsent,
-        blocked: measured.blocked,
+        waited: measured.waited,
         noticing: measured.noticing.summary(),
         report: measured.summary.report(),
     }
@@ -306,16 +308,16 @@ fn sheet<'a>(plan: &Plan, measured: &Measured, report: &'a RunReport) -> Sheet<'
             "{} thread{}, {:.0} % busy, {} connections",
             measured.threads,
             if measured.threads == 1 { "" } else { "s" },
-            measured.busiest * 100.0,
+            measured.busy * 100.0,
             count(measured.connections_opened),
         ),
     )];
     if measured.unsent > 0 {
         facts.push(("unsent", format!("{} never found a connection", count(measured.unsent))));
     }
-    if measured.blocked > 0 {
-        let blocked = count(measured.blocked);
-        facts.push(("blocked", format!("{blocked} would have used more than --max-connections")));
+    if measured.waited > 0 {
+        let waited = count(measured.waited);
+        facts.push(("waited", format!("{waited} would have used more than --max-connections")));
     }
     Sheet {
         title: format!("bench {} ({}{seed})", plan.target.url, plan.strategy),

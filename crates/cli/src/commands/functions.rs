@@ -6,7 +6,7 @@ use super::Format;
 use crate::admin::Admin;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
-use crate::render::Table;
+use crate::render::{Table, count};
 
 /// List the functions of a running gateway.
 #[derive(Debug, Args)]
@@ -29,14 +29,13 @@ pub(crate) struct Functions {
 #[serde(rename_all = "camelCase")]
 struct Function {
     name: String,
-    #[serde(default)]
-    image: String,
-    #[serde(default)]
     replicas: u64,
-    #[serde(default)]
     available_replicas: u64,
-    #[serde(default)]
-    invocation_count: f64,
+    min_replicas: u64,
+    max_replicas: u64,
+    in_flight: u64,
+    queued: u64,
+    invocation_count: u64,
 }
 
 impl Functions {
@@ -63,14 +62,26 @@ impl Functions {
 }
 
 fn table(functions: &[Function]) -> String {
-    let mut table = Table::new(&["function", "runs", "replicas", "running", "invocations"]);
+    let mut table = Table::new(&[
+        "function",
+        "replicas",
+        "running",
+        "min",
+        "max",
+        "in service",
+        "waiting",
+        "invocations",
+    ]);
     for function in functions {
         table.row([
             function.name.clone(),
-            function.image.clone(),
-            function.replicas.to_string(),
-            function.available_replicas.to_string(),
-            function.invocation_count.to_string(),
+            count(function.replicas),
+            count(function.available_replicas),
+            count(function.min_replicas),
+            count(function.max_replicas),
+            count(function.in_flight),
+            count(function.queued),
+            count(function.invocation_count),
         ]);
     }
     table.to_string()

@@ -100,6 +100,17 @@ pub struct Function {
     pub timeout: HumanDuration,
     /// How long a replica may take to start.
     pub start_timeout: HumanDuration,
+    /// How long one attempt may take: a replica that takes longer is taken to hang and is killed. No limit unless
+    /// set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_execution: Option<HumanDuration>,
+    /// How long a replica may go on with a request that nobody waits for before it is killed. As long as it likes
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel_grace: Option<HumanDuration>,
+    /// Whether the class takes a list of requests at a time, and of what length. One at a time unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
     /// How requests are tried again when their replica is lost.
     pub retries: RetryRules,
     /// Which replica a request goes to.
@@ -135,6 +146,18 @@ pub struct RetryRules {
     pub attempts: u32,
     /// Retries as a share of the requests of the last ten seconds.
     pub budget: f64,
+    /// Pause before the second retry of a request, doubled for each further one. The first retry is at once.
+    pub backoff: HumanDuration,
+}
+
+/// Requests handed to a replica together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// Requests in a batch at most.
+    pub max_size: u32,
+    /// How long the first request of a batch waits for others while a replica is free.
+    pub max_wait: HumanDuration,
 }
 
 /// A path of the gateway and the function that answers it.
@@ -202,6 +225,9 @@ impl Default for Function {
             queue: Queue::default(),
             timeout: HumanDuration::new(deployment.timeout),
             start_timeout: HumanDuration::from_secs(60),
+            max_execution: None,
+            cancel_grace: None,
+            batch: None,
             retries: RetryRules::default(),
             balance: deployment.balance,
             expose_traceback: false,
@@ -221,10 +247,16 @@ impl Default for Queue {
     }
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self { max_size: 8, max_wait: HumanDuration::new(Duration::from_millis(10)) }
+    }
+}
+
 impl Default for RetryRules {
     fn default() -> Self {
-        let Retries { attempts, budget } = Deployment::default().retries;
-        Self { attempts, budget }
+        let Retries { attempts, budget, backoff } = Deployment::default().retries;
+        Self { attempts, budget, backoff: HumanDuration::new(backoff) }
     }
 }
 
@@ -255,7 +287,17 @@ impl Function {
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
             timeout: self.timeout.get(),
-            retries: Retries { attempts: self.retries.attempts, budget: self.retries.budget },
+            max_execution: self.max_execution.map(HumanDuration::get),
+            cancel_grace: self.cancel_grace.map(HumanDuration::get),
+            retries: Retries {
+                attempts: self.retries.attempts,
+                budget: self.retries.budget,
+                backoff: self.retries.backoff.get(),
+            },
+            batch: self.batch.map(|batch| crate::Batch {
+                max_size: batch.max_size,
+                max_wait: batch.max_wait.get(),
+            }),
             balance: self.balance,
             autoscale: self.autoscale.clone(),
         }

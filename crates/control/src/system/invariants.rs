@@ -40,14 +40,18 @@ impl System {
         let scale = function.deployment.scale;
         let alive = function.starting + function.running;
         let slots_free = !function.pool.available().is_empty();
+        let gathers = function.deployment.batch.is_some();
         let rules = [
             (function.desired <= scale.max, "more replicas are wanted than the maximum"),
             (
                 function.phase != Phase::Serving || function.desired >= scale.min,
                 "fewer replicas are wanted than the minimum",
             ),
-            (alive == function.desired, "there are not as many replicas as wanted"),
-            (function.queue.len() == 0 || !slots_free, "a request waits beside a free slot"),
+            (alive == function.target(), "there are not as many replicas as wanted"),
+            (
+                function.queue.len() == 0 || !slots_free || gathers,
+                "a request waits beside a free slot",
+            ),
             (
                 function.queue.len() == 0 || function.desired > 0,
                 "a request waits and no replica is to come",
@@ -62,12 +66,18 @@ impl System {
 
     fn check_replicas(&self, key: FunctionKey) -> Result<(), InvariantViolation> {
         let function = &self.functions[key];
-        let limit = function.deployment.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let deployment = &function.deployment;
+        let limit = deployment.batch.map(|batch| batch.max_size).or(deployment.concurrency);
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let replicas = || function.replicas.iter().map(|&key| &self.replicas[key]);
         let count = |state| replicas().filter(|replica| replica.state == state).count() as u32;
         let requests = || self.requests.values().filter(|request| request.function == key);
         let open = requests().filter(|r| !matches!(r.state, RequestState::Abandoned(_))).count();
         let queued = requests().filter(|request| request.state == RequestState::Queued).count();
+        let pausing = requests().filter(|request| request.state == RequestState::Pausing).count();
+        let outdated = replicas()
+            .filter(|replica| replica.outdated && replica.state == ReplicaState::Running)
+            .count();
         let held: usize = replicas().map(|replica| replica.work.len()).sum();
         let running: u64 = replicas()
             .filter(|replica| replica.state == ReplicaState::Running)
@@ -88,8 +98,12 @@ impl System {
                 "arrived is not ended plus open",
             ),
             (queued == function.queue.len(), "queued requests are miscounted"),
-            (held + queued == requests().count(), "a request is neither queued nor in service"),
-            (running == function.pool.in_flight(), "requests in service are miscounted"),
+            (
+                held + queued + pausing == requests().count(),
+                "a request neither waits nor is in service",
+            ),
+            (running == u64::from(function.in_service), "requests in service are miscounted"),
+            (outdated as u32 == function.outdated, "outdated replicas are miscounted"),
             (
                 replicas().all(|r| r.work.len() == 0 || r.state >= ReplicaState::Running),
                 "a replica works before it runs",

@@ -22,7 +22,7 @@ use crate::Deployment;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool, Position};
 use crate::meter::Meter;
-use crate::queue::{Links, Queue};
+use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
 use crate::timers::Timers;
 
@@ -54,7 +54,11 @@ pub struct System {
     deadlines: Timers<RequestKey>,
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
+    batches: Timers<FunctionKey>,
 }
+
+/// The urgency of a request that names none (RFC 9218, section 4.1).
+pub const URGENCY_DEFAULT: u8 = 3;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +90,11 @@ pub enum Event {
         /// Why.
         loss: Loss,
     },
+    /// A replica is to be replaced and goes on until then: it is over its memory limit, say.
+    ReplicaUnfit {
+        /// The replica.
+        replica: ReplicaKey,
+    },
     /// A replica that was told to stop has stopped.
     ReplicaStopped {
         /// The replica.
@@ -107,6 +116,9 @@ pub struct Invoke {
     pub id: u64,
     /// A shorter time limit than the function's, if the client set one.
     pub timeout: Option<Duration>,
+    /// Urgency as in RFC 9218: 0 is served before 1, and 7 last; above counts as 7. [`URGENCY_DEFAULT`] unless
+    /// the client set one.
+    pub urgency: u8,
 }
 
 /// How an attempt ended.
@@ -147,6 +159,11 @@ pub enum Effect {
         /// The replica.
         replica: ReplicaKey,
     },
+    /// End a replica at once, whatever it does; its key is dead, and nothing needs to be reported.
+    KillReplica {
+        /// The replica.
+        replica: ReplicaKey,
+    },
     /// Give a request to a replica; report `Finished`.
     Dispatch {
         /// The request.
@@ -159,6 +176,8 @@ pub enum Effect {
         in_flight: u32,
         /// Whether the request found no running replica when it came.
         cold: bool,
+        /// Requests that follow in the same batch; hand it over when this is 0.
+        batch_left: u32,
     },
     /// Tell a replica that nobody waits for a request's answer. Its slot is free again only when the replica
     /// reports `Finished` or is lost.
@@ -253,8 +272,14 @@ struct Function {
     replicas: Vec<ReplicaKey>,
     /// How many are conceived or starting.
     starting: u32,
-    /// How many are running.
+    /// How many are running, outdated ones included.
     running: u32,
+    /// How many are running only until one is ready in their place.
+    outdated: u32,
+    /// Requests in service at running replicas, abandoned ones included.
+    in_service: u32,
+    /// How long attempts take, a moving average in nanoseconds; 0 before the first one has ended.
+    service: f64,
     budget: RetryBudget,
     /// Requests waiting or in service, over time.
     concurrency: Meter,
@@ -282,7 +307,9 @@ struct Replica {
     /// Its place in the pool while it runs.
     position: Option<Position>,
     /// Requests it works on, abandoned ones included.
-    work: Queue,
+    work: List,
+    /// Whether it goes when one is ready in its place.
+    outdated: bool,
     /// Since when it has been running.
     ready: Option<Time>,
     answered: bool,
@@ -295,6 +322,14 @@ pub(crate) struct Request {
     id: u64,
     /// Place in the order of arrival.
     pub(crate) arrival: u64,
+    /// When it arrived.
+    arrived: Time,
+    /// Class in the queue.
+    pub(crate) urgency: usize,
+    /// When its client is told that it took too long.
+    deadline: Time,
+    /// When its last attempt started.
+    started: Time,
     attempts: u32,
     cold: bool,
     state: RequestState,
@@ -305,6 +340,8 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestState {
     Queued,
+    /// Waiting for its next attempt, out of the queue.
+    Pausing,
     Running(ReplicaKey),
     /// Ended for its client, still holding a slot.
     Abandoned(ReplicaKey),
@@ -325,6 +362,7 @@ impl System {
             deadlines: Timers::new(),
             restarts: Timers::new(),
             scalings: Timers::new(),
+            batches: Timers::new(),
         }
     }
 
@@ -341,6 +379,7 @@ impl System {
             Event::Finished { request, outcome } => self.finish(now, request, outcome, effects),
             Event::ReplicaReady { replica } => self.replica_ready(now, replica, effects),
             Event::ReplicaLost { replica, loss } => self.replica_lost(now, replica, loss, effects),
+            Event::ReplicaUnfit { replica } => self.replica_unfit(now, replica, effects),
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
@@ -355,19 +394,23 @@ impl System {
     /// When [`Event::Wakeup`] is due next. Ask again after every event.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        let timers = [self.deadlines.next(), self.restarts.next(), self.scalings.next()];
-        timers.into_iter().flatten().min()
+        let next = self.deadlines.next().min(self.restarts.next());
+        let next = next.min(self.scalings.next()).min(self.batches.next());
+        (next < Time::MAX).then_some(next)
     }
 
     fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {
         while let Some(request) = self.deadlines.pop_due(now) {
-            self.give_up(now, request, End::TimedOut, effects);
+            self.time_up(now, request, effects);
         }
         while let Some(replica) = self.restarts.pop_due(now) {
             self.start(replica, effects);
         }
         while let Some(function) = self.scalings.pop_due(now) {
             self.autoscale(now, function, effects);
+        }
+        while let Some(function) = self.batches.pop_due(now) {
+            self.pump(now, function, effects);
         }
     }
 }

@@ -47,6 +47,11 @@ pub enum Operation {
         /// Name of the function.
         function: String,
     },
+    /// Replace every replica, one after another, without losing a request.
+    Reload {
+        /// Name of the function.
+        function: String,
+    },
 }
 
 /// Why an operation was refused. Nothing has changed.
@@ -91,6 +96,7 @@ impl System {
                 self.scale_to(now, &function, replicas, effects)
             }
             Operation::Suspend { function } => self.suspend(now, &function, effects).map(|()| 0),
+            Operation::Reload { function } => self.reload(now, &function, effects),
         }
     }
 
@@ -117,11 +123,18 @@ impl System {
             desired: 0,
             balancer: deployment.balance.build(),
             autoscaler: deployment.autoscale.build(),
-            pool: Pool::new(deployment.concurrency),
+            pool: Pool::new(if deployment.batch.is_some() {
+                Some(1)
+            } else {
+                deployment.concurrency
+            }),
             queue: Queue::default(),
             replicas: Vec::new(),
             starting: 0,
             running: 0,
+            outdated: 0,
+            in_service: 0,
+            service: 0.0,
             budget: RetryBudget::new(deployment.retries.budget),
             concurrency: Meter::new(now),
             arrivals: 0,
@@ -151,7 +164,7 @@ impl System {
         let key = self.named(name)?;
         self.names.remove(name);
         self.functions[key].phase = Phase::Removing;
-        self.end_queued(now, key, End::Shed(Shed::Removed), effects);
+        self.end_waiting(now, key, End::Shed(Shed::Removed), effects);
         self.scale(now, key, 0, effects);
         self.drop_if_removed(key, effects);
         Ok(())
@@ -222,6 +235,24 @@ impl System {
         Ok(())
     }
 
+    /// Replaces every replica by a new one: one more than wanted is started, and when it is ready, an old one is
+    /// drained; and so on. Returns how many replicas are wanted.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn reload(
+        &mut self,
+        now: Time,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let key = self.named(name)?;
+        for replica in self.functions[key].replicas.clone() {
+            self.replica_unfit(now, replica, effects);
+        }
+        Ok(self.functions[key].desired)
+    }
+
     fn named(&self, name: &str) -> Result<FunctionKey, OperationError> {
         let key = self.names.get(name).copied();
         key.ok_or_else(|| OperationError::UnknownFunction(name.to_owned()))
@@ -238,6 +269,8 @@ fn contradiction(deployment: &Deployment) -> Option<&'static str> {
         Some("replicas.min is above replicas.max")
     } else if deployment.concurrency == Some(0) {
         Some("concurrency is 0")
+    } else if deployment.batch.is_some_and(|batch| batch.max_size == 0) {
+        Some("batch.max_size is 0")
     } else if deployment.retries.attempts == 0 {
         Some("retries.attempts is 0; 1 means no retry")
     } else if !(0.0..=1_000.0).contains(&deployment.retries.budget) {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use gatewright_determinism::Time;
 
 use super::{
-    Effect, End, FunctionKey, Loss, Phase, Replica, ReplicaKey, ReplicaState, RequestState, System,
+    Effect, End, Function, FunctionKey, Loss, Phase, Replica, ReplicaKey, ReplicaState,
+    RequestState, System,
 };
 use crate::autoscale::Sample;
-use crate::queue::Queue;
+use crate::queue::List;
 
 /// Pause before a replica is started again after a failure; doubled by every further one.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
@@ -78,33 +79,42 @@ impl System {
         }
     }
 
-    /// Makes replicas or drains them until there are as many as wanted.
+    /// Makes replicas or drains them until there are as many as wanted. While some are outdated, one more than
+    /// wanted may be starting, so that none goes before another is ready in its place.
     pub(super) fn reconcile(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
-        let function = &self.functions[key];
-        let alive = function.starting + function.running;
-        let desired = function.desired;
-        for _ in alive..desired {
-            self.conceive(now, key, effects);
-        }
-        if alive > desired {
-            let surplus = (alive - desired) as usize;
-            for replica in self.least_missed(key, surplus) {
-                self.retire(replica, effects);
+        loop {
+            let function = &self.functions[key];
+            let alive = function.starting + function.running;
+            let target = function.target();
+            let replaced = function.outdated > 0 && function.running > function.desired;
+            if alive < target {
+                for _ in alive..target {
+                    self.conceive(now, key, effects);
+                }
+            } else if alive > target || replaced {
+                let surplus = if replaced { 1 } else { (alive - target) as usize };
+                for replica in self.least_missed(key, surplus, replaced) {
+                    self.retire(replica, effects);
+                }
+            } else {
+                return;
             }
         }
     }
 
-    /// The replicas whose going costs least: those that do not run yet, then those with the least work, the
-    /// newest first among equals.
-    fn least_missed(&self, key: FunctionKey, count: usize) -> Vec<ReplicaKey> {
+    /// The replicas whose going costs least: those that do not run yet, then outdated ones, then those with the
+    /// least work, the newest first among equals. Only outdated ones, if so asked.
+    fn least_missed(&self, key: FunctionKey, count: usize, outdated: bool) -> Vec<ReplicaKey> {
         let mut candidates: Vec<_> = self.functions[key]
             .replicas
             .iter()
             .map(|&replica| (replica, &self.replicas[replica]))
             .filter(|(_, replica)| replica.state <= ReplicaState::Running)
+            .filter(|(_, replica)| replica.outdated || !outdated)
             .collect();
         candidates.sort_by_key(|(_, replica)| {
-            (replica.state, replica.work.len(), std::cmp::Reverse(replica.number))
+            let newest = std::cmp::Reverse(replica.number);
+            (replica.state, !replica.outdated, replica.work.len(), newest)
         });
         candidates.into_iter().take(count).map(|(key, _)| key).collect()
     }
@@ -116,7 +126,8 @@ impl System {
             number: self.replicas_made,
             state: ReplicaState::Conceived,
             position: None,
-            work: Queue::default(),
+            work: List::default(),
+            outdated: false,
             ready: None,
             answered: false,
         });
@@ -155,10 +166,7 @@ impl System {
                 effects.push(Effect::StopReplica { replica: key });
             }
             ReplicaState::Running => {
-                function.running -= 1;
-                if let Some(position) = replica.position.take() {
-                    function.pool.leave(position);
-                }
+                function.withdraw(replica);
                 replica.state = ReplicaState::Draining;
                 self.stop_if_drained(key, effects);
             }
@@ -187,9 +195,28 @@ impl System {
         replica.position = Some(function.pool.join(key));
         function.starting -= 1;
         function.running += 1;
+        let replaces = function.outdated > 0;
         let function = replica.function;
         self.pump(now, function, effects);
+        if replaces {
+            self.reconcile(now, function, effects);
+        }
         self.measure(now, function);
+    }
+
+    /// Has a replica replaced: it goes on until another is ready.
+    pub(super) fn replica_unfit(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        let owner = replica.function;
+        match replica.state {
+            ReplicaState::Running if !replica.outdated => {
+                replica.outdated = true;
+                self.functions[owner].outdated += 1;
+            }
+            ReplicaState::Conceived | ReplicaState::Starting => self.retire(key, effects),
+            _ => return,
+        }
+        self.reconcile(now, owner, effects);
     }
 
     pub(super) fn replica_lost(
@@ -205,11 +232,8 @@ impl System {
         let proven = replica.answered || replica.ready.is_some_and(|at| now - at >= PROVEN_AFTER);
         match replica.state {
             ReplicaState::Conceived | ReplicaState::Starting => function.starting -= 1,
-            ReplicaState::Running => function.running -= 1,
+            ReplicaState::Running => function.withdraw(replica),
             ReplicaState::Draining | ReplicaState::Suspended => {}
-        }
-        if let Some(position) = replica.position.take() {
-            function.pool.leave(position);
         }
         if replica.state <= ReplicaState::Running {
             function.totals.replicas_lost += 1;
@@ -222,7 +246,7 @@ impl System {
         self.release_work(now, key, effects);
         self.forget(key);
         self.reconcile(now, owner, effects);
-        self.end_queued_if_unavailable(now, owner, effects);
+        self.end_waiting_if_unavailable(now, owner, effects);
         self.pump(now, owner, effects);
         self.measure(now, owner);
         self.drop_if_removed(owner, effects);
@@ -248,6 +272,7 @@ impl System {
         while let Some(request) = self.replicas[key].work.first() {
             self.replicas[key].work.remove(&mut self.requests, request);
             if matches!(self.requests[request].state, RequestState::Abandoned(_)) {
+                self.deadlines.clear(request);
                 self.requests.remove(request);
             } else {
                 self.retry_or_end(now, request, End::Lost, effects);
@@ -268,6 +293,24 @@ impl System {
             self.scalings.clear(key);
             self.functions.remove(key);
             effects.push(Effect::Removed { function: key });
+        }
+    }
+}
+
+impl Function {
+    /// Replicas that should be starting or running: one more than wanted while some are outdated, so that none
+    /// goes before another is ready in its place.
+    pub(super) fn target(&self) -> u32 {
+        self.desired + u32::from(self.outdated > 0 && self.desired > 0)
+    }
+
+    /// A running replica takes no more requests.
+    fn withdraw(&mut self, replica: &mut Replica) {
+        self.running -= 1;
+        self.outdated -= u32::from(replica.outdated);
+        self.in_service -= replica.work.len() as u32;
+        if let Some(position) = replica.position.take() {
+            self.pool.leave(position);
         }
     }
 }

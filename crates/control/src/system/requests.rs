@@ -1,15 +1,21 @@
 //! What happens to a request: admission, dispatch, the end.
 
+use std::time::Duration;
+
 use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::{
-    Effect, End, FunctionKey, Invoke, Outcome, Phase, ReplicaKey, ReplicaState, Request,
+    Effect, End, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState, Request,
     RequestKey, RequestState, Shed, System,
 };
-use crate::queue::Links;
+use crate::queue::{Links, URGENCIES};
 
 /// Replicas that fail in a row, none running, before requests are refused at once instead of waiting for them.
 const FAILURES_UNTIL_UNAVAILABLE: u32 = 3;
+/// Weight of the newest attempt in the average of service times.
+const SERVICE_WEIGHT: f64 = 0.1;
+/// Longest pause before a retry.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 impl System {
     /// Takes a request: it is dispatched, queued, or shed. One `Ended` with the returned key will follow, now or
@@ -20,20 +26,21 @@ impl System {
             function: invoke.function,
             id: invoke.id,
             arrival: self.arrivals,
+            arrived: now,
+            urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
+            deadline: Time::MAX,
+            started: now,
             attempts: 0,
             cold: false,
             state: RequestState::Queued,
             links: Links::default(),
         });
-        match self.admit(now, request, invoke, effects) {
-            Ok(()) => {}
-            Err(shed) => {
-                if let Some(function) = self.functions.get_mut(invoke.function) {
-                    function.totals.count(End::Shed(shed));
-                }
-                self.requests.remove(request);
-                effects.push(Effect::Ended { request, end: End::Shed(shed) });
+        if let Err(shed) = self.admit(now, request, invoke, effects) {
+            if let Some(function) = self.functions.get_mut(invoke.function) {
+                function.totals.count(End::Shed(shed));
             }
+            self.requests.remove(request);
+            effects.push(Effect::Ended { request, end: End::Shed(shed) });
         }
         request
     }
@@ -41,7 +48,7 @@ impl System {
     fn admit(
         &mut self,
         now: Time,
-        request: RequestKey,
+        key: RequestKey,
         invoke: Invoke,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Shed> {
@@ -54,56 +61,105 @@ impl System {
         if function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE {
             return Err(Shed::Unavailable);
         }
-        let has_slot = !function.pool.available().is_empty();
-        if !has_slot && function.queue.len() >= function.deployment.queue_capacity {
+        // A free slot takes one request, or a batch; more than that must find room in the queue.
+        let at_once = match function.deployment.batch {
+            None => 1,
+            Some(batch) => batch.max_size as usize,
+        };
+        let room = if function.pool.available().is_empty() { 0 } else { at_once };
+        if function.queue.len() >= function.deployment.queue_capacity.max(room) {
             return Err(Shed::QueueFull);
         }
 
         function.budget.deposit(now);
         let timeout = function.deployment.timeout;
         let timeout = invoke.timeout.map_or(timeout, |shorter| shorter.min(timeout));
-        self.deadlines.set(request, now + timeout);
-        self.requests[request].cold = function.running == 0;
-        function.queue.push(&mut self.requests, request);
-        if has_slot {
-            self.dispatch(request, effects);
-        } else {
-            self.wake_from_zero(now, invoke.function, effects);
-        }
+        let request = &mut self.requests[key];
+        request.deadline = now + timeout;
+        request.cold = function.running == 0;
+        self.deadlines.set(key, request.deadline);
+        function.queue.push(&mut self.requests, key);
+        self.pump(now, invoke.function, effects);
         self.measure(now, invoke.function);
         Ok(())
-    }
-
-    /// Gives the queued `request` to a replica; its function must have a free slot.
-    fn dispatch(&mut self, key: RequestKey, effects: &mut Vec<Effect>) {
-        let request = &mut self.requests[key];
-        let function = &mut self.functions[request.function];
-        let mut luck = Stream::new(self.seed, Purpose::Balance, request.id);
-        let position = function
-            .balancer
-            .pick(&function.pool, &mut luck)
-            .expect("the pool has a free slot, and a balancer finds it");
-        let replica = function.pool.replica(position);
-        let in_flight = function.pool.begin(position);
-        request.attempts += 1;
-        request.state = RequestState::Running(replica);
-        let (attempt, cold) = (request.attempts, request.cold);
-        function.queue.remove(&mut self.requests, key);
-        self.replicas[replica].work.push(&mut self.requests, key);
-        effects.push(Effect::Dispatch { request: key, replica, attempt, in_flight, cold });
     }
 
     /// Dispatches what waits as long as there are free slots, and sees to it that some will come.
     pub(super) fn pump(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
         while let Some(function) = self.functions.get(key)
             && !function.pool.available().is_empty()
-            && let Some(request) = function.queue.first()
+            && let Some(first) = function.queue.first()
         {
-            self.dispatch(request, effects);
+            let size = match function.deployment.batch {
+                None => 1,
+                Some(batch) => {
+                    let waiting = function.queue.len() as u32;
+                    let due = self.requests[first].arrived + batch.max_wait;
+                    if waiting < batch.max_size && now < due {
+                        self.batches.set(key, due);
+                        return;
+                    }
+                    waiting.min(batch.max_size)
+                }
+            };
+            self.dispatch(now, key, first, size, effects);
         }
-        if self.functions.get(key).is_some_and(|function| function.queue.len() > 0) {
+        let Some(function) = self.functions.get(key) else { return };
+        let waits = function.queue.len() > 0;
+        if function.deployment.batch.is_some() {
+            self.batches.clear(key);
+        }
+        if waits {
             self.wake_from_zero(now, key, effects);
         }
+    }
+
+    /// Gives the first `size` requests of the queue to a replica; there must be so many, and a free slot.
+    fn dispatch(
+        &mut self,
+        now: Time,
+        key: FunctionKey,
+        first: RequestKey,
+        size: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        let function = &mut self.functions[key];
+        let mut luck = Stream::new(self.seed, Purpose::Balance, self.requests[first].id);
+        let position = function
+            .balancer
+            .pick(&function.pool, &mut luck)
+            .expect("the pool has a free slot, and a balancer finds it");
+        let replica = function.pool.replica(position);
+        let load = function.pool.begin(position);
+        let in_flight = if function.deployment.batch.is_some() { size } else { load };
+        for batch_left in (0..size).rev() {
+            let Some(request_key) = self.functions[key].queue.first() else { break };
+            self.hand_over(now, request_key, replica);
+            let request = &self.requests[request_key];
+            effects.push(Effect::Dispatch {
+                request: request_key,
+                replica,
+                attempt: request.attempts,
+                in_flight,
+                cold: request.cold,
+                batch_left,
+            });
+        }
+    }
+
+    /// Moves a request from the queue to the work of a replica.
+    fn hand_over(&mut self, now: Time, key: RequestKey, replica: ReplicaKey) {
+        let function = &mut self.functions[self.requests[key].function];
+        function.queue.remove(&mut self.requests, key);
+        function.in_service += 1;
+        let request = &mut self.requests[key];
+        request.attempts += 1;
+        request.started = now;
+        request.state = RequestState::Running(replica);
+        if let Some(limit) = function.deployment.max_execution {
+            self.deadlines.set(key, request.deadline.min(now + limit));
+        }
+        self.replicas[replica].work.push(&mut self.requests, key);
     }
 
     pub(super) fn finish(
@@ -115,18 +171,23 @@ impl System {
     ) {
         let Some(request) = self.requests.get(key) else { return };
         let function = request.function;
+        let service = now.nanos_since(request.started) as f64;
         let (replica, abandoned) = match request.state {
-            RequestState::Queued => return,
+            RequestState::Queued | RequestState::Pausing => return,
             RequestState::Running(replica) => (replica, false),
             RequestState::Abandoned(replica) => (replica, true),
         };
         self.free_slot(replica, key);
         if outcome != Outcome::NotStarted {
             self.replicas[replica].answered = true;
-            self.functions[function].failures = 0;
+            let function = &mut self.functions[function];
+            function.failures = 0;
+            let known = if function.service > 0.0 { function.service } else { service };
+            function.service = known + SERVICE_WEIGHT * (service - known);
         }
         match outcome {
             _ if abandoned => {
+                self.deadlines.clear(key);
                 self.requests.remove(key);
             }
             Outcome::Ok => self.end(key, End::Ok, effects),
@@ -136,6 +197,27 @@ impl System {
         self.pump(now, function, effects);
         self.measure(now, function);
         self.stop_if_drained(replica, effects);
+    }
+
+    /// A request's timer has fired: its pause is over, its time is up, or its attempt hangs.
+    pub(super) fn time_up(&mut self, now: Time, key: RequestKey, effects: &mut Vec<Effect>) {
+        let request = &self.requests[key];
+        let function = request.function;
+        match request.state {
+            RequestState::Pausing if now < request.deadline => {
+                self.queue_again(key);
+                self.pump(now, function, effects);
+                self.measure(now, function);
+            }
+            RequestState::Abandoned(replica) => self.kill(now, replica, effects),
+            RequestState::Running(replica) if now < request.deadline => {
+                self.functions[function].totals.count(End::TimedOut);
+                effects.push(Effect::Ended { request: key, end: End::TimedOut });
+                self.requests[key].state = RequestState::Abandoned(replica);
+                self.kill(now, replica, effects);
+            }
+            _ => self.give_up(now, key, End::TimedOut, effects),
+        }
     }
 
     /// A request is given up by its client or its deadline; a replica that works on it is told.
@@ -153,10 +235,16 @@ impl System {
                 self.functions[function].queue.remove(&mut self.requests, key);
                 self.end(key, end, effects);
             }
+            RequestState::Pausing => self.end(key, end, effects),
             RequestState::Running(replica) => {
                 request.state = RequestState::Abandoned(replica);
-                self.deadlines.clear(key);
-                self.functions[function].totals.count(end);
+                let started = request.started;
+                let function = &mut self.functions[function];
+                function.totals.count(end);
+                let grace = function.deployment.cancel_grace.map_or(Time::MAX, |grace| now + grace);
+                let limit = function.deployment.max_execution;
+                let limit = limit.map_or(Time::MAX, |limit| started + limit);
+                self.deadlines.set(key, grace.min(limit));
                 effects.push(Effect::Abandon { request: key, replica });
                 effects.push(Effect::Ended { request: key, end });
             }
@@ -176,15 +264,30 @@ impl System {
     ) {
         let request = &mut self.requests[key];
         let function = &mut self.functions[request.function];
-        let may_retry = request.attempts < function.deployment.retries.attempts
+        let retries = function.deployment.retries;
+        let may_retry = request.attempts < retries.attempts
             && function.phase != Phase::Removing
             && function.budget.withdraw(now);
         if !may_retry {
             return self.end(key, end, effects);
         }
-        request.state = RequestState::Queued;
         function.totals.retries += 1;
-        function.queue.push_by_arrival(&mut self.requests, key);
+        let doublings = request.attempts.saturating_sub(2).min(20);
+        let pause = retries.backoff.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+        if request.attempts == 1 || pause.is_zero() {
+            return self.queue_again(key);
+        }
+        let id = request.id ^ u64::from(request.attempts) << 48;
+        let share = 0.5 + Stream::new(self.seed, Purpose::Jitter, id).unit() / 2.0;
+        request.state = RequestState::Pausing;
+        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share)));
+    }
+
+    fn queue_again(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        request.state = RequestState::Queued;
+        self.deadlines.set(key, request.deadline);
+        self.functions[request.function].queue.push_by_arrival(&mut self.requests, key);
     }
 
     /// Ends a request that is in no queue and holds no slot.
@@ -196,8 +299,8 @@ impl System {
         }
     }
 
-    /// Ends everything that waits for a function.
-    pub(super) fn end_queued(
+    /// Ends everything that waits for a function, in the queue or for a retry.
+    pub(super) fn end_waiting(
         &mut self,
         now: Time,
         key: FunctionKey,
@@ -208,11 +311,19 @@ impl System {
             self.functions[key].queue.remove(&mut self.requests, request);
             self.end(request, end, effects);
         }
+        let pausing =
+            |request: &Request| request.function == key && request.state == RequestState::Pausing;
+        let pausing: Vec<_> =
+            self.requests.iter().filter(|(_, r)| pausing(r)).map(|(request, _)| request).collect();
+        for request in pausing {
+            self.end(request, end, effects);
+        }
+        self.batches.clear(key);
         self.measure(now, key);
     }
 
     /// Refuses what waits once replicas have failed too often.
-    pub(super) fn end_queued_if_unavailable(
+    pub(super) fn end_waiting_if_unavailable(
         &mut self,
         now: Time,
         key: FunctionKey,
@@ -220,8 +331,14 @@ impl System {
     ) {
         let function = &self.functions[key];
         if function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE {
-            self.end_queued(now, key, End::Shed(Shed::Unavailable), effects);
+            self.end_waiting(now, key, End::Shed(Shed::Unavailable), effects);
         }
+    }
+
+    /// Ends a replica that does not let go of a request.
+    fn kill(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        effects.push(Effect::KillReplica { replica: key });
+        self.replica_lost(now, key, Loss::Died, effects);
     }
 
     fn free_slot(&mut self, key: ReplicaKey, request: RequestKey) {
@@ -230,7 +347,11 @@ impl System {
         if replica.state == ReplicaState::Running
             && let Some(position) = replica.position
         {
-            self.functions[replica.function].pool.finish(position);
+            let function = &mut self.functions[replica.function];
+            function.in_service -= 1;
+            if function.deployment.batch.is_none() || replica.work.len() == 0 {
+                function.pool.finish(position);
+            }
         }
     }
 
@@ -239,8 +360,8 @@ impl System {
         if let Some(function) = self.functions.get_mut(key)
             && function.autoscaler.is_some()
         {
-            let level = function.pool.in_flight() + function.queue.len() as u64;
-            function.concurrency.set(now, u32::try_from(level).unwrap_or(u32::MAX));
+            let waiting = u32::try_from(function.queue.len()).unwrap_or(u32::MAX);
+            function.concurrency.set(now, function.in_service.saturating_add(waiting));
         }
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::autoscale::{Autoscale, Hpa, Idler, Kpa, QueueLength, RayServe, RequestsPerSecond};
 use crate::balance::Balance;
-use crate::{Retries, Scale};
+use crate::{Batch, Retries, Scale};
 
 /// A driver that does what the effects say as slowly as the test wants, and checks the contract.
 struct Rig {
@@ -60,7 +60,7 @@ impl Rig {
 
     fn invoke(&mut self, function: FunctionKey) -> RequestKey {
         let mut effects = Vec::new();
-        let invoke = Invoke { function, id: self.next_id, timeout: None };
+        let invoke = Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT };
         self.next_id += 1;
         let request = self.system.invoke(self.now, invoke, &mut effects);
         assert!(self.open.insert(request), "a request key was used twice");
@@ -89,6 +89,9 @@ impl Rig {
                     assert!(self.work.values().all(|&at| at != replica), "stopped while at work");
                     self.starting.retain(|&other| other != replica);
                     self.stopping.push(replica);
+                }
+                Effect::KillReplica { replica } => {
+                    self.work.retain(|_, at| *at != replica);
                 }
                 Effect::Dispatch { request, replica, .. } => {
                     assert!(self.open.contains(&request), "dispatched after its end");
@@ -204,7 +207,8 @@ fn a_client_may_ask_for_less_time_but_not_for_more() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut invoke = |timeout| {
         let mut effects = Vec::new();
-        let invoke = Invoke { function: key, id: 0, timeout: Some(timeout) };
+        let invoke =
+            Invoke { function: key, id: 0, timeout: Some(timeout), urgency: URGENCY_DEFAULT };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);
@@ -245,7 +249,7 @@ fn a_lost_replica_is_replaced_and_its_request_tried_again_before_later_ones() {
 
 #[test]
 fn nothing_is_run_twice_with_one_attempt() {
-    let retries = Retries { attempts: 1, budget: 1.0 };
+    let retries = Retries { attempts: 1, ..Deployment::default().retries };
     let (mut rig, key) = Rig::with(2, Deployment { retries, ..function("f") });
     let request = rig.invoke(key);
     rig.lose(rig.work[&request], Loss::Died);
@@ -316,6 +320,7 @@ fn at_zero_a_request_wakes_the_function_and_is_served() {
         attempt: 1,
         in_flight: 1,
         cold: true,
+        batch_left: 0,
     };
     assert!(rig.log.contains(&cold));
 }
@@ -385,10 +390,131 @@ fn kpa_follows_the_load_up_and_down_to_zero() {
     assert_eq!(rig.system.replicas(key, None).count(), 0);
 }
 
+#[test]
+fn the_more_urgent_goes_first_and_equals_in_order() {
+    let (mut rig, key) = Rig::with(1, function("f"));
+    let mut ask = |urgency| {
+        let mut effects = Vec::new();
+        let invoke = Invoke { function: key, id: 0, timeout: None, urgency };
+        let request = rig.system.invoke(rig.now, invoke, &mut effects);
+        rig.open.insert(request);
+        rig.take(effects);
+        request
+    };
+    let [running, low, a, high, b] = [3, 7, 3, 0, 3].map(&mut ask);
+    for request in [running, high, a, b, low] {
+        assert_eq!(rig.work.keys().copied().collect::<Vec<_>>(), [request]);
+        rig.finish(request, Outcome::Ok);
+    }
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_costs_the_replica_its_life() {
+    let (mut rig, key) =
+        Rig::with(1, Deployment { max_execution: Some(5 * SECOND), ..function("f") });
+    let hangs = rig.invoke(key);
+    let waits = rig.invoke(key);
+    let replica = rig.work[&hangs];
+    rig.pass(5 * SECOND);
+    assert_eq!(rig.ended[&hangs], End::TimedOut);
+    assert!(rig.log.contains(&Effect::KillReplica { replica }));
+    rig.ready_all();
+    assert!(rig.work.contains_key(&waits));
+    assert_eq!(rig.view(key).totals.replicas_lost, 1);
+}
+
+#[test]
+fn abandoned_work_is_ended_after_its_grace() {
+    let (mut rig, key) = Rig::with(1, Deployment { cancel_grace: Some(SECOND), ..function("f") });
+    let request = rig.invoke(key);
+    let replica = rig.work[&request];
+    rig.handle(Event::Cancel { request });
+    rig.pass(SECOND / 2);
+    assert!(!rig.log.contains(&Effect::KillReplica { replica }));
+    rig.pass(SECOND / 2);
+    assert!(rig.log.contains(&Effect::KillReplica { replica }));
+    rig.ready_all();
+    assert_eq!(rig.system.active_requests(), 0);
+}
+
+#[test]
+fn a_second_retry_pauses_and_later_ones_go_ahead() {
+    let retries = Retries { attempts: 4, ..Deployment::default().retries };
+    let (mut rig, key) = Rig::with(1, Deployment { retries, ..function("f") });
+    let request = rig.invoke(key);
+    rig.finish(request, Outcome::NotStarted);
+    assert!(rig.work.contains_key(&request), "the first retry is at once");
+    rig.finish(request, Outcome::NotStarted);
+    assert!(!rig.work.contains_key(&request));
+    let other = rig.invoke(key);
+    assert!(rig.work.contains_key(&other));
+    rig.finish(other, Outcome::Ok);
+    rig.pass(Duration::from_millis(50));
+    assert!(rig.work.contains_key(&request));
+}
+
+#[test]
+fn a_batch_is_handed_over_when_full_or_when_its_first_has_waited() {
+    let batch = Some(Batch { max_size: 3, max_wait: SECOND });
+    let (mut rig, key) = Rig::with(1, Deployment { batch, ..function("f") });
+    let first: Vec<_> = (0..3).map(|_| rig.invoke(key)).collect();
+    assert_eq!(rig.work.len(), 3, "full");
+    let second: Vec<_> = (0..2).map(|_| rig.invoke(key)).collect();
+    let left: Vec<_> = rig
+        .log
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Dispatch { batch_left, in_flight, .. } => Some((*batch_left, *in_flight)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left, [(2, 3), (1, 3), (0, 3)]);
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.work.len(), 3, "the replica works on one batch at a time");
+    for request in first {
+        rig.finish(request, Outcome::Ok);
+    }
+    assert_eq!(rig.work.len(), 2, "they have waited long enough");
+    for request in second {
+        rig.finish(request, Outcome::Ok);
+    }
+    let alone = rig.invoke(key);
+    assert!(rig.work.is_empty());
+    rig.pass(SECOND);
+    assert!(rig.work.contains_key(&alone));
+}
+
+#[test]
+fn a_reload_replaces_one_after_another_and_never_has_fewer() {
+    let (mut rig, key) = Rig::with(3, function("f"));
+    let old: Vec<_> = rig.system.discover(key).map(|view| view.key).collect();
+    rig.operate(Operation::Reload { function: "f".into() });
+    for _ in 0..3 {
+        assert_eq!(rig.starting.len(), 1);
+        rig.ready_all();
+        assert_eq!(rig.view(key).running, 3);
+        rig.stop_all();
+    }
+    assert!(rig.starting.is_empty());
+    assert!(rig.system.discover(key).all(|view| !old.contains(&view.key)));
+}
+
+#[test]
+fn how_long_a_newcomer_would_wait_is_known() {
+    let (mut rig, key) = Rig::with(2, function("f"));
+    let request = rig.invoke(key);
+    rig.pass(SECOND);
+    rig.finish(request, Outcome::Ok);
+    for _ in 0..5 {
+        rig.invoke(key);
+    }
+    assert_eq!(rig.view(key).expected_wait, 2 * SECOND);
+}
+
 /// What a random driver does next; the numbers choose among what is there.
 #[derive(Clone, Debug)]
 enum Step {
-    Invoke { function: usize, timeout_ms: Option<u16> },
+    Invoke { function: usize, timeout_ms: Option<u16>, urgency: u8 },
     Cancel(usize),
     Finish(usize, Outcome),
     Ready(usize),
@@ -399,6 +525,8 @@ enum Step {
     ScaleUp(usize, u32),
     ScaleDown(usize, u32),
     Suspend(usize),
+    Reload(usize),
+    Unfit(usize),
     Remove(usize),
     Redeploy(usize),
 }
@@ -409,18 +537,20 @@ fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![4 => Just(Outcome::Ok), 1 => Just(Outcome::Error), 1 => Just(Outcome::NotStarted)];
     let loss = prop_oneof![Just(Loss::Died), Just(Loss::StartFailed)];
     prop_oneof![
-        12 => (which.clone(), prop::option::of(any::<u16>()))
-            .prop_map(|(function, timeout_ms)| Step::Invoke { function, timeout_ms }),
+        12 => (which.clone(), prop::option::of(any::<u16>()), 2u8..4)
+            .prop_map(|(function, timeout_ms, urgency)| Step::Invoke { function, timeout_ms, urgency }),
         2 => number.clone().prop_map(Step::Cancel),
         10 => (number.clone(), outcome).prop_map(|(n, outcome)| Step::Finish(n, outcome)),
         8 => number.clone().prop_map(Step::Ready),
         2 => (number.clone(), loss).prop_map(|(n, loss)| Step::Lose(n, loss)),
-        3 => number.prop_map(Step::Stopped),
+        3 => number.clone().prop_map(Step::Stopped),
         4 => any::<u16>().prop_map(Step::Pass),
         1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleTo(f, n)),
         1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleUp(f, n)),
         1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleDown(f, n)),
         1 => which.clone().prop_map(Step::Suspend),
+        1 => which.clone().prop_map(Step::Reload),
+        1 => number.prop_map(Step::Unfit),
         1 => which.clone().prop_map(Step::Remove),
         1 => which.prop_map(Step::Redeploy),
     ]
@@ -437,15 +567,26 @@ fn deployment() -> impl Strategy<Value = Deployment> {
         Just(Autoscale::RayServe(RayServe::default())),
         Just(Autoscale::RequestsPerSecond(RequestsPerSecond::default())),
     ];
-    (0u32..3, 1u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4, balance, autoscale).prop_map(
-        |(min, more, concurrency, queue_capacity, attempts, balance, autoscale)| Deployment {
-            scale: Scale { min, max: min + more },
-            concurrency,
-            queue_capacity,
-            retries: Retries { attempts, budget: 0.5 },
-            balance,
-            autoscale,
-            ..Deployment::default()
+    let span = || prop::option::of((1u64..40).prop_map(|s| Duration::from_millis(s * 500)));
+    let batch = prop::option::weighted(0.3, (1u32..4, 0u64..2_000)).prop_map(|batch| {
+        batch.map(|(max_size, ms)| Batch { max_size, max_wait: Duration::from_millis(ms) })
+    });
+    let limits = (span(), span(), batch);
+    let sizes = (0u32..3, 1u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4);
+    (sizes, balance, autoscale, limits).prop_map(
+        |((min, more, concurrency, queue_capacity, attempts), balance, autoscale, limits)| {
+            Deployment {
+                max_execution: limits.0,
+                cancel_grace: limits.1,
+                batch: limits.2,
+                scale: Scale { min, max: min + more },
+                concurrency,
+                queue_capacity,
+                retries: Retries { attempts, budget: 0.5, backoff: SECOND / 20 },
+                balance,
+                autoscale,
+                ..Deployment::default()
+            }
         },
     )
 }
@@ -457,6 +598,11 @@ fn nth<T: Copy>(items: impl IntoIterator<Item = T>, n: usize) -> Option<T> {
     (!items.is_empty()).then(|| items[n % items.len()])
 }
 
+fn all_replicas(rig: &Rig) -> Vec<ReplicaKey> {
+    let all = rig.system.function_index().flat_map(|(_, key)| rig.system.replicas(key, None));
+    all.map(|view| view.key).collect()
+}
+
 fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
     let name = |which: usize| NAMES[which].to_owned();
     let operate = |rig: &mut Rig, operation| {
@@ -465,11 +611,11 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
         rig.take(effects);
     };
     match step {
-        Step::Invoke { function, timeout_ms } => {
+        Step::Invoke { function, timeout_ms, urgency } => {
             if let Some(key) = rig.system.lookup(NAMES[function]) {
                 let mut effects = Vec::new();
                 let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-                let invoke = Invoke { function: key, id: rig.next_id, timeout };
+                let invoke = Invoke { function: key, id: rig.next_id, timeout, urgency };
                 rig.next_id += 1;
                 let request = rig.system.invoke(rig.now, invoke, &mut effects);
                 assert!(rig.open.insert(request));
@@ -511,6 +657,12 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
         }
         Step::ScaleUp(f, by) => operate(rig, Operation::ScaleUp { function: name(f), by }),
         Step::ScaleDown(f, by) => operate(rig, Operation::ScaleDown { function: name(f), by }),
+        Step::Reload(f) => operate(rig, Operation::Reload { function: name(f) }),
+        Step::Unfit(n) => {
+            if let Some(replica) = nth(all_replicas(rig), n) {
+                rig.handle(Event::ReplicaUnfit { replica });
+            }
+        }
         Step::Suspend(f) => operate(rig, Operation::Suspend { function: name(f) }),
         Step::Remove(f) => operate(rig, Operation::Remove { function: name(f) }),
         Step::Redeploy(f) => operate(rig, Operation::Deploy(Box::new(named(&deployments[f], f)))),

@@ -1,8 +1,10 @@
 //! The look-ups: what the system knows, for reports and operators.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{End, FunctionKey, ReplicaKey, ReplicaState, System};
+use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
 
 /// A function as it stands.
@@ -21,7 +23,12 @@ pub struct FunctionView<'a> {
     /// Requests that wait.
     pub queued: usize,
     /// Requests in service at running replicas, abandoned ones included.
-    pub in_flight: u64,
+    pub in_flight: u32,
+    /// Running replicas that go when one is ready in their place.
+    pub outdated: u32,
+    /// How long a request that came now would wait for its turn, from the length of the queue and the average
+    /// time of the last attempts.
+    pub expected_wait: Duration,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
     /// Counts since it was deployed.
@@ -88,6 +95,19 @@ impl Totals {
     }
 }
 
+impl Function {
+    fn expected_wait(&self) -> Duration {
+        let slots = match (self.deployment.batch, self.deployment.concurrency) {
+            (Some(batch), _) => batch.max_size,
+            (None, Some(concurrency)) => concurrency,
+            (None, None) => return Duration::ZERO,
+        };
+        let slots = f64::from(slots) * f64::from(self.running.max(1));
+        let turns = (self.queue.len() as f64 + 1.0) / slots;
+        Duration::from_nanos((turns * self.service) as u64)
+    }
+}
+
 impl System {
     /// The functions by name, in the order of their names.
     pub fn function_index(&self) -> impl Iterator<Item = (&str, FunctionKey)> {
@@ -116,7 +136,9 @@ impl System {
             starting: function.starting,
             running: function.running,
             queued: function.queue.len(),
-            in_flight: function.pool.in_flight(),
+            in_flight: function.in_service,
+            outdated: function.outdated,
+            expected_wait: function.expected_wait(),
             failures: function.failures,
             totals: function.totals,
         })

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::forward::streamed;
 use super::{Asked, Failure, Plane};
-use crate::answer::{Attempt, Body, Refusal, Relayed};
+use crate::answer::{Body, Refusal, Relayed, outcome_of};
 use crate::call::{Call, Step};
 use crate::function::Function;
 use crate::headers::{self, CACHE_STATUS};
@@ -163,7 +163,10 @@ impl Plane {
         let (sender, receiver) = oneshot::channel();
         let (plane, function) = (Arc::clone(self), Arc::clone(function));
         tokio::spawn(async move {
-            let absorbed = plane.absorb(&function, outgoing, rules, call).await;
+            let absorbed = tokio::select! {
+                absorbed = plane.absorb(&function, outgoing, rules, call) => absorbed,
+                () = plane.driver.kill.cancelled() => return,
+            };
             fetch.finish(match &absorbed {
                 Absorbed::Whole(entry) => Fetched::Shared(Arc::clone(entry)),
                 Absorbed::Stream(..) => Fetched::Own,
@@ -221,14 +224,15 @@ impl Plane {
         let forbidden = fields.no_store || fields.private || rules.authorized;
         let shareable = lifetime.is_some() || (error && !forbidden);
         if head || !shareable || personal(&parts.headers) {
-            return Absorbed::Stream(parts, Box::new(Relayed::new(None, incoming, attempt)));
+            let relayed = Relayed::new(None, incoming, attempt, parts.status);
+            return Absorbed::Stream(parts, Box::new(relayed));
         }
         let mut body = BytesMut::new();
         loop {
             let frame = tokio::select! {
                 biased;
                 frame = incoming.frame() => frame,
-                Step::Ended(end) = call.step() => return Absorbed::Failed(super::ended(end, function)),
+                Step::Ended(end) = call.step() => return Absorbed::Failed(self.ended(end, function)),
             };
             match frame {
                 None => break,
@@ -240,13 +244,14 @@ impl Plane {
                     let Ok(data) = frame.into_data() else { continue };
                     body.extend_from_slice(&data);
                     if body.len() > self.store.max_body {
-                        let relayed = Relayed::new(Some(body.freeze()), incoming, attempt);
+                        let relayed =
+                            Relayed::new(Some(body.freeze()), incoming, attempt, parts.status);
                         return Absorbed::Stream(parts, Box::new(relayed));
                     }
                 }
             }
         }
-        settle(&mut attempt, parts.status);
+        attempt.finish(outcome_of(parts.status));
         let initial_age = parts.headers.remove(AGE).map_or(Duration::ZERO, |age| seconds(&age));
         let body = body.freeze();
         // One length, whichever way it came.
@@ -259,10 +264,6 @@ impl Plane {
             public: fields.public,
         }))
     }
-}
-
-fn settle(attempt: &mut Attempt, status: StatusCode) {
-    attempt.finish(if status.is_server_error() { Outcome::Error } else { Outcome::Ok });
 }
 
 fn broken_off() -> Refusal {

@@ -5,15 +5,14 @@ mod forward;
 mod invoke;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
@@ -21,11 +20,16 @@ use parking_lot::RwLock;
 use crate::answer::{Body, Refusal};
 use crate::driver::Driver;
 use crate::function::{Function, Runtime};
-use crate::headers::{self, REQUEST_ID};
+use crate::headers::{self, ClientAddress, REQUEST_ID};
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
 use crate::upstream::Upstreams;
+
+/// Bytes of a body that is too long that are read and thrown away.
+const DISCARDED: usize = 4 * 1024 * 1024;
+/// How long that may take.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that a request may need.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) struct Plane {
     pub(crate) upstreams: Upstreams,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
-    /// Set when nothing new is taken.
+    /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
     pub(crate) requests: AtomicU64,
@@ -64,7 +68,7 @@ impl From<Refusal> for Failure {
 struct Asked {
     id: u64,
     request_id: HeaderValue,
-    client: Option<IpAddr>,
+    client: ClientAddress,
 }
 
 impl Plane {
@@ -72,7 +76,7 @@ impl Plane {
     pub(crate) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-        client: Option<IpAddr>,
+        client: ClientAddress,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -123,10 +127,6 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        if self.draining.load(Ordering::Relaxed) {
-            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-            return Err(Failure { status: Status::Shed, refusal: refusal.come_back() });
-        }
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
@@ -139,7 +139,7 @@ impl Plane {
             Destination::Route(route) => (&*route.function, Some(route)),
         };
         let function = self.functions.read().get(name).cloned();
-        let Some(function) = function else { return Err(self.unknown(name).into()) };
+        let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
         let base = match &function.runtime {
@@ -163,22 +163,21 @@ impl Plane {
         }
     }
 
-    fn unknown(&self, name: &str) -> Refusal {
+    fn unknown(&self, name: &str) -> Failure {
+        if self.draining.load(Ordering::Relaxed) {
+            return stopping();
+        }
         let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no function `{name}`"));
         let mut names: Vec<_> = self.functions.read().keys().map(|name| name.to_string()).collect();
         names.sort_unstable();
         names.truncate(20);
-        if names.is_empty() {
-            refusal
-        } else {
-            refusal.hint(format!("there is {}", names.join(", ")))
-        }
+        let hint = format!("there is {}", names.join(", "));
+        if names.is_empty() { refusal.into() } else { refusal.hint(hint).into() }
     }
 
     /// Reads a whole body, within the bound and the function's time.
     async fn body<B>(
         &self,
-        parts: &Parts,
         mut body: B,
         function: &Function,
         trail: &mut Trail,
@@ -192,6 +191,7 @@ impl Plane {
         }
         let announced = body.size_hint().lower();
         if announced > self.max_body as u64 {
+            discard(body).await;
             return Err(self.too_large().into());
         }
         let read = async {
@@ -220,16 +220,29 @@ impl Plane {
             }
             Ok(whole.unwrap_or_else(|| more.freeze()))
         };
-        let read = tokio::time::timeout(function.timeout, read).await;
-        let bytes = read.map_err(|_| Failure {
-            status: Status::Timeout,
-            refusal: Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the body of {} {} did not come in time", parts.method, parts.uri.path()),
-            ),
-        })??;
+        let Ok(read) = tokio::time::timeout(function.timeout, read).await else {
+            let error = format!("the request's body did not come within {:?}", function.timeout);
+            let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
+            return Err(Failure { status: Status::Timeout, refusal });
+        };
+        let bytes = match read {
+            Err(refusal) if refusal.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                discard(body).await;
+                return Err(refusal.into());
+            }
+            read => read?,
+        };
         trail.invocation.bytes_in = bytes.len() as u64;
         Ok(bytes)
+    }
+
+    /// What an end without an answer means to the client.
+    fn ended(&self, end: End, function: &Function) -> Failure {
+        let stopping_now = self.draining.load(Ordering::Relaxed);
+        if stopping_now && end == End::Shed(Shed::Removed) {
+            return stopping();
+        }
+        without_answer(end, function)
     }
 
     fn too_large(&self) -> Refusal {
@@ -239,8 +252,33 @@ impl Plane {
     }
 }
 
+/// Reads on for a while what a refused client still sends: a connection that is closed with bytes unread is
+/// reset, and the client may never see why.
+async fn discard<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut left = DISCARDED;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whether it came to its end or not, enough was done.
+    drop(tokio::time::timeout(DISCARDED_WITHIN, read).await);
+}
+
+/// The answer to what comes after the functions are gone.
+fn stopping() -> Failure {
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+    Failure { status: Status::Shed, refusal: refusal.come_back() }
+}
+
 /// What an end without an answer means to the client.
-fn ended(end: End, function: &Function) -> Failure {
+fn without_answer(end: End, function: &Function) -> Failure {
     let name = &function.name;
     let refusal = match end {
         End::TimedOut => Refusal::new(

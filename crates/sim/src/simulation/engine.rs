@@ -3,7 +3,7 @@ use std::mem;
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
-use gatewright_record::{Invocation, RunSummary, World, WriteError};
+use gatewright_record::{Invocation, RunSummary, World};
 use gatewright_workload::{Pacing, Schedule};
 use slotmap::SecondaryMap;
 
@@ -29,6 +29,10 @@ pub(super) struct Engine<'a> {
     pub(super) effects: Vec<Effect>,
     pub(super) flights: Flights,
     pub(super) by_request: SecondaryMap<RequestKey, FlightId>,
+    /// What replicas work on, abandoned requests included.
+    pub(super) work: SecondaryMap<RequestKey, Attempt>,
+    /// Service time of the batch that is being handed over, in nanoseconds.
+    pub(super) batch_span: u64,
     pub(super) by_function: SecondaryMap<FunctionKey, usize>,
     pub(super) functions: Vec<FunctionRun>,
     pub(super) demands: Vec<DemandRun>,
@@ -44,7 +48,7 @@ pub(super) struct Engine<'a> {
     pub(super) ended: u64,
     pub(super) events: u64,
     pub(super) sink: Option<&'a mut dyn RecordSink>,
-    pub(super) failure: Option<WriteError>,
+    pub(super) failure: Option<SimulationError>,
 }
 
 /// Something that will happen.
@@ -69,7 +73,7 @@ pub(super) enum Event {
     /// A replica is done with a request.
     Finished {
         request: RequestKey,
-        function: u32,
+        attempt: u32,
     },
     Ready {
         replica: ReplicaKey,
@@ -80,6 +84,15 @@ pub(super) enum Event {
     Stopped {
         replica: ReplicaKey,
     },
+}
+
+/// An attempt in service.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) replica: ReplicaKey,
+    /// 1 for the first of its request.
+    pub(super) number: u32,
+    pub(super) function: usize,
 }
 
 pub(super) struct FunctionRun {
@@ -143,6 +156,8 @@ impl<'a> Engine<'a> {
             effects: Vec::new(),
             flights: Flights::default(),
             by_request: SecondaryMap::new(),
+            work: SecondaryMap::new(),
+            batch_span: 0,
             by_function: SecondaryMap::new(),
             functions: Vec::new(),
             demands: Vec::new(),
@@ -235,7 +250,7 @@ impl<'a> Engine<'a> {
             }
             Event::Admit { flight } => self.admit(flight),
             Event::Answer { flight } => self.answer_from_cache(flight),
-            Event::Finished { request, function } => self.finished(request, function as usize),
+            Event::Finished { request, attempt } => self.finished(request, attempt),
             Event::Ready { replica } => self.ready(replica),
             Event::StartFailed { replica } => self.start_failed(replica),
             Event::Stopped { replica } => self.stopped(replica),
@@ -274,12 +289,14 @@ impl<'a> Engine<'a> {
         let mut effects = mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Dispatch { request, replica, attempt, in_flight, cold } => {
-                    self.dispatch(request, replica, attempt, in_flight, cold);
+                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
+                    let first = batch_left + 1 == in_flight;
+                    self.dispatch(request, replica, attempt, in_flight, cold, first);
                 }
                 Effect::Ended { request, end } => self.request_ended(request, end),
                 Effect::StartReplica { replica, function } => self.start(replica, function),
                 Effect::StopReplica { replica } => self.stop(replica),
+                Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
                 // The replica works on, and reports the end of its work at its own time.
                 Effect::Abandon { .. } | Effect::Removed { .. } => {}
@@ -297,7 +314,7 @@ impl<'a> Engine<'a> {
         if let Some(sink) = &mut self.sink {
             let function = self.setup.functions[index].name.clone();
             if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
-                self.failure = Some(error);
+                self.failure = Some(error.into());
             }
         }
     }
@@ -316,7 +333,7 @@ impl<'a> Engine<'a> {
 
     fn finish(mut self) -> Result<SimulationReport, SimulationError> {
         if let Some(error) = self.failure.take() {
-            return Err(SimulationError::Records(error));
+            return Err(error);
         }
         self.system.check_invariants()?;
         self.check_identities()?;
@@ -372,5 +389,43 @@ impl<'a> Engine<'a> {
     /// The luck of a request or replica for a purpose.
     pub(super) const fn luck(&self, purpose: Purpose, id: u64) -> gatewright_determinism::Stream {
         gatewright_determinism::Stream::new(self.seed, purpose, id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatewright_control::config::SystemFile;
+
+    use super::*;
+    use crate::{Demand, FunctionModel, Law, Model, Scenario};
+
+    /// What a run holds in the end, after `requests` requests of which at most 25 are there at once.
+    fn held_after(requests: u64) -> [usize; 3] {
+        let system =
+            "[function.f]\npython = \"m:C\"\nreplicas = { min = 5 }\nqueue = { capacity = 20 }";
+        let system = SystemFile::parse(system, &[]).unwrap();
+        let law = Law::Exponential { mean: 1.0 };
+        let function = [("f".to_owned(), FunctionModel::new(law))];
+        let model = Model { function: function.into() };
+        let arrival = gatewright_workload::Strategy::Poisson { rate: 5.0 };
+        let mut scenario = Scenario::parse(
+            "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 1",
+        )
+        .unwrap();
+        scenario.demand = vec![Demand::new("f", arrival, requests)];
+        let simulation = Simulation::new(&system, &model, &scenario).unwrap();
+        let mut engine = Engine::new(&simulation, 1, None);
+        engine.deploy();
+        engine.open_demands();
+        engine.run(&mut |_| ());
+        assert_eq!(engine.ended, requests);
+        [engine.flights.capacity(), engine.by_request.capacity(), engine.effects.capacity()]
+    }
+
+    #[test]
+    fn what_a_run_holds_does_not_grow_with_the_requests() {
+        let some = held_after(10_000);
+        assert_eq!(held_after(300_000), some);
+        assert!(some.iter().all(|held| *held <= 64), "{some:?}");
     }
 }

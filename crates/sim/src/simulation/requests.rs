@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use gatewright_control as control;
 use gatewright_control::cache::Decision;
-use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed};
+use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
-use super::engine::{Engine, Event};
+use super::engine::{Attempt, Engine, Event};
 use super::flights::{Flight, FlightId, NONE, Role};
 
 /// Why requests end otherwise than well, made once.
@@ -56,9 +56,12 @@ impl Engine<'_> {
         self.offered += 1;
         self.open.up(self.now);
 
-        let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
-        let received = self.now.plus_nanos(function.overhead.draw(&mut luck));
-        let admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        let (mut received, mut admitted) = (self.now, self.now);
+        if !function.overhead.is_zero() || !function.gateway.is_zero() {
+            let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
+            received = self.now.plus_nanos(function.overhead.draw(&mut luck));
+            admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        }
         let key = setup
             .cache
             .as_ref()
@@ -76,6 +79,7 @@ impl Engine<'_> {
             attempts: 0,
             in_flight: 0,
             cold: false,
+            waiting: false,
             role: Role::Plain,
             next_waiter: NONE,
         });
@@ -113,10 +117,12 @@ impl Engine<'_> {
 
     fn invoke(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
+        flight.waiting = true;
         let index = self.setup.demands[flight.demand as usize].function;
         let run = &mut self.functions[index];
         run.queued.up(self.now);
-        let invoke = Invoke { function: run.key, id: flight.id, timeout: None };
+        let invoke =
+            Invoke { function: run.key, id: flight.id, timeout: None, urgency: URGENCY_DEFAULT };
         let mut effects = mem::take(&mut self.effects);
         let request = self.system.invoke(self.now, invoke, &mut effects);
         self.effects = effects;
@@ -131,6 +137,7 @@ impl Engine<'_> {
         attempt: u32,
         in_flight: u32,
         cold: bool,
+        first_of_batch: bool,
     ) {
         let flight = self.flights.get_mut(self.by_request[request]);
         let index = self.setup.demands[flight.demand as usize].function;
@@ -140,6 +147,7 @@ impl Engine<'_> {
         flight.attempts = attempt;
         flight.in_flight = in_flight;
         flight.cold = cold;
+        flight.waiting = false;
         if self.sink.is_some() {
             flight.replica = self.system.replica(replica).map_or(0, |view| view.number);
         }
@@ -147,17 +155,25 @@ impl Engine<'_> {
         if attempt > 1 {
             luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
         }
-        let span = self.setup.functions[index].service.draw(&mut luck);
+        // A batch is answered as a whole, after the time that its first request drew.
+        if first_of_batch || self.setup.functions[index].deployment.batch.is_none() {
+            self.batch_span = self.setup.functions[index].service.draw(&mut luck);
+        }
+        self.work.insert(request, Attempt { replica, number: attempt, function: index });
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
-        let event = Event::Finished { request, function: index as u32 };
-        self.calendar.push(self.now.plus_nanos(span), event);
+        self.calendar
+            .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
     }
 
     /// A replica is done, whether or not somebody still waits for the answer.
-    pub(super) fn finished(&mut self, request: RequestKey, function: usize) {
-        self.functions[function].in_service.down(self.now);
+    pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
+        let same = |work: &Attempt| work.number == attempt;
+        // The replica may have been killed at this work, and the request may be at its next attempt.
+        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        self.work.remove(request);
+        self.functions[work.function].in_service.down(self.now);
         self.tell(control::Event::Finished { request, outcome: Outcome::Ok });
     }
 
@@ -166,7 +182,7 @@ impl Engine<'_> {
         let Some(id) = self.by_request.remove(request) else { return };
         let flight = *self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
-        if flight.started.is_none() {
+        if flight.waiting {
             self.functions[setup.function].queued.down(self.now);
         }
         self.complete(id, end);
@@ -224,7 +240,7 @@ impl Engine<'_> {
         if let Some(sink) = &mut self.sink
             && let Err(error) = sink.invocation(record)
         {
-            self.failure = Some(error);
+            self.failure = Some(error.into());
         }
         if !open_loop {
             let next = self.now.max(flight.sent.plus_nanos(LEAST_TURN));

@@ -1,0 +1,111 @@
+//! What clients do to connections.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Http, raw, serve};
+
+const SAME: &str = "[gateway]\nmax_body = \"64KiB\"\nheader_timeout = \"500ms\"\n\
+                    [function.f]\npython = \"models:Same\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_works_from_the_first_byte() {
+    let served = serve(SAME).await;
+    let client = Http::http2(served.client.address);
+    let calls: Vec<_> = (0..20)
+        .map(|x| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call("f", &format!("[{x}]")).await.text() })
+        })
+        .collect();
+    for (x, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), x.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_long_is_refused() {
+    let served = serve(SAME).await;
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    let answer = served.client.call("f", &long).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(answer.json()["hint"].as_str().unwrap().contains("gateway.max_body"));
+    // Also when its length is not announced.
+    let mut chunked =
+        b"POST /function/f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..10 {
+        chunked.extend_from_slice(format!("2710\r\n{}\r\n", "1".repeat(10_000)).as_bytes());
+    }
+    let answer = raw(served.client.address, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_are_refused_and_closed() {
+    let served = serve(SAME).await;
+    let long_head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000));
+    let cases: [(&[u8], &str); 6] = [
+        (b"nonsense\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", "HTTP/1.1 400 "),
+        (
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            "HTTP/1.1 400 ",
+        ),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n", "HTTP/1.1 400 "),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", "HTTP/1.1 400 "),
+        (long_head.as_bytes(), "HTTP/1.1 431 "),
+    ];
+    for (bytes, expected) in cases {
+        let answer = raw(served.client.address, bytes).await;
+        let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        assert!(answer.starts_with(expected), "{sent:?} was answered {answer:?}");
+    }
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_can_be_smuggled_behind_two_lengths() {
+    let served = serve(SAME).await;
+    // By its length the body is five bytes and a second request follows; by its chunks there is none.
+    let smuggling = b"POST /function/f HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\
+                      transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /function/f HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = raw(served.client.address, smuggling).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_say_nothing_or_half_are_not_waited_for() {
+    let served = serve(SAME).await;
+    for bytes in ["", "P", "PRI * HT", "GET / HTTP/1.1\r\nhos"] {
+        let answer = raw(served.client.address, bytes.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{bytes:?}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_a_row_on_one_connection_are_answered_in_a_row() {
+    let served = serve(SAME).await;
+    let mut stream = TcpStream::connect(served.client.address).await.unwrap();
+    for x in ["1", "22", "333"] {
+        let head =
+            format!("POST /function/f HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", x.len());
+        stream.write_all(format!("{head}{x}").as_bytes()).await.unwrap();
+    }
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while seen.matches("HTTP/1.1 200").count() < 3 || !seen.ends_with("333") {
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer));
+        let count = read.await.unwrap().unwrap();
+        assert_ne!(count, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let bodies: Vec<_> = ["\r\n\r\n1HTTP", "\r\n\r\n22HTTP", "\r\n\r\n333"]
+        .map(|body| seen.find(body).unwrap_or_else(|| panic!("{body:?} in {seen}")))
+        .into();
+    assert!(bodies.is_sorted());
+}

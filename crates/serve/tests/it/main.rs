@@ -1,0 +1,9 @@
+//! The gateway from outside: real sockets, real workers, real signals.
+
+mod admin;
+mod calls;
+mod connections;
+mod faults;
+mod relay;
+mod start;
+mod support;
