@@ -147,9 +147,13 @@ impl Worker {
         let body = if body.is_end_stream() {
             Bytes::new()
         } else {
-            match read(body, server.config.limits.body_bytes).await {
-                Ok(body) => body,
-                Err(refusal) => return Ok(refusal.into_response()),
+            let limits = &server.config.limits;
+            let whole = read(body, limits.body_bytes);
+            let patience = Duration::from_secs_f64(limits.head_seconds);
+            match tokio::time::timeout(patience, whole).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(refusal)) => return Ok(refusal.into_response()),
+                Err(_) => return Ok(Refusal::too_slow().into_response()),
             }
         };
         let visit = Visit { number, arrival, reset, worker: self };
