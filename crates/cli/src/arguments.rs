@@ -2,7 +2,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, calibrate, compare, config, functions, generate, invoke, mock, predict, remove, scale,
+    bench, cache, calibrate, compare, config, functions, generate, invoke, mock, predict, remove, scale,
     serve, simulate,
 };
 use crate::failure::{Exit, Failure, Outcome};
@@ -80,6 +80,7 @@ pub(crate) enum Command {
     Invoke(invoke::Invoke),
     Scale(scale::Scale),
     Remove(remove::Remove),
+    Cache(cache::Cache),
     Generate(generate::Generate),
 }
 

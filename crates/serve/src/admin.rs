@@ -91,6 +91,7 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
         .route("/system/function/{name}", get(show))
         .route("/system/scale-function/{name}", post(scale))
         .route("/function/{name}", any(invoke))
+        .merge(crate::purging::router(Arc::clone(&admin.plane)))
         .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
         .route("/healthz", get(health))
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here".to_owned()) })

@@ -6,6 +6,7 @@
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
+//! - `check`: what a response must look like;
 //! - `python`: worker processes and the hub they connect to;
 //! - `upstream`: the client for HTTP functions;
 //! - `admin`: operations, health and metrics on an address of their own;
@@ -14,6 +15,7 @@
 mod admin;
 mod answer;
 mod call;
+mod check;
 mod clock;
 mod driver;
 mod error;
@@ -24,6 +26,7 @@ mod listener;
 mod metrics;
 mod options;
 mod plane;
+mod purging;
 mod python;
 mod records;
 mod route;

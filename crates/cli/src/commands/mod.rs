@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod config;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Invoke(command) => command.run(),
         Command::Scale(command) => command.run(quiet),
         Command::Remove(command) => command.run(quiet),
+        Command::Cache(command) => command.run(quiet),
         Command::Generate(command) => command.run(),
     }
 }
