@@ -62,6 +62,11 @@ fn workers(folder: &Path) -> Vec<Pid> {
     own.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
+/// Sends a signal to a process, which may be gone.
+fn send(pid: Pid, signal: Signal) {
+    kill_process(pid, signal).unwrap_or_default();
+}
+
 /// Has clients ask as fast as they are answered while `fault` happens a few times, and checks the books.
 async fn under_load(served: &Served, fault: impl AsyncFn(&Served, u32)) -> Tally {
     let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -130,7 +135,7 @@ async fn workers_killed() {
         let found = workers(served.folder.path());
         let victims = if round == ROUNDS - 1 { found.len() } else { 1 };
         for pid in found.into_iter().take(victims) {
-            drop(kill_process(pid, Signal::KILL));
+            send(pid, Signal::KILL);
         }
         served.until("f", |f| f["totals"]["replicas_lost"].as_u64() > Some(round.into())).await;
     })
@@ -143,7 +148,7 @@ async fn workers_killed() {
 async fn workers_told_to_end() {
     let served = journal("").await;
     let tally = under_load(&served, async |served, round| {
-        drop(kill_process(workers(served.folder.path())[0], Signal::TERM));
+        send(workers(served.folder.path())[0], Signal::TERM);
         served.until("f", |f| f["totals"]["replicas_lost"].as_u64() > Some(round.into())).await;
     })
     .await;
@@ -155,7 +160,7 @@ async fn workers_told_to_end() {
 async fn workers_frozen_past_their_time() {
     let served = journal("max_execution = \"500ms\"").await;
     let tally = under_load(&served, async |served, round| {
-        drop(kill_process(workers(served.folder.path())[0], Signal::STOP));
+        send(workers(served.folder.path())[0], Signal::STOP);
         served.until("f", |f| f["totals"]["replicas_lost"].as_u64() > Some(round.into())).await;
     })
     .await;
