@@ -2,6 +2,7 @@
 
 mod cached;
 mod fill;
+mod fork;
 mod forward;
 mod invoke;
 mod wanted;
@@ -151,8 +152,11 @@ impl Plane {
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
         let base = match &function.runtime {
-            Runtime::Python(_) => {
+            Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
+            }
+            Runtime::Process(program) => {
+                return self.fork(&function, program, &parts, body, asked, trail).await;
             }
             Runtime::Http(base) => base,
         };
@@ -271,7 +275,14 @@ impl Plane {
         if stopping_now && end == End::Shed(Shed::Removed) {
             return stopping();
         }
-        without_answer(end, function)
+        let mut failure = without_answer(end, function);
+        if failure.refusal.retry_after.is_some() {
+            let wait = self
+                .driver
+                .look(|system| Some(system.function(*function.key.get()?)?.expected_wait));
+            failure.refusal = failure.refusal.come_back_after(wait.unwrap_or_default());
+        }
+        failure
     }
 
     fn too_large(&self) -> Refusal {
