@@ -9,6 +9,7 @@
 //! - `python`: worker processes and the hub they connect to;
 //! - `upstream`: the client for HTTP functions;
 //! - `admin`: operations, health and metrics on an address of their own;
+//! - `embedded`: a hub for programs of another kind, with no gateway around it;
 //! - `records`: one line for each request, written by a task that no request waits for.
 
 mod admin;
@@ -16,6 +17,7 @@ mod answer;
 mod call;
 mod clock;
 mod driver;
+mod embedded;
 mod error;
 mod function;
 mod gateway;
@@ -31,6 +33,9 @@ mod shutdown;
 mod store;
 mod upstream;
 
+pub use embedded::{
+    CallResult, Caller, EmbeddedHub, HubOptions, HubStatus, Unanswered,
+};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;

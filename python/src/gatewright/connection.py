@@ -44,6 +44,7 @@ class Connection:
         self._busy = False
         self._draining = False
         self._ended = False
+        self._closed = False
 
     def send(self, frame: bytes) -> None:
         """Sends one whole frame; raises :class:`GatewayGone` if nobody is there to take it."""
@@ -108,13 +109,19 @@ class Connection:
         self._act_on_frames()  # what came together with the first frame
         threading.Thread(target=self._watch, name="gatewright-watch", daemon=True).start()
 
+    def abandoned(self, why: str) -> None:
+        """Called by the watching thread when the connection ends during a call: nobody waits for that call."""
+        print(f"gatewright worker: {why}", file=sys.stderr, flush=True)
+        os._exit(1)
+
     def close(self) -> None:
         """Closes the connection."""
+        self._closed = True
         self._socket.close()
 
     def _watch(self) -> None:
         seen = -1
-        while True:
+        while not self._closed:
             time.sleep(LONG_CALL)
             if not self._busy or self._calls != seen:
                 seen = self._calls
@@ -123,8 +130,8 @@ class Connection:
                     self._read_until_woken()
                 except (GatewayGone, protocol.ProtocolError) as error:
                     # Nobody would get the answer of the call that runs in the other thread.
-                    print(f"gatewright worker: {error}", file=sys.stderr, flush=True)
-                    os._exit(1)
+                    self.abandoned(str(error))
+                    return
                 finally:
                     self._reading.release()
 
@@ -137,7 +144,7 @@ class Connection:
                 if self._socket.fileno() in ready:
                     self._read_frames()
                     if self._ended and not self._draining:
-                        os._exit(1)  # the gateway is gone, nobody waits for this call
+                        raise GatewayGone("the gateway is gone")
                     if self._ended:
                         selector.unregister(self._socket)
                 if self._wake_reader in ready:

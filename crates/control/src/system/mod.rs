@@ -141,6 +141,8 @@ pub enum Loss {
     StartFailed,
     /// It ended while it was running.
     Died,
+    /// It was not started by this system and has gone as it came: it says nothing about the next one.
+    Left,
 }
 
 /// Something to be done.

@@ -237,8 +237,11 @@ impl System {
         }
         if replica.state <= ReplicaState::Running {
             function.totals.replicas_lost += 1;
-            function.failures =
-                if proven && loss == Loss::Died { 0 } else { function.failures.saturating_add(1) };
+            function.failures = match loss {
+                Loss::Left => function.failures,
+                Loss::Died if proven => 0,
+                Loss::Died | Loss::StartFailed => function.failures.saturating_add(1),
+            };
         }
         // Marked before its requests are looked at: nothing may be given to it again.
         replica.state = ReplicaState::Suspended;
