@@ -186,10 +186,10 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (bytes, bytes),
     (bytearray, bytes),
     (dict, dict),
-    (tuple, tuple),
+    (tuple, lambda v: _FORMS[tuple](v)),
     (list, list),
-    (set, set),
-    (frozenset, frozenset),
+    (set, lambda v: _FORMS[set](v)),
+    (frozenset, lambda v: _FORMS[frozenset](v)),
 )
 
 _READERS: dict[int, Callable[[bytes], Any]] = {
