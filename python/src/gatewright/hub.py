@@ -13,12 +13,13 @@ import socket
 import threading
 import time
 import weakref
+from asyncio import get_running_loop
 from types import TracebackType
 from typing import Any, AsyncIterator, Mapping, Optional, Sequence, Union
 
 from . import _hub
 from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
-from .values import pack, unpack
+from .values import Packing, pack, unpack
 
 DEFAULT_PORT = 5019
 #: Longest result in bytes, its frame included.
@@ -108,13 +109,13 @@ class Hub:
         native = self._native
         if native is None:
             native = self._started()
-        packed_args = pack(list(args))
-        packed_kwargs = pack(kwargs) if kwargs else _NO_KWARGS
+        inbox = self._inboxes.get(get_running_loop()) or self._inbox()
+        packed_args = inbox.pack(list(args))
+        packed_kwargs = inbox.pack(kwargs) if kwargs else _NO_KWARGS
         if retries or total_timeout is not None:
             return await self._retried(packed_args, packed_kwargs, timeout, retries, total_timeout, DEFAULT_URGENCY)
         # As in _attempt, once more: a coroutine less on the shortest way.
-        inbox = self._inbox()
-        future = inbox.loop.create_future()
+        future = inbox.new_future()
         number = native.submit(inbox.mailbox, packed_args, packed_kwargs, timeout, DEFAULT_URGENCY)
         inbox.waiting[number] = future
         try:
@@ -299,6 +300,8 @@ class _Inbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.new_future = loop.create_future
+        self.pack = Packing()
         self.mailbox = _hub.Mailbox()
         self.waiting: dict[int, asyncio.Future[bytes]] = {}
         self.streams: dict[int, Any] = {}
