@@ -1,59 +1,76 @@
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_serve::{Caller, EmbeddedHub, HubOptions};
+use gatewright_serve::{Caller, EmbeddedHub, HubOptions, ServeError};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
+use tokio::sync::oneshot;
 
 use crate::mailbox::Mailbox;
+
+/// How long connections may take to end when the hub is closed.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Workers at a time.
+const MAX_WORKERS: u32 = 65_536;
 
 /// A hub that listens, and the thread that does its work.
 #[pyclass(frozen, module = "gatewright._hub")]
 #[derive(Debug)]
 pub(crate) struct Hub {
-    hub: EmbeddedHub,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    hub: Arc<EmbeddedHub>,
+    thread: Mutex<Option<Thread>>,
     /// The process that made it: in another one, a fork, there is no such thread.
     process: u32,
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// Dropped, it ends.
+    _life: oneshot::Sender<()>,
+    handle: JoinHandle<()>,
 }
 
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, host, port, token, queue_capacity, window, attempts, heartbeat, max_frame))]
-    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
+    #[pyo3(signature = (*, listen, token, queue_capacity, window, attempts, silence))]
     fn new(
-        host: &str,
-        port: u16,
+        py: Python<'_>,
+        listen: String,
         token: Option<String>,
-        queue_capacity: usize,
+        queue_capacity: u32,
         window: u32,
         attempts: u32,
-        heartbeat: f64,
-        max_frame: u32,
+        silence: f64,
     ) -> PyResult<Self> {
-        let heartbeat = Duration::try_from_secs_f64(heartbeat)
+        let silence = Duration::try_from_secs_f64(silence)
             .map_err(|error| PyOSError::new_err(format!("heartbeat: {error}")))?;
-        let address = resolve(host, port).map_err(os_error)?;
-        let options =
-            HubOptions { address, token, queue_capacity, window, attempts, heartbeat, max_frame };
-        let (hub, work) = EmbeddedHub::bind(options).map_err(os_error)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(os_error)?;
-        let thread = std::thread::Builder::new()
+        let options = HubOptions {
+            listen,
+            token,
+            queue_capacity,
+            attempts,
+            silence,
+            concurrency: window,
+            max_workers: MAX_WORKERS,
+            ..HubOptions::default()
+        };
+        let (started, starting) = mpsc::channel();
+        let (life, end) = oneshot::channel();
+        let handle = std::thread::Builder::new()
             .name("gatewright-hub".to_owned())
-            .spawn(move || {
-                // It ends with the hub's being closed; that it cannot begin, the first request's timeout tells.
-                drop(runtime.block_on(work));
-            })
-            .map_err(os_error)?;
-        Ok(Self { hub, thread: Mutex::new(Some(thread)), process: std::process::id() })
+            .spawn(move || live(options, &started, end))?;
+        let hub = py.detach(|| starting.recv());
+        let hub = hub.map_err(|_| PyRuntimeError::new_err("the hub's thread did not start"))?;
+        let hub = hub.map_err(os_error)?;
+        let thread = Mutex::new(Some(Thread { _life: life, handle }));
+        Ok(Self { hub, thread, process: std::process::id() })
     }
 
     /// The port that it listens at.
@@ -91,11 +108,11 @@ impl Hub {
         let status = self.hub.status();
         HashMap::from([
             ("workers", status.workers.into()),
-            ("queued", status.queued.into()),
+            ("queued", status.queued as u64),
             ("in_flight", status.in_flight.into()),
-            ("requests", status.requests),
+            ("requests", status.arrived),
             ("retries", status.retries),
-            ("workers_left", status.workers_left),
+            ("workers_left", status.workers_lost),
         ])
     }
 
@@ -113,10 +130,10 @@ impl Hub {
             std::mem::forget(thread);
             return;
         }
-        self.hub.close();
-        if let Some(thread) = thread {
+        if let Some(Thread { _life: life, handle }) = thread {
+            drop(life);
             // It cannot panic in a way that matters here: what it served is over.
-            drop(thread.join());
+            drop(handle.join());
         }
     }
 }
@@ -128,19 +145,36 @@ impl Drop for Hub {
     }
 }
 
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
-    }
-    let mut found: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    // `localhost` is both: workers try both, other programs the older one.
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found.into_iter().next().ok_or_else(|| io::Error::other(format!("{host} stands for no address")))
+/// The hub's thread. With the runtime at its end go the listener and every connection.
+fn live(
+    options: HubOptions,
+    started: &mpsc::Sender<Result<Arc<EmbeddedHub>, ServeError>>,
+    end: oneshot::Receiver<()>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(ServeError::Hub(error)))),
+    };
+    runtime.block_on(async {
+        let hub = match EmbeddedHub::start(options).await {
+            Ok(hub) => Arc::new(hub),
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        if started.send(Ok(Arc::clone(&hub))).is_ok() {
+            // An error means that the other end was dropped, which is the word to end.
+            drop(end.await);
+        }
+        hub.close(GRACE).await;
+    });
 }
 
 /// With its number, so that Python makes the right kind of it.
-fn os_error(error: io::Error) -> PyErr {
-    match error.raw_os_error() {
+fn os_error(error: ServeError) -> PyErr {
+    let number = match &error {
+        ServeError::Bind { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
+    match number {
         Some(number) => PyOSError::new_err((number, error.to_string())),
         None => PyOSError::new_err(error.to_string()),
     }

@@ -2,7 +2,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gatewright_serve::{CallResult, Caller, Unanswered};
+use gatewright_serve::{Caller, HubError};
 use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyOSError;
@@ -26,7 +26,7 @@ pub(crate) struct Letters {
 
 #[derive(Debug)]
 enum Letter {
-    Ended { id: u64, result: CallResult },
+    Ended { id: u64, result: Result<Bytes, HubError> },
     Piece { id: u64, text: bool, data: Bytes },
 }
 
@@ -57,7 +57,7 @@ impl Caller for Letters {
         self.put(Letter::Piece { id, text, data });
     }
 
-    fn ended(&self, id: u64, result: CallResult) {
+    fn ended(&self, id: u64, result: Result<Bytes, HubError>) {
         self.put(Letter::Ended { id, result });
     }
 }
@@ -91,20 +91,19 @@ impl Mailbox {
 impl Letter {
     fn into_python(self, py: Python<'_>) -> PyResult<(u64, u8, Py<PyAny>)> {
         Ok(match self {
-            Self::Ended { id, result: CallResult::Value(value) } => {
+            Self::Ended { id, result: Ok(value) } => {
                 (id, VALUE, PyBytes::new(py, &value).into_any().unbind())
             }
-            Self::Ended { id, result: CallResult::Raised(error) } => {
+            Self::Ended { id, result: Err(HubError::Call(error)) } => {
                 let raised = (error.kind, error.message, error.traceback);
                 (id, RAISED, raised.into_py_any(py)?)
             }
-            Self::Ended { id, result: CallResult::Unanswered(why) } => {
+            Self::Ended { id, result: Err(why) } => {
                 let why = match why {
-                    Unanswered::TimedOut => "timed_out",
-                    Unanswered::Cancelled => "cancelled",
-                    Unanswered::QueueFull => "queue_full",
-                    Unanswered::WorkerLost => "worker_lost",
-                    Unanswered::Closed => "closed",
+                    HubError::TimedOut(_) => "timed_out",
+                    HubError::QueueFull => "queue_full",
+                    HubError::Stopped => "closed",
+                    HubError::Lost | HubError::Call(_) => "worker_lost",
                 };
                 (id, UNANSWERED, why.into_py_any(py)?)
             }

@@ -38,6 +38,8 @@ struct FunctionStatus {
     max_replicas: u32,
     queued: usize,
     in_flight: u64,
+    /// Seconds that a request which came now would wait for its turn.
+    expected_wait: f64,
     invocation_count: u64,
     totals: gatewright_control::Totals,
     instances: Vec<Instance>,
@@ -49,6 +51,8 @@ struct Instance {
     number: u64,
     state: ReplicaState,
     in_flight: usize,
+    /// Whether it was started elsewhere and joined.
+    joined: bool,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +94,8 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
         .route("/system/functions", get(list).delete(remove))
         .route("/system/function/{name}", get(show))
         .route("/system/scale-function/{name}", post(scale))
+        .route("/system/reload/{name}", post(reload))
+        .route("/system/suspend-function/{name}", post(suspend))
         .route("/function/{name}", any(invoke))
         .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
         .route("/healthz", get(health))
@@ -162,6 +168,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         number: replica.number,
         state: replica.state,
         in_flight: replica.in_flight,
+        joined: replica.joined,
     });
     FunctionStatus {
         name: view.deployment.name.clone(),
@@ -171,6 +178,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         max_replicas: view.deployment.scale.max,
         queued: view.queued,
         in_flight: u64::from(view.in_flight),
+        expected_wait: view.expected_wait.as_secs_f64(),
         invocation_count: view.totals.arrived,
         totals: view.totals,
         instances: instances.collect(),
@@ -185,6 +193,24 @@ async fn scale(
     let operation = Operation::ScaleTo { function, replicas: wish.replicas };
     let replicas = admin.plane.driver.operate(operation)?;
     Ok(Json(serde_json::json!({ "replicas": replicas })))
+}
+
+/// Replaces every replica that the gateway started by a new one, one after another.
+async fn reload(
+    State(admin): State<Admin>,
+    Path(function): Path<String>,
+) -> Result<(StatusCode, Json<serde_json::Value>), Problem> {
+    let replicas = admin.plane.driver.operate(Operation::Reload { function })?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "replicas": replicas }))))
+}
+
+/// Wants no replicas until somebody asks for the function.
+async fn suspend(
+    State(admin): State<Admin>,
+    Path(function): Path<String>,
+) -> Result<StatusCode, Problem> {
+    admin.plane.driver.operate(Operation::Suspend { function })?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn remove(

@@ -1,5 +1,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::{End, Outcome};
@@ -270,8 +271,8 @@ pub(crate) struct Refusal {
     /// Type of the user's exception.
     pub(crate) kind: Option<String>,
     pub(crate) traceback: Option<String>,
-    /// Whether to say when to come back.
-    pub(crate) retry_after: bool,
+    /// When to come back, in seconds, if that helps.
+    pub(crate) retry_after: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -294,7 +295,7 @@ impl Refusal {
             hint: None,
             kind: None,
             traceback: None,
-            retry_after: false,
+            retry_after: None,
         }
     }
 
@@ -304,8 +305,14 @@ impl Refusal {
     }
 
     /// Says that another try in a second may go better.
-    pub(crate) fn come_back(mut self) -> Self {
-        self.retry_after = true;
+    pub(crate) fn come_back(self) -> Self {
+        self.come_back_after(Duration::from_secs(1))
+    }
+
+    /// Says that another try after this time may go better: in whole seconds, at least one and at most an hour.
+    pub(crate) fn come_back_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after = u16::try_from(seconds.clamp(1, 3_600)).ok();
         self
     }
 
@@ -322,8 +329,8 @@ impl Refusal {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

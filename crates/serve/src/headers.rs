@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use gatewright_control::URGENCY_DEFAULT;
 use http::header::{
     CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the cache did (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -23,6 +25,18 @@ pub(crate) type ClientAddress = Option<IpAddr>;
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
+
+/// The urgency that the `Priority` field asks for (RFC 9218 section 4.1): 0 to 7, [`URGENCY_DEFAULT`] where the
+/// field is missing or says something else.
+pub(crate) fn urgency(headers: &HeaderMap) -> u8 {
+    let lines = headers.get_all(PRIORITY).iter().filter_map(|line| line.to_str().ok());
+    let members = lines.flat_map(|line| line.split(','));
+    // A member that comes twice counts as it came last (RFC 9651 section 4.2.2).
+    let asked = members.filter_map(|member| member.trim().strip_prefix("u=")).next_back();
+    let digits = asked.and_then(|value| value.split(';').next());
+    let urgency = digits.and_then(|digits| digits.trim().parse().ok());
+    urgency.filter(|urgency| *urgency <= 7).unwrap_or(URGENCY_DEFAULT)
+}
 
 /// Removes the fields that end with the connection they came on (RFC 9110 section 7.6.1), those that
 /// `Connection` names included.
@@ -90,6 +104,20 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urgency_is_what_the_priority_field_says() {
+        let of = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("priority", HeaderValue::from_static(line));
+            }
+            urgency(&headers)
+        };
+        assert_eq!(of(&[]), 3);
+        assert_eq!((of(&["u=0"]), of(&["i, u=7"]), of(&["u=5;x=1, i"])), (0, 7, 5));
+        assert_eq!((of(&["u=1", "u=2"]), of(&["u=8"]), of(&["u=x"]), of(&["uu=1"])), (2, 3, 3, 3));
+    }
 
     #[test]
     fn fields_of_the_connection_go_and_those_it_names() {

@@ -6,10 +6,10 @@
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
-//! - `python`: worker processes and the hub they connect to;
+//! - `python`: worker processes, the hub they connect to, and the door for those from elsewhere;
+//! - `embedded`: the hub alone, for programs that ask workers themselves;
 //! - `upstream`: the client for HTTP functions;
 //! - `admin`: operations, health and metrics on an address of their own;
-//! - `embedded`: a hub for programs of another kind, with no gateway around it;
 //! - `records`: one line for each request, written by a task that no request waits for.
 
 mod admin;
@@ -33,9 +33,7 @@ mod shutdown;
 mod store;
 mod upstream;
 
-pub use embedded::{
-    CallResult, Caller, EmbeddedHub, HubOptions, HubStatus, Unanswered,
-};
+pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;

@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .context import Request, current_request
+
 if TYPE_CHECKING:
     from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
     from .hub import Hub
@@ -27,10 +29,12 @@ __all__ = [
     "HubClosed",
     "HubError",
     "QueueFull",
+    "Request",
     "UserCodeException",
     "Worker",
     "WorkerLost",
     "__version__",
+    "current_request",
 ]
 
 _HOMES = {"Hub": ".hub", "Worker": ".process"}

@@ -13,14 +13,12 @@ class Hub:
     def __new__(
         cls,
         *,
-        host: str,
-        port: int,
+        listen: str,
         token: Optional[str],
         queue_capacity: int,
         window: int,
         attempts: int,
-        heartbeat: float,
-        max_frame: int,
+        silence: float,
     ) -> Hub: ...
     @property
     def port(self) -> int: ...

@@ -22,8 +22,8 @@ from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLos
 from .values import Packing, pack, unpack
 
 DEFAULT_PORT = 5019
-#: Longest result in bytes, its frame included.
-MAX_FRAME = 1 << 30
+#: Pings that a worker may leave unanswered.
+_PINGS = 5
 #: The urgency of a request that names none (RFC 9218): 0 is served before 1, and 7 last.
 DEFAULT_URGENCY = 3
 
@@ -69,8 +69,7 @@ class Hub:
             "queue_capacity": resp_buffer_size,
             "window": window,
             "attempts": attempts,
-            "heartbeat": heartbeat_interval,
-            "max_frame": MAX_FRAME,
+            "silence": heartbeat_interval * _PINGS,
         }
         self._starting = threading.Lock()
         self._closed = False
@@ -180,6 +179,8 @@ class Hub:
         """Ends every request with :class:`HubClosed` and lets go of the workers. The port is free afterwards."""
         self._closed = True
         native, self._native = self._native, None
+        for inbox in list(self._inboxes.values()):
+            inbox.closing = True
         if native is not None:
             native.close()
         for inbox in list(self._inboxes.values()):
@@ -271,10 +272,9 @@ class Hub:
             self._process = os.getpid()
             self._inboxes = {}
         host, port = self._address
+        listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._native = _hub.Hub(host=host, port=port, **self._options)  # type: ignore[arg-type]
-        except PermissionError as error:
-            raise HubError(f"cannot listen at {host}:{port}: {error}") from None
+            self._native = _hub.Hub(listen=listen, **self._options)  # type: ignore[arg-type]
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise HubError(
@@ -306,6 +306,7 @@ class _Inbox:
         self.waiting: dict[int, asyncio.Future[bytes]] = {}
         self.streams: dict[int, Any] = {}
         self.texts: dict[int, list[Union[str, bytes]]] = {}
+        self.closing = False
         loop.add_reader(self.mailbox.fileno(), self.deliver)
 
     def deliver(self) -> None:
@@ -324,7 +325,7 @@ class _Inbox:
                 future.set_result(content)
             else:
                 self.texts.pop(number, None)
-                future.set_exception(_error(what, content))
+                future.set_exception(_error(what, "closed" if self.closing and what == _UNANSWERED else content))
 
     def take_piece(self, number: int, piece: Union[str, bytes]) -> None:
         stream = self.streams.get(number)
@@ -348,6 +349,7 @@ class _Inbox:
 
     def close(self) -> None:
         """Ends what still waits, from any thread."""
+        self.closing = True
         try:
             self.loop.call_soon_threadsafe(self._end)
         except RuntimeError:

@@ -15,14 +15,12 @@ from typing import Any, Callable, Optional
 
 from . import protocol
 from .connection import Connection, GatewayGone
-from .protocol import Encoder
-from .worker import Worker as Answerer
-from .worker import _sendable
+from .worker import Service, _sendable
 
 logger = logging.getLogger("gatewright")
 
-#: Requests that a hub may send ahead; the hub says how many it does.
-WINDOW = 1024
+#: Requests that a hub may send ahead; the hub's ``window`` says how many it does.
+AHEAD = 1024
 #: Seconds between attempts to connect: the first, and the longest.
 BACKOFF, BACKOFF_MAX = 0.02, 1.0
 
@@ -69,50 +67,65 @@ class Worker(multiprocessing.Process):
 
     def run(self) -> None:
         """Answers requests until it is told to stop. What the class raises when the object is made, this raises."""
-        stopping = threading.Event()
+        told = threading.Event()
         session: list[_Remote] = []
 
         def stop(_number: int, _frame: Any) -> None:
-            stopping.set()
+            told.set()
             for connection in session:
                 connection.drain()
             if not session:
                 raise SystemExit(0)
 
-        before = {}
-        if threading.current_thread() is threading.main_thread():
-            before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        in_main = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if in_main else {}
         try:
+            for number in handlers:
+                signal.signal(number, stop)
             if multiprocessing.parent_process() is not None:
                 _end_with_parent()
             target = self.worker_cls(*self.worker_args, **self.worker_kwargs)
             if not callable(target):
                 raise TypeError(f"{self.worker_cls!r} has no method `__call__`, so its objects cannot be called")
-            self._serve_for_ever(target, stopping, session)
+            service = Service(
+                lambda _args, _kwargs: target,
+                name=_sendable(getattr(self.worker_cls, "__qualname__", "worker"))[:200],
+                token=self.token if self.token is not None else os.environ.get("GATEWRIGHT_TOKEN", ""),
+                ahead=AHEAD,
+                rich=True,
+            )
+            self._serve_for_ever(service, told, session)
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def _serve_for_ever(self, target: Any, stopping: threading.Event, session: list[_Remote]) -> None:
+    def _serve_for_ever(self, service: Service, told: threading.Event, session: list[_Remote]) -> None:
         pause, said = BACKOFF, ""
-        while not stopping.is_set():
+        terminate = signal.getsignal(signal.SIGTERM)
+        while not told.is_set():
             try:
                 connection = self._connect()
                 session.append(connection)
                 try:
-                    self._greet(connection)
+                    status = service.serve(connection)
+                    if connection.told:
+                        connection.wait_for_end()
+                        break
+                    if status != 0:
+                        raise SystemExit(status)
                     pause, said = BACKOFF, ""
-                    if self._answer(connection, target):
-                        return
                 finally:
                     session.clear()
                     connection.close()
+                    if threading.current_thread() is threading.main_thread():
+                        signal.signal(signal.SIGTERM, terminate)  # the service had its own
             except (GatewayGone, protocol.ProtocolError, OSError) as error:
                 if str(error) != said:
                     logger.info("no hub at %s:%s yet: %s", self.hub_host, self.hub_port, error)
                     said = str(error)
-                stopping.wait(pause)
+                told.wait(pause)
                 pause = min(pause * 2, BACKOFF_MAX)
+        service.tear_down()
 
     def _connect(self) -> _Remote:
         sock = socket.create_connection((self.hub_host, self.hub_port), timeout=10)
@@ -124,45 +137,24 @@ class Worker(multiprocessing.Process):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _Remote(sock, self.heartbeat_interval, self.reset_after_n_miss)
 
-    def _greet(self, connection: _Remote) -> None:
-        token = self.token if self.token is not None else os.environ.get("GATEWRIGHT_TOKEN", "")
-        name = _sendable(getattr(self.worker_cls, "__qualname__", "worker"))[:200]
-        hello = (protocol.HELLO, protocol.VERSION, name, os.getpid(), WINDOW, token)
-        connection.send(Encoder().encode(*hello))
-        _, connection.limit, _, _ = connection.receive(protocol.INIT)
-        connection.send(Encoder().encode(protocol.READY))
-        connection.watch()
-
-    def _answer(self, connection: _Remote, target: Any) -> bool:
-        """Answers one connection's requests; whether it was told to stop."""
-        _Answerer(connection, target, 1, connection.limit).run()
-        if connection.draining:
-            connection.send(Encoder().encode(protocol.BYE, "drained"))
-            connection.wait_for_end()
-        return connection.draining
-
 
 class _Remote(Connection):
     """A connection to a hub that may be on another machine: it may fall silent, and it may be made anew."""
 
     def __init__(self, sock: socket.socket, heartbeat: float, misses: int) -> None:
-        super().__init__(sock)
-        self.limit = protocol.MAX_FRAME
+        # The hub may go, or let go of this worker, while a call runs: that goes on, and its answer goes nowhere.
+        super().__init__(sock, on_gone=lambda: None, on_bye=lambda: None)
+        #: Whether this process was told to end.
+        self.told = False
         self._misses = misses
         self._missed = 0
         # The kernel ends a receive that has waited this long; without a poll before each, as settimeout would add.
         seconds = max(heartbeat, 0.001)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
-    @property
-    def draining(self) -> bool:
-        """Whether it was told to take no more."""
-        return self._draining
-
-    def abandoned(self, why: str) -> None:
-        """The call goes on, and its answer goes nowhere; then the worker connects anew."""
-        self._ended = True
-        logger.info("the hub is gone while a call runs: %s", why)
+    def drain(self) -> None:
+        self.told = True
+        super().drain()
 
     def wait_for_end(self) -> None:
         """Says that nothing will follow, and waits until the hub has seen it."""
@@ -198,17 +190,6 @@ class _Remote(Connection):
                 break
         self._decoder.received(count)
         return count > 0
-
-
-class _Answerer(Answerer):
-    """Answers with the values' types."""
-
-    def _encoder(self) -> Encoder:
-        try:
-            return self._local.encoder
-        except AttributeError:
-            self._local.encoder = Encoder(self._limit, rich=True)
-            return self._local.encoder
 
 
 def _end_with_parent() -> None:

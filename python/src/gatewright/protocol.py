@@ -28,6 +28,7 @@ PING = 10
 PONG = 11
 DRAIN = 12
 BYE = 13
+BATCH = 14
 
 #: A frame that is longer is taken for garbage.
 MAX_FRAME = 1 << 30

@@ -28,6 +28,8 @@ use crate::{Deployment, Retries, Scale};
 pub struct SystemFile {
     /// Where and within which bounds the gateway listens.
     pub gateway: Gateway,
+    /// Where workers from elsewhere may join.
+    pub hub: Hub,
     /// Where responses are stored.
     pub cache: Cache,
     /// The functions by name.
@@ -56,6 +58,21 @@ pub struct Gateway {
     pub drain: HumanDuration,
 }
 
+/// Where workers that the gateway did not start may join, over TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// Address for workers, "host:port"; port 0 takes a free one. No worker can join unless set. Off loopback it
+    /// needs a worker token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Hosts that may connect: addresses, or networks such as "10.0.0.0/8". All of them if the list is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Workers at a time.
+    pub max_workers: u32,
+}
+
 /// Where responses are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -77,6 +94,9 @@ pub struct Function {
     /// An HTTP upstream, "http://host:port/path".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
     /// Positional arguments of the Python class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<serde_json::Value>,
@@ -108,6 +128,10 @@ pub struct Function {
     /// unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_grace: Option<HumanDuration>,
+    /// Memory that a worker process may have (resident). One that has more is replaced: it goes on until a new
+    /// one is ready. No limit unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<HumanSize>,
     /// Whether the class takes a list of requests at a time, and of what length. One at a time unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
@@ -189,6 +213,8 @@ pub enum Runtime<'a> {
     Python(&'a str),
     /// An upstream; "http://host:port/path".
     Http(&'a str),
+    /// Workers that are started elsewhere.
+    Remote,
 }
 
 impl Default for Gateway {
@@ -204,6 +230,12 @@ impl Default for Gateway {
     }
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
+    }
+}
+
 impl Default for Cache {
     fn default() -> Self {
         Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
@@ -216,6 +248,7 @@ impl Default for Function {
         Self {
             python: None,
             http: None,
+            remote: false,
             args: Vec::new(),
             kwargs: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -227,6 +260,7 @@ impl Default for Function {
             start_timeout: HumanDuration::from_secs(60),
             max_execution: None,
             cancel_grace: None,
+            memory_limit: None,
             batch: None,
             retries: RetryRules::default(),
             balance: deployment.balance,
@@ -266,23 +300,28 @@ impl Function {
     /// # Errors
     /// None or several are given.
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
-        match (&self.python, &self.http) {
-            (Some(class), None) => Ok(Runtime::Python(class)),
-            (None, Some(url)) => Ok(Runtime::Http(url)),
-            (None, None) => Err("it has nothing to run: give it `python` or `http`"),
-            (Some(_), Some(_)) => Err("it has both `python` and `http`: give it one of them"),
+        match (&self.python, &self.http, self.remote) {
+            (Some(class), None, false) => Ok(Runtime::Python(class)),
+            (None, Some(url), false) => Ok(Runtime::Http(url)),
+            (None, None, true) => Ok(Runtime::Remote),
+            (None, None, false) => {
+                Err("it has nothing to run: give it `python` or `http`, or `remote = true`")
+            }
+            _ => Err("it has more than one of `python`, `http` and `remote`: give it one of them"),
         }
     }
 
     /// What the decisions need to know of it.
     #[must_use]
     pub fn deployment(&self, name: &str) -> Deployment {
-        let unlimited = self.python.is_none();
+        let unlimited = self.http.is_some();
+        let most = self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1));
         Deployment {
             name: name.to_owned(),
-            scale: Scale {
-                min: self.replicas.min,
-                max: self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1)),
+            scale: if self.remote {
+                Scale { min: 0, max: 0 }
+            } else {
+                Scale { min: self.replicas.min, max: most }
             },
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
@@ -366,15 +405,15 @@ impl SystemFile {
             let what = format!("there is no function `{name}`");
             return Err(ConfigError::new(at, &what, hint));
         };
-        if function.python.is_some() && path.is_some() {
-            let what = format!("function `{name}` is Python and has no paths");
+        if function.http.is_none() && path.is_some() {
+            let what = format!("function `{name}` is called by its name and has no paths");
             return Err(ConfigError::new(at, &what, Some(format!("write to = \"{name}\""))));
         }
         if path.is_some_and(|path| !path.starts_with('/')) {
             let what = "the upstream's path in `to` does not begin with `/`";
             return Err(ConfigError::new(at, what, None));
         }
-        if function.python.is_some() && route.cache.is_some() {
+        if function.http.is_none() && route.cache.is_some() {
             let what = "only responses of an `http` function are cached";
             return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
         }
@@ -398,6 +437,19 @@ fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
                 return Err(ConfigError::new(at(), "`python` names no class", hint));
             }
         }
+        Ok(Runtime::Remote) => {
+            if !function.args.is_empty() || !function.kwargs.is_empty() || !function.env.is_empty()
+            {
+                return wrong(
+                    "`args`, `kwargs` and `env` belong to its workers, which run elsewhere",
+                );
+            }
+            if function.replicas != Replicas::default() || function.memory_limit.is_some() {
+                return wrong(
+                    "`replicas` and `memory_limit` are for workers that the gateway starts",
+                );
+            }
+        }
         Ok(Runtime::Http(url)) => {
             if !url
                 .strip_prefix("http://")
@@ -417,7 +469,7 @@ fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
     let deployment = function.deployment(name);
     let Scale { min, max } = deployment.scale;
     let rules = [
-        (max >= 1, "replicas.max must be at least 1"),
+        (max >= 1 || function.remote, "replicas.max must be at least 1"),
         (min <= max, "replicas.min is above replicas.max"),
         (max <= 100_000, "replicas.max is above 100000"),
         (function.concurrency != Some(0), "concurrency must be at least 1"),

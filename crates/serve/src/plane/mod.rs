@@ -143,7 +143,7 @@ impl Plane {
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
         let base = match &function.runtime {
-            Runtime::Python(_) => {
+            Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
             }
             Runtime::Http(base) => base,
@@ -242,7 +242,14 @@ impl Plane {
         if stopping_now && end == End::Shed(Shed::Removed) {
             return stopping();
         }
-        without_answer(end, function)
+        let mut failure = without_answer(end, function);
+        if failure.refusal.retry_after.is_some() {
+            let wait = self
+                .driver
+                .look(|system| Some(system.function(*function.key.get()?)?.expected_wait));
+            failure.refusal = failure.refusal.come_back_after(wait.unwrap_or_default());
+        }
+        failure
     }
 
     fn too_large(&self) -> Refusal {

@@ -4,6 +4,7 @@ mod admin;
 mod calls;
 mod connections;
 mod faults;
+mod hub;
 mod relay;
 mod start;
 mod support;
