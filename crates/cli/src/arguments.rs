@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, calibrate, compare, config, functions, generate, invoke, predict, remove, scale, serve,
-    simulate,
+    bench, calibrate, compare, config, deploy, describe, functions, generate, invoke, predict,
+    reload, remove, replicas, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -78,6 +78,12 @@ pub(crate) enum Command {
     Functions(functions::Functions),
     Invoke(invoke::Invoke),
     Scale(scale::Scale),
+    Deploy(deploy::Deploy),
+    Reload(reload::Reload),
+    Suspend(suspend::Suspend),
+    Describe(describe::Describe),
+    Replicas(replicas::Replicas),
+    Worker(worker::Worker),
     Remove(remove::Remove),
     Generate(generate::Generate),
 }

@@ -8,10 +8,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use gatewright_control::config::{self, SystemFile};
 use gatewright_control::{FunctionView, Operation, OperationError, ReplicaState, System};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::function::Function;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 
@@ -91,7 +93,7 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
     let admin = Admin { plane, metrics, token: token.map(Into::into) };
     Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/system/functions", get(list).delete(remove))
+        .route("/system/functions", get(list).post(deploy).delete(remove))
         .route("/system/function/{name}", get(show))
         .route("/system/scale-function/{name}", post(scale))
         .route("/system/reload/{name}", post(reload))
@@ -210,6 +212,28 @@ async fn suspend(
     Path(function): Path<String>,
 ) -> Result<StatusCode, Problem> {
     admin.plane.driver.operate(Operation::Suspend { function })?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Serves a new function: the table of a function as in the system file, and its name as `service`.
+async fn deploy(
+    State(admin): State<Admin>,
+    Json(mut table): Json<serde_json::Map<String, serde_json::Value>>,
+) -> Result<StatusCode, Problem> {
+    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
+    let Some(serde_json::Value::String(name)) = table.remove("service") else {
+        return Err(wrong("`service`, the name of the function, is missing".to_owned()));
+    };
+    let table = serde_json::Value::Object(table);
+    let config: config::Function =
+        serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
+    let mut file = SystemFile::default();
+    let config = file.function.entry(name.clone()).or_insert(config).clone();
+    file.check().map_err(|error| wrong(error.to_string()))?;
+    let function = Function::new(&name, &config, admin.metrics.function(&name));
+    let function = Arc::new(function.map_err(|error| wrong(error.to_string()))?);
+    admin.plane.driver.deploy(Arc::clone(&function), config.deployment(&name))?;
+    admin.plane.functions.write().insert(Arc::clone(&function.name), function);
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -72,6 +72,7 @@ class Connection:
         self._calls = 0
         self._busy = False
         self._draining = False
+        self._leaving = False
         self._ended = False
 
     def send(self, frame: bytes) -> None:
@@ -133,13 +134,13 @@ class Connection:
             self._cancel_hooks.pop(request, None)
 
     @property
-    def drained(self) -> bool:
-        """Whether this worker was told to finish."""
-        return self._draining
+    def leaving(self) -> bool:
+        """Whether this worker itself was told to end, and not only this connection."""
+        return self._leaving
 
     def drain(self) -> None:
         """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
-        self._draining = True
+        self._draining = self._leaving = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:

@@ -370,8 +370,6 @@ class Service:
         except Unhealthy as error:
             connection.send(encoder.encode(protocol.BYE, f"not healthy: {error}"[:MAX_MESSAGE]))
             return 1
-        if connection.drained:
-            self._tear_down()
         connection.send(encoder.encode(protocol.BYE, "done"))
         return 0
 
@@ -393,7 +391,8 @@ class Service:
         if well is False:
             raise Unhealthy("health() returned False")
 
-    def _tear_down(self) -> None:
+    def tear_down(self) -> None:
+        """Lets the object clean up at the end."""
         teardown = getattr(self._target, "teardown", None)
         if not callable(teardown) or inspect.isfunction(self._target):
             return
@@ -422,7 +421,8 @@ def join(service: Service, address: str, restart: Callable[[], None] = lambda: o
             # A call that runs when the hub goes away is finished; its answer finds nobody.
             connection = Connection(connect(address), on_gone=lambda: None, on_bye=restart)
             status = service.serve(connection)
-            if status != 0 or connection.drained:
+            if status != 0 or connection.leaving:
+                service.tear_down()
                 return status
             pause, said = 0.1, ""
         except (GatewayGone, protocol.ProtocolError, OSError) as error:
@@ -436,6 +436,7 @@ def join(service: Service, address: str, restart: Callable[[], None] = lambda: o
             signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         stopping.wait(pause * (0.5 + random.random() / 2))
         pause = min(pause * 2, MAX_PAUSE)
+    service.tear_down()
     return 0
 
 
@@ -490,7 +491,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         if options.hub:
             return join(service, f"tcp:{options.hub}", again)
-        return service.serve(Connection(connect(options.connect)))
+        status = service.serve(Connection(connect(options.connect)))
+        service.tear_down()
+        return status
     except KeyboardInterrupt:
         return 130
     except (GatewayGone, protocol.ProtocolError, OSError, ValueError) as error:
