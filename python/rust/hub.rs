@@ -66,7 +66,7 @@ impl Hub {
         let handle = std::thread::Builder::new()
             .name("gatewright-hub".to_owned())
             .spawn(move || live(options, &started, end))?;
-        let hub = py.detach(|| starting.recv());
+        let hub = py.detach(move || starting.recv());
         let hub = hub.map_err(|_| PyRuntimeError::new_err("the hub's thread did not start"))?;
         let hub = hub.map_err(os_error)?;
         let thread = Mutex::new(Some(Thread { _life: life, handle }));
