@@ -70,6 +70,12 @@ class CrashInCall:
         return "fine"
 
 
+class Later:
+    async def __call__(self, x):
+        await asyncio.sleep(0)
+        return x + 1
+
+
 class Lines:
     def __call__(self, count):
         for number in range(count):
@@ -292,6 +298,22 @@ def test_a_request_is_tried_again_for_ever(hub, start):
         assert not request.done()
         start(hub.port, Square)
         assert await request == 25
+
+    asyncio.run(main())
+
+
+def test_gibbs_names_are_understood(start):
+    async def main():
+        with Hub(port=0, heartbeat_interval=0.5, resp_buffer_size=8) as hub:
+            names = {
+                "gibbs_host": "127.0.0.1",
+                "gibbs_port": hub.port,
+                "gibbs_heartbeat_interval": 0.1,
+                "gibbs_reset_after_n_miss": 3,
+            }
+            start(1, Echo, "model", device="cpu", **names)
+            answer = await hub.request(1, gibbs_timeout=10, gibbs_retries=1)
+            assert answer == {"made": [("model",), {"device": "cpu"}], "called": [(1,), {}]}
 
     asyncio.run(main())
 
@@ -548,6 +570,27 @@ def test_a_generator_s_pieces_come_as_a_stream_or_joined(hub, start):
         start(hub.port, Lines)
         assert [piece async for piece in hub.stream(3)] == ["line 0\n", "line 1\n", "line 2\n"]
         assert await hub.request(2) == "line 0\nline 1\n"
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_is_awaited(hub, start):
+    async def main():
+        start(hub.port, Later)
+        assert await hub.request(1) == 2
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_hears_nothing_connects_anew(start):
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(20)
+            start(silent.getsockname()[1], Square, heartbeat_interval=0.05, reset_after_n_miss=1)
+            first, _ = await asyncio.to_thread(silent.accept)
+            second, _ = await asyncio.to_thread(silent.accept)
+            first.close()
+            second.close()
 
     asyncio.run(main())
 
