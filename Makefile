@@ -20,9 +20,12 @@ build:
 # What to run while working: formatting, lints, and the tests of Rust.
 check: lint unit
 
+# The Python package's crate is a workspace of its own; see its Cargo.toml.
 lint:
 	cargo fmt --all --check
+	cargo fmt --manifest-path python/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --manifest-path python/Cargo.toml --all-targets -- -D warnings
 
 unit: venv
 	$(CARGO_TEST) --workspace
@@ -37,14 +40,16 @@ doc:
 # The Python package, its dependencies and its tests' dependencies, for the worker processes that tests start.
 venv: $(VENV)/.made
 
-$(VENV)/.made: python/pyproject.toml
+$(VENV)/.made: python/pyproject.toml python/Cargo.toml $(wildcard python/rust/*.rs)
 	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable "python[test]"
 	touch $@
 
 fmt:
 	cargo fmt --all
+	cargo fmt --manifest-path python/Cargo.toml
 
 clean:
 	cargo clean
+	cargo clean --manifest-path python/Cargo.toml
 	rm -rf $(VENV) demo-out

@@ -1,3 +1,5 @@
+mod asked;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use gatewright_control::config::{self, HumanDuration, RetryRules};
 use gatewright_control::{End, FunctionKey, Shed};
 use gatewright_protocol::{Arguments, CallError};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
 
@@ -17,6 +20,8 @@ use crate::function::Function;
 use crate::gateway::{MAX_FRAME, bind, local, worker_token};
 use crate::metrics::Metrics;
 use crate::python::{Door, Hub};
+
+pub use asked::Caller;
 
 /// Name of the one function of such a hub; a worker may leave it out.
 const FUNCTION: &str = "hub";
@@ -71,6 +76,7 @@ pub struct EmbeddedHub {
     key: FunctionKey,
     address: SocketAddr,
     requests: AtomicU64,
+    runtime: Handle,
     background: JoinSet<()>,
     _kill: DropGuard,
 }
@@ -147,7 +153,8 @@ impl EmbeddedHub {
         background.spawn(Arc::clone(&driver).keep_time());
         let kill = driver.kill.clone().drop_guard();
         let requests = AtomicU64::new(0);
-        Ok(Self { driver, function, key, address, requests, background, _kill: kill })
+        let runtime = Handle::current();
+        Ok(Self { driver, function, key, address, requests, runtime, background, _kill: kill })
     }
 
     /// Where workers join.
@@ -272,14 +279,19 @@ async fn ask(
             Step::Ended(end) => end,
         };
         drop(ticket);
-        return match (end, call.take_answer()) {
-            (End::Ok, Some(Answer::Value(value))) => Ok(value),
-            (End::Error, Some(Answer::Failed(error))) => Err(HubError::Call(error)),
-            (End::TimedOut, _) => Err(HubError::TimedOut(timeout.unwrap_or(NO_TIMEOUT))),
-            (End::Shed(Shed::QueueFull), _) => Err(HubError::QueueFull),
-            (End::Shed(_), _) => Err(HubError::Stopped),
-            _ => Err(HubError::Lost),
-        };
+        return result(end, call.take_answer(), timeout);
+    }
+}
+
+/// What the end of a request means for who asked.
+fn result(end: End, answer: Option<Answer>, timeout: Option<Duration>) -> Result<Bytes, HubError> {
+    match (end, answer) {
+        (End::Ok, Some(Answer::Value(value))) => Ok(value),
+        (End::Error, Some(Answer::Failed(error))) => Err(HubError::Call(error)),
+        (End::TimedOut, _) => Err(HubError::TimedOut(timeout.unwrap_or(NO_TIMEOUT))),
+        (End::Shed(Shed::QueueFull), _) => Err(HubError::QueueFull),
+        (End::Shed(_), _) => Err(HubError::Stopped),
+        _ => Err(HubError::Lost),
     }
 }
 

@@ -1,7 +1,47 @@
-"""The Python side of Gatewright: workers that serve your classes."""
+"""Gatewright for Python: put any class behind an async call, in processes of its own.
+
+>>> import asyncio, gatewright
+>>> class Square:
+...     def __call__(self, x):
+...         return x**2
+>>> gatewright.Worker(Square).start()           # doctest: +SKIP
+>>> hub = gatewright.Hub()
+>>> asyncio.run(hub.request(5))                 # doctest: +SKIP
+25
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .context import Request, current_request
 
+if TYPE_CHECKING:
+    from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
+    from .hub import Hub
+    from .process import Worker
+
 __version__ = "0.1.0"
 
-__all__ = ["Request", "__version__", "current_request"]
+__all__ = [
+    "Hub",
+    "HubClosed",
+    "HubError",
+    "QueueFull",
+    "Request",
+    "UserCodeException",
+    "Worker",
+    "WorkerLost",
+    "__version__",
+    "current_request",
+]
+
+_HOMES = {"Hub": ".hub", "Worker": ".process"}
+
+
+def __getattr__(name: str) -> Any:
+    # At their first use: the workers of a gateway import this package and need neither asyncio's hub nor its memory.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)

@@ -6,11 +6,12 @@ kind of frame it is. ``docs/reference/worker-protocol.md`` describes every kind.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from typing import Any, Iterator, Optional
 
 import msgpack
+
+from . import values
 
 VERSION = 1
 
@@ -29,10 +30,6 @@ DRAIN = 12
 BYE = 13
 BATCH = 14
 
-#: Extension type of an integer outside 64 bits: decimal digits in ASCII.
-BIG_INTEGER = 1
-#: Digits that such an integer may have at most.
-BIG_INTEGER_DIGITS = 4096
 #: A frame that is longer is taken for garbage.
 MAX_FRAME = 1 << 30
 
@@ -43,42 +40,18 @@ class ProtocolError(Exception):
     """The peer sent bytes that are no frame of this protocol."""
 
 
-def _default(value: Any) -> Any:
-    """What msgpack cannot pack by itself and this protocol has a form for."""
-    if isinstance(value, int):
-        # 13 600 bits are 4 094 digits: checked first, because Python refuses to write out longer ones.
-        if value.bit_length() > 13_600:
-            raise OverflowError(f"an integer of more than {BIG_INTEGER_DIGITS} digits cannot be sent")
-        return msgpack.ExtType(BIG_INTEGER, b"%d" % value)
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    for convert in ("tolist", "isoformat"):  # numpy arrays and scalars; dates and times
-        method = getattr(value, convert, None)
-        if callable(method):
-            return method()
-    kind = type(value)
-    raise TypeError(f"a result that holds a {kind.__module__}.{kind.__qualname__} cannot be sent")
-
-
-def _ext(code: int, data: bytes) -> Any:
-    if code == BIG_INTEGER and len(data) <= BIG_INTEGER_DIGITS + 1:
-        return int(data)
-    return msgpack.ExtType(code, data)
-
-
 class Encoder:
     """Makes the bytes of frames. For one thread at a time: msgpack's packer keeps its buffer."""
 
-    def __init__(self, limit: int = MAX_FRAME) -> None:
+    def __init__(self, limit: int = MAX_FRAME, rich: bool = False) -> None:
         #: Longest frame in bytes that the peer takes.
         self.limit = limit
-        self._packer = msgpack.Packer(default=_default)
+        default = values.rich if rich else values.plain
+        self._packer = msgpack.Packer(default=default, strict_types=rich)
 
     def encode(self, *fields: Any) -> bytes:
         """One frame. Raises what msgpack raises for values that have no form in it."""
-        body = self._packer.pack(fields)
+        body = self._packer.pack(list(fields))
         if len(body) > self.limit:
             raise ValueError(f"{len(body)} bytes are too long for one frame, the gateway takes {self.limit}")
         return _LENGTH.pack(len(body)) + body
@@ -125,7 +98,7 @@ class Decoder:
             return None
         try:
             body = memoryview(self._buffer)[start + 4 : end]
-            frame = msgpack.unpackb(body, ext_hook=_ext, strict_map_key=False)
+            frame = msgpack.unpackb(body, ext_hook=values.unpack_extension, strict_map_key=False)
         except Exception as error:
             raise ProtocolError(f"a frame is not msgpack: {error}") from error
         self._start = end

@@ -85,13 +85,20 @@ class Worker:
     """Answers the requests of one connection by calling one object."""
 
     def __init__(
-        self, connection: Connection, target: Callable[..., Any], window: int, limit: int, loops: "Loops"
+        self,
+        connection: Connection,
+        target: Callable[..., Any],
+        window: int,
+        limit: int,
+        loops: "Loops",
+        rich: bool = False,
     ) -> None:
         self._connection = connection
         self._target = target
         self._window = window
         self._limit = limit
         self._loops = loops
+        self._rich = rich
         self._local = threading.local()
 
     def run(self) -> None:
@@ -206,7 +213,7 @@ class Worker:
         try:
             return self._local.encoder
         except AttributeError:
-            self._local.encoder = Encoder(self._limit)
+            self._local.encoder = Encoder(self._limit, self._rich)
             return self._local.encoder
 
 
@@ -329,11 +336,15 @@ class Service:
         function: Optional[str] = None,
         window: int = 1,
         batch: int = 0,
+        ahead: int = 0,
+        rich: bool = False,
     ) -> None:
+        """``ahead``: requests that may be sent before they can be worked on; ``rich``: values keep their types."""
         self._make = make
+        self._rich = rich
         self._window = batch or window
         self._threads = 1 if batch else window
-        self._hello = (name, os.getpid(), self._window, token, function, socket.gethostname())
+        self._hello = (name, os.getpid(), max(self._window, ahead), token, function, socket.gethostname())
         self._loops = Loops()
         self._target: Optional[Callable[..., Any]] = None
         self._made_with: Any = None
@@ -355,7 +366,7 @@ class Service:
             connection.health = self._check_health
         connection.send(encoder.encode(protocol.READY))
         try:
-            Worker(connection, target, self._threads, limit, self._loops).run()
+            Worker(connection, target, self._threads, limit, self._loops, self._rich).run()
         except Unhealthy as error:
             connection.send(encoder.encode(protocol.BYE, f"not healthy: {error}"[:MAX_MESSAGE]))
             return 1

@@ -1,0 +1,121 @@
+//! Requests without a task for each: who asked is told of the answer by the thread that has it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gatewright_control::{End, Event, Operation, RequestKey};
+use gatewright_protocol::Arguments;
+use slotmap::{Key, KeyData};
+use tokio::runtime::Handle;
+
+use super::{EmbeddedHub, FUNCTION, HubError, NO_TIMEOUT, result};
+use crate::call::{Call, Step};
+use crate::driver::Ticket;
+
+/// Who asked, and is told how its requests go. Called by any thread; it must not wait.
+pub trait Caller: Send + Sync + std::fmt::Debug {
+    /// A piece of a result that comes in pieces; `text` if they are strings.
+    fn piece(&self, id: u64, text: bool, data: Bytes);
+    /// The request has ended. Called once for each, and nothing follows. A result that came in pieces ends with nil.
+    fn ended(&self, id: u64, result: Result<Bytes, HubError>);
+}
+
+/// msgpack's nil.
+const NIL: &[u8] = &[0xc0];
+
+impl EmbeddedHub {
+    /// Takes a request as [`EmbeddedHub::request`] does, and returns its number, under which the caller will be
+    /// told of it, perhaps before this returns. `timeout` counts from now; `None` waits for ever. Urgency 0 is
+    /// served before 1, and 7 last.
+    pub fn submit(
+        &self,
+        args: Bytes,
+        kwargs: Bytes,
+        timeout: Option<Duration>,
+        urgency: u8,
+        caller: Arc<dyn Caller>,
+    ) -> u64 {
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let deadline = self.driver.clock.now() + timeout.unwrap_or(NO_TIMEOUT).min(NO_TIMEOUT);
+        let call = Call::new(id, Some(Arguments { args, kwargs }), deadline).with_urgency(urgency);
+        let ticket = self.driver.invoke(&self.function, Arc::new(call));
+        let ticket = ticket.expect("`start` has deployed the function");
+        let number = ticket.key.data().as_ffi();
+        Arc::new(Asked { ticket, caller, timeout, runtime: self.runtime.clone() }).advance();
+        number
+    }
+
+    /// Gives a request of [`EmbeddedHub::submit`] up: it never starts, or its worker is told. The caller is told so
+    /// as well.
+    pub fn cancel(&self, number: u64) {
+        let request = RequestKey::from(KeyData::from_ffi(number));
+        self.driver.handle(Event::Cancel { request });
+    }
+
+    /// Ends what waits, lets go of every worker, and waits for their connections' end for `grace`.
+    pub async fn close(&self, grace: Duration) {
+        let removed = self.driver.operate(Operation::Remove { function: FUNCTION.to_owned() });
+        if let Err(error) = removed {
+            tracing::debug!(%error, "closed already");
+        }
+        self.driver.kill.cancel();
+        self.driver.tasks.close();
+        drop(tokio::time::timeout(grace, self.driver.tasks.wait()).await);
+    }
+}
+
+/// A request that was submitted. It is the waker of its own call, which keeps it until the end.
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    caller: Arc<dyn Caller>,
+    timeout: Option<Duration>,
+    runtime: Handle,
+}
+
+impl Wake for Asked {
+    fn wake(self: Arc<Self>) {
+        self.advance();
+    }
+}
+
+impl Asked {
+    /// Looks at what has happened. One thread at a time: the next one is woken by what this one left its waker with.
+    fn advance(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match self.ticket.call.poll_step(&mut context) {
+                Poll::Pending => return,
+                Poll::Ready(Step::Dispatched) => {}
+                Poll::Ready(Step::Pieces { text, mut pieces }) => {
+                    let runtime = self.runtime.clone();
+                    runtime.spawn(async move {
+                        let number = self.number();
+                        while let Some(piece) = pieces.recv().await {
+                            self.caller.piece(number, text, piece);
+                        }
+                        self.advance();
+                    });
+                    return;
+                }
+                Poll::Ready(Step::Ended(end)) => {
+                    let answer = self.ticket.call.take_answer();
+                    let result = match (end, answer) {
+                        // What there was to say came in pieces.
+                        (End::Ok, None) => Ok(Bytes::from_static(NIL)),
+                        (end, answer) => result(end, answer, self.timeout),
+                    };
+                    return self.caller.ended(self.number(), result);
+                }
+            }
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.ticket.key.data().as_ffi()
+    }
+}

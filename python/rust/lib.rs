@@ -1,0 +1,16 @@
+//! `gatewright._hub`: the embedded hub of `gatewright-serve`, as Python's asyncio needs it.
+//!
+//! A [`Hub`] runs on a thread of its own that never takes Python's lock. Each event loop has a [`Mailbox`]: answers
+//! are put into it, and an eventfd that the loop watches tells that there are some. So answers that come together
+//! wake the loop once, and cost it one call.
+
+mod hub;
+mod mailbox;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _hub(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<hub::Hub>()?;
+    module.add_class::<mailbox::Mailbox>()
+}
