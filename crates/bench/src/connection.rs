@@ -9,6 +9,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 
+use crate::feed::Turn;
 use crate::response::ResponseParser;
 
 /// One connection to the server and the request that is on it.
@@ -35,6 +36,7 @@ pub(crate) enum Phase {
 pub(crate) struct InFlight {
     pub(crate) number: u64,
     pub(crate) scheduled: Option<Time>,
+    pub(crate) turn: Turn,
     pub(crate) sent: Time,
     pub(crate) first_byte: Option<Time>,
 }

@@ -31,6 +31,7 @@ mod shard;
 mod tally;
 mod target;
 mod verdict;
+mod visits;
 
 pub use error::BenchError;
 pub use outcome::{Outcome, OutcomeReport, Stop};

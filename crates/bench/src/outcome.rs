@@ -52,6 +52,8 @@ pub enum Stop {
     Duration,
     /// All its requests were made.
     Requests,
+    /// Its schedule was over: the last step, or the end of a trace.
+    Schedule,
     /// Too many requests failed.
     Errors,
     /// Whoever watched its progress wanted it.

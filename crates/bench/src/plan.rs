@@ -95,14 +95,9 @@ impl Plan {
     /// takes processor time from a server on the same machine.
     #[must_use]
     pub fn threads(&self) -> u32 {
-        let most = match self.strategy {
-            Strategy::Synchronous => 1,
-            Strategy::Concurrent { streams: count }
-            | Strategy::Throughput { max_concurrency: count } => count,
-            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
-        };
+        let most = self.strategy.concurrency().unwrap_or(self.max_connections);
         let wanted = self.threads.unwrap_or_else(|| {
-            let useful = match self.strategy.rate() {
+            let useful = match self.strategy.peak_rate() {
                 Some(rate) => (rate / RATE_PER_THREAD).ceil() as u32,
                 None => most.div_ceil(STREAMS_PER_THREAD),
             };
@@ -113,13 +108,8 @@ impl Plan {
     }
 
     /// Connections that the whole run may have open at once.
-    pub(crate) const fn connections(&self) -> u32 {
-        match self.strategy {
-            Strategy::Synchronous => 1,
-            Strategy::Concurrent { streams: count }
-            | Strategy::Throughput { max_concurrency: count } => count,
-            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
-        }
+    pub(crate) fn connections(&self) -> u32 {
+        self.strategy.concurrency().unwrap_or(self.max_connections)
     }
 
     /// Whether the plan can be carried out, the target aside.
@@ -129,7 +119,7 @@ impl Plan {
     pub fn check(&self) -> Result<(), BenchError> {
         self.strategy.check()?;
         self.limits.check()?;
-        if !self.limits.are_finite() {
+        if !self.limits.are_finite() && !self.strategy.is_finite() {
             return Err(BenchError::Endless);
         }
         let setting = |name, problem: String| Err(BenchError::Setting { name, problem });

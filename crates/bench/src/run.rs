@@ -233,7 +233,10 @@ fn gather(
     shards: Vec<ShardOutcome>,
     own_cpu: Duration,
 ) -> Outcome {
-    let stop = stop(plan, shared, asked);
+    let stop = match stop(plan, shared, asked) {
+        Stop::Duration if shards.iter().all(|shard| shard.dry) => Stop::Schedule,
+        stop => stop,
+    };
     let mut summary = RunSummary::new();
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
@@ -255,7 +258,7 @@ fn gather(
         starved = starved.max(part(shard.processor.awaited));
         offered_until = offered_until.max(shard.offered_until);
     }
-    if plan.strategy.rate().is_some() && stop != Stop::Requests {
+    if plan.strategy.is_open() && ![Stop::Requests, Stop::Schedule].contains(&stop) {
         summary.set_offered_over(offered_until - (Time::ZERO + plan.warmup));
     }
     let evidence = Evidence {

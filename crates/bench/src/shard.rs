@@ -55,6 +55,8 @@ pub(crate) struct ShardOutcome {
     pub(crate) ended: Time,
     /// When it stopped to offer requests, if not for want of more.
     pub(crate) offered_until: Time,
+    /// Whether its part of a finite schedule was over.
+    pub(crate) dry: bool,
     pub(crate) processor: ProcessorTime,
 }
 
@@ -122,6 +124,7 @@ impl<'a> Shard<'a> {
             unsent: self.tally.unsent,
             waited: self.waited,
             offered_until: self.feed.end(),
+            dry: self.feed.is_dry(),
             noticed: self.feed.into_noticed(),
             pool: self.pool.counts,
             ended,
@@ -217,14 +220,19 @@ impl<'a> Shard<'a> {
         }
         if let Some(due) = self.feed.take(now) {
             self.end_unsent(due, failure, now);
-            self.feed.ended_unconnected(now);
+            self.feed.ended_unconnected(due.turn, now);
         }
     }
 
     fn send(&mut self, index: usize, due: Due, now: Time) {
         let Some(connection) = self.pool.get(index) else { return };
-        let request =
-            InFlight { number: due.number, scheduled: due.scheduled, sent: now, first_byte: None };
+        let request = InFlight {
+            number: due.number,
+            scheduled: due.scheduled,
+            turn: due.turn,
+            sent: now,
+            first_byte: None,
+        };
         connection.begin(request);
         let written = connection.write(self.template.for_request(due.number));
         self.pool.busy += 1;
@@ -326,7 +334,7 @@ impl<'a> Shard<'a> {
         connection.phase = Phase::Idle;
         self.pool.busy -= 1;
         self.tally.end(end);
-        self.feed.ended();
+        self.feed.ended(request.turn, now);
         if !reusable {
             self.pool.remove(index);
             return;
@@ -348,7 +356,7 @@ impl<'a> Shard<'a> {
             connection.phase = Phase::Idle;
             self.pool.busy -= 1;
             self.tally.end(end);
-            self.feed.ended();
+            self.feed.ended(request.turn, now);
         }
         self.pool.remove(index);
     }
@@ -393,6 +401,7 @@ impl<'a> Shard<'a> {
             }
             if let Some(due) = self.feed.take(now) {
                 self.end_unsent(due, Failure::NoConnection, now);
+                self.feed.ended(due.turn, now);
             }
             self.feed.notice(now);
         }
@@ -405,6 +414,7 @@ impl<'a> Shard<'a> {
             self.feed.notice(now);
             let Some(due) = self.feed.take(now) else { return };
             self.end_unsent(due, Failure::Unsent, now);
+            self.feed.ended(due.turn, now);
         }
     }
 }

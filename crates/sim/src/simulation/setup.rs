@@ -63,7 +63,7 @@ impl<'a> Builder<'a> {
                 function: names.binary_search(&name).expect("it is among the names"),
                 route: route.map(|route| Arc::from(route.path.as_str())),
                 cache,
-                arrival: demand.arrival,
+                arrival: demand.arrival.clone(),
                 limits: demand.limits(),
             });
         }
