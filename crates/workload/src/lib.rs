@@ -1,12 +1,14 @@
 //! Demand as values: how requests are offered ([`Strategy`]), when each one is due ([`Schedule`], [`Sessions`]),
-//! what was asked for elsewhere ([`trace`]) and when to stop ([`Limits`]).
+//! what was asked for elsewhere ([`trace`]) and when to stop ([`Limits`], [`constraint`]).
 //!
 //! The same values drive a benchmark over real sockets and a simulation in virtual time, so one seed gives both
 //! the same arrivals to the nanosecond.
 
+pub mod constraint;
 mod gaps;
 mod intensity;
 mod limits;
+pub mod profile;
 mod schedule;
 mod sessions;
 mod span;
