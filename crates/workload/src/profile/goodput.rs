@@ -89,9 +89,21 @@ impl Goodput {
             return Err(ProfileError::Nothing { profile, name: "slo.response, slo.ttft, slo.itl" });
         }
         let streams = (1.0, f64::from(crate::MAX_STREAMS));
-        check(profile, "initial_streams", f64::from(self.initial_streams), streams, "1 to 1000000")?;
+        check(
+            profile,
+            "initial_streams",
+            f64::from(self.initial_streams),
+            streams,
+            "1 to 1000000",
+        )?;
         let most = (f64::from(self.initial_streams), streams.1);
-        check(profile, "max_streams", f64::from(self.max_streams), most, "initial_streams to 1000000")?;
+        check(
+            profile,
+            "max_streams",
+            f64::from(self.max_streams),
+            most,
+            "initial_streams to 1000000",
+        )?;
         check(profile, "tolerance", self.tolerance, (0.0, 1.0), "0 to 1")?;
         check(profile, "max_probes", f64::from(self.max_probes), (1.0, 1e3), "1 to 1000")?;
         check(profile, "confidence", self.confidence, (0.5, 0.9999), "0.5 to 0.9999")
@@ -110,8 +122,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) const fn new(goodput: Goodput) -> Self {
-        let (met, missed, unresolved) = (None, None, Vec::new());
-        Self { goodput, streams: goodput.initial_streams, probes: 0, met, missed, unresolved }
+        let streams = goodput.initial_streams;
+        Self { goodput, streams, probes: 0, met: None, missed: None, unresolved: Vec::new() }
     }
 
     pub(super) fn next_step(&mut self, last: Option<&StepResult>) -> Option<Strategy> {
@@ -154,7 +166,8 @@ impl Run {
             }
             (None, Some(1)) => Some(GoodputReason::ObjectivesUnmetAtMinimum),
             (Some((met, _)), Some(missed))
-                if f64::from(missed.saturating_sub(met)) <= (self.goodput.tolerance * f64::from(met)).max(1.0) =>
+                if f64::from(missed.saturating_sub(met))
+                    <= (self.goodput.tolerance * f64::from(met)).max(1.0) =>
             {
                 Some(GoodputReason::Converged)
             }

@@ -100,7 +100,13 @@ impl Knee {
         let rises = grid.windows(2).all(|pair| pair[0] < pair[1]);
         let usable = if rises { grid.len() } else { 0 };
         check(profile, "number of rising streams", usable as f64, (5.0, 1e3), "5 to 1000")?;
-        check(profile, "points_each_side", f64::from(self.points_each_side), (1.0, 1e2), "1 to 100")?;
+        check(
+            profile,
+            "points_each_side",
+            f64::from(self.points_each_side),
+            (1.0, 1e2),
+            "1 to 100",
+        )?;
         check(profile, "max_step", f64::from(self.max_step), (1.0, 1e6), "1 to 1000000")?;
         let streams = |&streams: &u32| Strategy::Concurrent { streams }.check();
         Ok(grid.iter().try_for_each(streams)?)
@@ -188,7 +194,8 @@ fn fit(points: &[(f64, f64)]) -> Option<KneeFit> {
     if x_high <= x_low || y_high <= y_low {
         return None;
     }
-    let scale = |&(x, y): &(f64, f64)| ((x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low));
+    let scale =
+        |&(x, y): &(f64, f64)| ((x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low));
     let scaled: Vec<_> = points.iter().map(scale).collect();
     let one = line(&scaled).error;
     // The breakpoint belongs to both lines; each has at least two points.
@@ -226,9 +233,13 @@ mod tests {
 
     #[test]
     fn two_lines_meet_at_the_knee() {
-        let points: Vec<_> = (1..=16).map(|x| (f64::from(x), 10.0 * f64::from(x).min(8.0))).collect();
+        let points: Vec<_> =
+            (1..=16).map(|x| (f64::from(x), 10.0 * f64::from(x).min(8.0))).collect();
         let fit = fit(&points).unwrap();
-        assert!((fit.concurrency - 8.0).abs() < 1e-9 && (fit.throughput - 80.0).abs() < 1e-9, "{fit:?}");
+        assert!(
+            (fit.concurrency - 8.0).abs() < 1e-9 && (fit.throughput - 80.0).abs() < 1e-9,
+            "{fit:?}"
+        );
     }
 
     #[test]

@@ -248,7 +248,8 @@ impl Run {
 
     fn fit(&self, mut share: impl FnMut(&Probe) -> f64) -> Vec<f64> {
         let weight = |probe: &Probe| probe.attainment.counted.max(1) as f64;
-        let values: Vec<_> = self.probes.iter().map(|probe| (share(probe), weight(probe))).collect();
+        let values: Vec<_> =
+            self.probes.iter().map(|probe| (share(probe), weight(probe))).collect();
         non_increasing(&values)
     }
 

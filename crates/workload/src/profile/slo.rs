@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn an_objective_needs_all_of_its_parts() {
         let millis = Duration::from_millis;
-        let slo = Slo { response: None, ttft: Some(millis(10)), itl: Some(millis(2)), attainment: 0.9 };
+        let slo =
+            Slo { response: None, ttft: Some(millis(10)), itl: Some(millis(2)), attainment: 0.9 };
         assert!(slo.is_met(u64::MAX, Some(10_000_000), Some(2e6)));
         assert!(slo.is_met(0, Some(1), None), "one token has no gap");
         assert!(!slo.is_met(0, None, None), "a time that is not known is none");

@@ -113,9 +113,11 @@ impl Run {
             (x * x + y * y).sqrt()
         };
         let ends = self.curve.iter().skip(1).chain(std::iter::once(&end));
-        let longest = self.curve.iter().zip(ends).max_by(|(a, b), (c, d)| {
-            length(a, b).total_cmp(&length(c, d))
-        })?;
+        let longest = self
+            .curve
+            .iter()
+            .zip(ends)
+            .max_by(|(a, b), (c, d)| length(a, b).total_cmp(&length(c, d)))?;
         Some(0.5 * (longest.0.rate + longest.1.rate))
     }
 }

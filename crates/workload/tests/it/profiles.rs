@@ -77,7 +77,8 @@ impl Source {
         match self {
             Self::Open(schedule) => (0, schedule.next().unwrap().as_secs_f64()),
             Self::Closed(streams) => {
-                let earliest = (0..streams.len()).min_by(|&a, &b| streams[a].total_cmp(&streams[b]));
+                let earliest =
+                    (0..streams.len()).min_by(|&a, &b| streams[a].total_cmp(&streams[b]));
                 (earliest.unwrap(), streams[earliest.unwrap()])
             }
         }
@@ -157,7 +158,10 @@ fn search_says_why_it_found_nothing() {
     let short = Search { max_steps: 4, ..Search::new(slo) };
     let (steps, conclusion) = run(&Profile::Search(short), &server);
     assert_eq!(steps.len(), 4);
-    assert!(matches!(conclusion, Some(Conclusion::Search(SearchResult { reason: SearchEnd::MaxStepsReached, .. }))));
+    assert!(matches!(
+        conclusion,
+        Some(Conclusion::Search(SearchResult { reason: SearchEnd::MaxStepsReached, .. }))
+    ));
 }
 
 /// A sweep has most of its rates where the response time bends, and none is wasted far above capacity.
