@@ -19,7 +19,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +59,7 @@ REHEARSALS = [
         path="/restaurant",
         demand='route = "/restaurant"',
         fit=(50, 100),
-        fit_seconds=8,
+        fit_seconds=15,
         held_out=200,
         held_out_seconds=12,
         # Short lives and a slow upstream, so that misses matter: a tenth of a second of waiting in every 0.6 s.
@@ -75,8 +76,9 @@ class Demo:
 
     def run(self, *arguments: str | Path) -> str:
         command = [str(self.binary), "--quiet", *map(str, arguments)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode not in (0, 4):
+            sys.stderr.write(done.stderr)
             raise SystemExit(f"`{' '.join(command)}` ended with status {done.returncode}")
         if done.returncode == 4:
             print("  (the load generator says that it was itself the limit; see the file)", file=sys.stderr)
@@ -116,7 +118,7 @@ class Demo:
         self.run("calibrate", *files, "--output", model)
         say(f"model fitted: {relative(model)}")
 
-        predicted = self.predict(job, model, settings)
+        predicted = self.predict(job, model, settings, files)
         say(f"predicted {job.held_out:g} requests/s, which nobody has measured yet; now measuring it")
         served = self.out / f"{job.name}-{job.held_out:g}-served.jsonl"
         seen = self.out / f"{job.name}-{job.held_out:g}-seen.jsonl"
@@ -124,7 +126,8 @@ class Demo:
             measured = self.bench(job, ports, job.held_out, job.held_out_seconds, HELD_OUT_SEED, seen)
         return compare(job, predicted, measured)
 
-    def predict(self, job: Rehearsal, model: Path, settings: list[str]) -> dict:
+    def predict(self, job: Rehearsal, model: Path, settings: list[str], records: list[Path]) -> dict:
+        """The very arrivals that will be measured, and how far other arrivals and other samples would lead."""
         changes = "\n".join(f'"{key}" = {toml(value)}' for key, value in (s.split("=", 1) for s in settings))
         scenario = self.out / f"{job.name}.scenario.toml"
         scenario.write_text(
@@ -135,7 +138,9 @@ class Demo:
         )
         text = self.run("simulate", scenario, "--format", "json")
         (self.out / f"{job.name}-predicted.json").write_text(text)
-        return json.loads(text)
+        bands = self.out / f"{job.name}-bands.json"
+        self.run("predict", scenario, *(f"--records={file}" for file in records), "--output", bands)
+        return {**json.loads(text), "bands": json.loads(bands.read_text())["prediction"]}
 
     def bench(self, job: Rehearsal, ports: "Ports", rate: float, seconds: int, seed: int, records: Path) -> dict:
         body = ["--body", job.body] if job.body else []
@@ -175,12 +180,12 @@ class Serving:
         for flag in flags:
             self.command += ["--set", flag]
         self.log = records.with_suffix(".log")
-        self.ready = f"http://127.0.0.1:{ports.admin}/healthz"
+        self.functions = f"http://127.0.0.1:{ports.admin}/system/functions"
 
     def __enter__(self) -> None:
         environment = {"GATEWRIGHT_PYTHON": sys.executable, **os.environ}
         self.process = subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=self.log.open("w"))
-        wait_for(self.ready, self.process, self.log)
+        wait_for(self.functions, self.process, self.log, all_running)
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -197,57 +202,77 @@ class Ports:
 
 
 HELD_OUT_SEED = 9
-ROWS = (("p50", "p50"), ("p95", "p95"), ("p99", "p99"))
 
 
 def compare(job: Rehearsal, predicted: dict, measured: dict) -> dict:
     """Prediction beside measurement: response times as a user of an open system feels them, and throughput."""
-    before, after = report(predicted), report(measured)
+    before, after, bands = predicted["report"], measured["report"], predicted["bands"]
     rows = []
-    for label, key in ROWS:
-        rows.append((f"{label} ms", before["response_time"][key] / 1e6, after["response_time"][key] / 1e6))
-    rows.append(("requests/s", before["achieved_rate"], after["achieved_rate"]))
-    print(f"\n  {job.name} at {job.held_out:g} requests/s    predicted     measured   signed error")
-    for label, guess, truth in rows:
-        print(f"  {label:<26} {guess:>11.2f}  {truth:>11.2f}   {guess / truth - 1:>+11.1%}")
-    return {
-        "system": job.name,
-        "rate": job.held_out,
-        "rows": [
-            {"measure": label, "predicted": guess, "measured": truth, "signed_error": guess / truth - 1}
-            for label, guess, truth in rows
-        ],
-    }
+    for name in ("p50", "p95", "p99"):
+        guess, truth = (report["response_time"][f"{name}_ns"] / 1e6 for report in (before, after))
+        rows.append(Row(f"{name} ms", guess, truth, bands[name]["low"] * 1e3, bands[name]["high"] * 1e3))
+    band = bands["throughput"]
+    rows.append(Row("requests/s", before["achieved_rate"], after["achieved_rate"], band["low"], band["high"]))
+    print(f"\n  {job.name + f' at {job.held_out:g} requests/s':<28}{'predicted':>10}{'measured':>11}{'signed error':>15}", end="")
+    print("   9 in 10 runs with other luck")
+    for row in rows:
+        print(f"  {row.measure:<28}{row.predicted:>10.2f}{row.measured:>11.2f}{row.signed_error:>+15.1%}", end="")
+        print(f"   {row.low:.2f} to {row.high:.2f}")
+    return {"system": job.name, "rate": job.held_out, "rows": [{**asdict(row), "signed_error": row.signed_error} for row in rows]}
 
 
-def report(output: dict) -> dict:
-    return output.get("report", output)
+@dataclass
+class Row:
+    measure: str
+    predicted: float
+    measured: float
+    low: float
+    high: float
+
+    @property
+    def signed_error(self) -> float:
+        return self.predicted / self.measured - 1
 
 
 def summary(results: list[dict]) -> str:
-    lines = ["# Prediction beside measurement", ""]
+    lines = [
+        "# Prediction beside measurement",
+        "",
+        "Each system was simulated at a load that nobody had measured, with the arrivals that were then measured.",
+        "The band is where nine in ten simulations with other arrivals and resampled models lie.",
+        "",
+    ]
     for result in results:
         lines += [f"## {result['system']} at {result['rate']:g} requests/s", ""]
-        lines += ["| measure | predicted | measured | signed error |", "|---|---|---|---|"]
+        lines += ["| measure | predicted | measured | signed error | band |", "|---|---|---|---|---|"]
         lines += [
-            f"| {row['measure']} | {row['predicted']:.2f} | {row['measured']:.2f} | {row['signed_error']:+.1%} |"
+            f"| {row['measure']} | {row['predicted']:.2f} | {row['measured']:.2f} | {row['signed_error']:+.1%} "
+            f"| {row['low']:.2f} to {row['high']:.2f} |"
             for row in result["rows"]
         ]
         lines.append("")
     return "\n".join(lines)
 
 
-def wait_for(url: str, process: subprocess.Popen | None = None, log: Path | None = None) -> None:
+def all_running(answer: bytes) -> bool:
+    """Whether every function has all its replicas, not just the first."""
+    return all(function["availableReplicas"] == function["replicas"] for function in json.loads(answer))
+
+
+def wait_for(
+    url: str, process: subprocess.Popen | None = None, log: Path | None = None, enough: Callable[[bytes], bool] = bool
+) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
             raise SystemExit(f"the gateway ended with status {process.returncode}:\n{log.read_text() if log else ''}")
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
+                if answer.status == 200 and enough(answer.read()):
                     return
         except OSError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.05)
     raise SystemExit(f"{url} did not answer within 60 s")
 
 

@@ -1,7 +1,10 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{bench, config, functions, generate, invoke, remove, scale, serve, simulate};
+use crate::commands::{
+    bench, calibrate, compare, config, functions, generate, invoke, predict, remove, scale, serve,
+    simulate,
+};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -15,14 +18,13 @@ use crate::output;
     about = "Serves functions, loads them, and rehearses them: one file, the same decisions.",
     long_about,
     after_help = TOUR,
-    after_long_help = TOUR_WITH_STATUS,
+    after_long_help = TOUR_AND_RULES,
     subcommand_required = true,
     arg_required_else_help = true,
-    infer_long_args = false,
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {
-    /// Show no progress on stderr.
+    /// Show neither progress nor notes on stderr; warnings and errors stay.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 
@@ -30,42 +32,48 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const TOUR: &str = "\
+/// What one does with the commands, in order.
+macro_rules! tour {
+    () => {
+        "\
 A tour, in the folder examples/square:
-  gatewright serve --records served.jsonl               serve the functions of gatewright.toml
-  gatewright invoke square 3                          ask one of them (from another terminal)
-  gatewright bench http://127.0.0.1:8080/function/square --body 3 --rate 8 --duration 30s
-                                                      load it, and see how it took that
-  gatewright calibrate served.jsonl --output model.toml make a model of what was served
-  gatewright simulate scenario.toml                   the same system in virtual time
+  gatewright serve --records served.jsonl                 serve the functions of gatewright.toml
+  gatewright invoke square 3                              ask one of them, from another terminal
+  gatewright bench http://127.0.0.1:8080/function/square --body 3 --rate 8 --records seen.jsonl
+                                                          load it, and see how it takes that
+  gatewright calibrate served.jsonl seen.jsonl --output measured.model.toml
+                                                          make a model of what was measured
+  gatewright simulate scenario.toml --model measured.model.toml
+                                                          ask the model about another load
 
-`gatewright COMMAND --help` has examples of each command.";
+`gatewright COMMAND --help` has examples of each command."
+    };
+}
 
-const TOUR_WITH_STATUS: &str = "\
-A tour, in the folder examples/square:
-  gatewright serve --records served.jsonl               serve the functions of gatewright.toml
-  gatewright invoke square 3                          ask one of them (from another terminal)
-  gatewright bench http://127.0.0.1:8080/function/square --body 3 --rate 8 --duration 30s
-                                                      load it, and see how it took that
-  gatewright calibrate served.jsonl --output model.toml make a model of what was served
-  gatewright simulate scenario.toml                   the same system in virtual time
+const TOUR: &str = tour!();
 
-`gatewright COMMAND --help` has examples of each command.
+const TOUR_AND_RULES: &str = concat!(
+    tour!(),
+    "
 
-Settings: the file, over it variables like GATEWRIGHT_GATEWAY__LISTEN (two underscores are a dot), over them
-flags like --set gateway.listen=127.0.0.1:9000.
+Settings: the file, over it variables like GATEWRIGHT_GATEWAY__LISTEN (two underscores are a
+dot), over them flags like --set gateway.listen=127.0.0.1:9000.
 
 Output: results go to stdout, everything else to stderr; NO_COLOR is honoured.
 
-Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective or a verification did not hold;
-4 the measurement is not valid, because the load generator was the limit.";
+Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective did not hold; 4 the
+measurement is not valid, because the load generator was the limit."
+);
 
 /// In the order in which one meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Serve),
     Bench(bench::Bench),
+    Calibrate(calibrate::Calibrate),
     Simulate(simulate::Simulate),
+    Predict(predict::Predict),
+    Compare(compare::Compare),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

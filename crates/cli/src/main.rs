@@ -13,6 +13,7 @@ mod files;
 mod interrupt;
 mod output;
 mod progress;
+mod records;
 mod reference;
 mod rehearsal;
 mod render;

@@ -6,7 +6,10 @@ use gatewright_control::config::{Override, SystemFile};
 use gatewright_sim::{Model, Scenario, Simulation};
 
 use crate::failure::{Failure, Outcome};
-use crate::settings;
+use crate::{render, settings};
+
+/// What is forgiven at the ends of the fitted range: measured rates are never quite the nominal ones.
+const RANGE_SLACK: f64 = 0.05;
 
 /// A scenario and what it names, read and checked.
 #[derive(Debug)]
@@ -52,10 +55,13 @@ impl Rehearsal {
             let Some(name) = name else { continue };
             let fitted = self.model.function.get(&name).and_then(|model| model.fitted.as_ref());
             let Some(range) = fitted.and_then(|fitted| fitted.rate) else { continue };
-            if !(range.min..=range.max).contains(&rate) {
+            let forgiven = (range.min * (1.0 - RANGE_SLACK))..=(range.max * (1.0 + RANGE_SLACK));
+            if !forgiven.contains(&rate) {
                 found.push(format!(
-                    "function `{name}`: {rate}/s is beyond the loads that its model was fitted on, {:.4} to {:.4}/s",
-                    range.min, range.max
+                    "function `{name}`: {} is beyond the loads that its model was fitted on, {} to {}",
+                    render::rate(rate),
+                    render::rate(range.min),
+                    render::rate(range.max)
                 ));
             }
         }

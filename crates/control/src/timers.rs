@@ -38,8 +38,10 @@ impl<K: Key> Timers<K> {
             return;
         }
         self.sequence += 1;
+        let place = self.heap.len();
+        self.places.insert(key, place as u32);
         self.heap.push(Entry { due, sequence: self.sequence, key });
-        self.rise(self.heap.len() - 1);
+        self.rise(place);
     }
 
     /// Drops the timer of `key`, if it has one.
@@ -47,8 +49,7 @@ impl<K: Key> Timers<K> {
         if let Some(place) = self.places.remove(key) {
             let place = place as usize;
             self.heap.swap_remove(place);
-            if place < self.heap.len() {
-                self.rise(place);
+            if place < self.heap.len() && self.rise(place) == place {
                 self.sink(place);
             }
         }
@@ -65,7 +66,8 @@ impl<K: Key> Timers<K> {
         Some(key)
     }
 
-    fn rise(&mut self, mut place: usize) {
+    /// Moves an entry up to where it belongs, and returns the place.
+    fn rise(&mut self, mut place: usize) -> usize {
         let entry = self.heap[place];
         while place > 0 {
             let parent = (place - 1) / ARITY;
@@ -76,6 +78,7 @@ impl<K: Key> Timers<K> {
             place = parent;
         }
         self.put(place, entry);
+        place
     }
 
     fn sink(&mut self, mut place: usize) {
@@ -99,7 +102,9 @@ impl<K: Key> Timers<K> {
 
     fn put(&mut self, place: usize, entry: Entry<K>) {
         self.heap[place] = entry;
-        self.places.insert(entry.key, place as u32);
+        if let Some(known) = self.places.get_mut(entry.key) {
+            *known = place as u32;
+        }
     }
 }
 
@@ -144,7 +149,7 @@ mod tests {
                         prop_assert_eq!(timers.pop_due(Time::from_nanos(due)), expected.map(|(_, k)| k));
                     }
                 }
-                let next = model.first_key_value().map_or(u64::MAX, |((d, _), _)| *d);
+                let next = model.first_key_value().map_or(u64::MAX, |((due, _), _)| *due);
                 prop_assert_eq!(timers.next().as_nanos(), next);
             }
         }

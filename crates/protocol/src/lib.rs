@@ -11,8 +11,10 @@ mod arguments;
 mod decode;
 mod encode;
 mod frame;
+pub mod openai;
 mod pack;
 mod reply;
+mod sse;
 
 pub use arguments::{Arguments, ArgumentsError};
 pub use decode::{DecodeError, FrameDecoder};
@@ -20,3 +22,4 @@ pub use encode::{EncodeError, encode};
 pub use frame::{CallError, Frame, Hello, InitError, Request, VERSION};
 pub use pack::{BIG_INTEGER, BIG_INTEGER_DIGITS, MAX_DEPTH};
 pub use reply::{Reply, ReplyError};
+pub use sse::{SSE_DONE, SseDecoder, SseError, SseEvent, encode_sse, encode_sse_json};

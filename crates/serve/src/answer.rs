@@ -216,16 +216,16 @@ impl Pieces {
             return Poll::Ready(Some(Ok(piece)));
         }
         // After the last piece the end of the request follows; its time may be up before that.
-        loop {
-            return match ready!(self.ticket.call.poll_step(context)) {
-                Step::Ended(End::Ok) if self.pieces.is_closed() && self.pieces.is_empty() => {
-                    Poll::Ready(None)
-                }
-                Step::Ended(End::Ok) => Poll::Pending,
-                Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
-                Step::Ended(_) => Poll::Ready(Some(Err(BrokenOff::Worker))),
-                Step::Dispatched | Step::Pieces { .. } => continue,
-            };
+        match ready!(self.ticket.call.poll_step(context)) {
+            Step::Ended(End::Ok) if self.pieces.is_closed() && self.pieces.is_empty() => {
+                Poll::Ready(None)
+            }
+            Step::Ended(End::Ok) => Poll::Pending,
+            Step::Ended(End::TimedOut) => Poll::Ready(Some(Err(BrokenOff::TimedOut))),
+            // Another attempt would say everything again.
+            Step::Ended(_) | Step::Dispatched | Step::Pieces { .. } => {
+                Poll::Ready(Some(Err(BrokenOff::Worker)))
+            }
         }
     }
 }

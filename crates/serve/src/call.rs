@@ -92,6 +92,8 @@ impl Call {
         }
         state.dispatch = Some(dispatch);
         state.fresh = true;
+        // What an attempt before it had begun to say has no end.
+        state.answer = None;
         wake(state);
     }
 
@@ -135,6 +137,7 @@ impl Call {
         if let Some(Answer::Pieces { text, pieces }) =
             state.answer.take_if(|answer| matches!(answer, Answer::Pieces { .. }))
         {
+            state.fresh = false;
             return Poll::Ready(Step::Pieces { text, pieces });
         }
         if let Some((end, _)) = state.end {
@@ -161,5 +164,55 @@ fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispatch(attempt: u32) -> Dispatch {
+        Dispatch { at: Time::ZERO, replica: 0, attempt, in_flight: 1, cold: false }
+    }
+
+    fn next(call: &Call) -> Option<Step> {
+        match call.poll_step(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(step) => Some(step),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn pieces_come_before_the_end_and_the_end_stays() {
+        let call = Call::new(0, None, Time::MAX);
+        assert!(next(&call).is_none());
+        call.dispatched(dispatch(1));
+        let (_sender, pieces) = mpsc::channel(1);
+        call.answer(Answer::Pieces { text: true, pieces });
+        call.ended(End::Ok, Time::ZERO);
+        assert!(matches!(next(&call), Some(Step::Pieces { text: true, .. })));
+        for _ in 0..2 {
+            assert!(matches!(next(&call), Some(Step::Ended(End::Ok))));
+        }
+    }
+
+    #[test]
+    fn the_later_attempt_counts_whenever_it_is_told() {
+        let call = Call::new(0, None, Time::MAX);
+        call.answer(Answer::Value(Bytes::from_static(b"\x01")));
+        call.dispatched(dispatch(2));
+        call.dispatched(dispatch(1));
+        assert_eq!(call.last_dispatch().map(|last| last.attempt), Some(2));
+        assert!(call.take_answer().is_none(), "what an attempt before it said is forgotten");
+        assert!(matches!(next(&call), Some(Step::Dispatched)));
+        assert!(next(&call).is_none(), "told once");
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_dropped() {
+        let call = Call::new(0, None, Time::MAX);
+        call.ended(End::TimedOut, Time::ZERO);
+        call.answer(Answer::Value(Bytes::from_static(b"\x01")));
+        assert!(call.take_answer().is_none());
     }
 }

@@ -52,6 +52,7 @@ pub(crate) struct Workplace {
     pub(crate) base_dir: PathBuf,
     pub(crate) python: PathBuf,
     pub(crate) grace: Duration,
+    pub(crate) silence: Duration,
     /// Longest frame in bytes that a worker may send.
     pub(crate) max_frame: u32,
 }

@@ -65,6 +65,14 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// A folder or program cannot be found from here.
+    #[error("{path}: {source}")]
+    Folder {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// The hub's socket cannot be made.
     #[error("cannot make the socket for the workers: {0}")]
     Hub(io::Error),

@@ -1,11 +1,13 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gatewright_control::Operation;
 use gatewright_control::config::SystemFile;
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::Function;
-use crate::listener::{self, Bounds};
+use crate::listener::{self, Bounds, Ends};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
@@ -81,7 +83,7 @@ impl Gateway {
         let data = bind("gateway.listen", &system.gateway.listen).await?;
         let operations = bind("gateway.admin", &system.gateway.admin).await?;
         let (address, admin_address) = (local(&data)?, local(&operations)?);
-        let token = options.token.filter(|token| !token.is_empty());
+        let token = options.token.clone().filter(|token| !token.is_empty());
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
@@ -93,12 +95,7 @@ impl Gateway {
         };
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
-        let workplace = Workplace {
-            base_dir,
-            python: options.python,
-            grace: options.grace,
-            max_frame: MAX_FRAME,
-        };
+        let workplace = workplace(&base_dir, &options)?;
         let driver = Driver::new(options.seed, hub, workplace);
         let kill = driver.kill.clone().drop_guard();
         let metrics = Metrics::new();
@@ -115,8 +112,12 @@ impl Gateway {
             requests: 0.into(),
             run: driver.hub.token()[..8].chars().rev().collect(),
         });
+        let bounds = Bounds {
+            connections: system.gateway.max_connections as usize,
+            header_timeout: system.gateway.header_timeout.get(),
+        };
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
-        let background = background(accepting, &driver, operations, router);
+        let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
             plane,
             address,
@@ -133,12 +134,7 @@ impl Gateway {
             gateway.end().await;
             return Err(error);
         }
-        let bounds = Bounds {
-            connections: system.gateway.max_connections as usize,
-            header_timeout: system.gateway.header_timeout.get(),
-        };
-        let (plane, closing) = (Arc::clone(&gateway.plane), gateway.closing.clone());
-        gateway.serving.spawn(listener::serve(data, plane, bounds, closing, gateway.drain));
+        gateway.listen(data, bounds);
         tracing::info!(%address, admin = %admin_address, "serving");
         Ok(gateway)
     }
@@ -203,13 +199,23 @@ impl Gateway {
         drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
         self.serving.shutdown().await;
         self.background.shutdown().await;
-        let writer = self.writer.take();
-        // The writer ends when the last one who could write is gone.
-        drop(driver);
-        drop(self);
-        if let Some(writer) = writer {
+        if let Some(writer) = self.writer.take() {
             drop(tokio::time::timeout(Duration::from_secs(10), writer.finish()).await);
         }
+    }
+
+    /// Takes requests.
+    fn listen(&mut self, listener: TcpListener, bounds: Bounds) {
+        let plane = Arc::clone(&self.plane);
+        let service = move |client| {
+            let plane = Arc::clone(&plane);
+            service_fn(move |request| {
+                let answer = Arc::clone(&plane).answer(request, client);
+                async move { Ok(answer.await) }
+            })
+        };
+        let ends = Ends { closing: self.closing.clone(), kill: self.plane.driver.kill.clone() };
+        self.serving.spawn(listener::serve(listener, service, bounds, ends, self.drain));
     }
 
     /// Deploys every function and waits for the replicas that each begins with.
@@ -246,21 +252,38 @@ impl Gateway {
     }
 }
 
+/// How workers are run. They have another working directory than the gateway: paths are made absolute, and
+/// links left as they are, because a virtual environment's Python is one.
+fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|source| ServeError::Folder { path: path.to_owned(), source })
+    };
+    let is_name = options.python.components().count() == 1;
+    Ok(Workplace {
+        base_dir: absolute(base_dir)?,
+        python: if is_name { options.python.clone() } else { absolute(&options.python)? },
+        grace: options.grace,
+        silence: options.silence,
+        max_frame: MAX_FRAME,
+    })
+}
+
 /// Starts what runs beside the data plane until the end.
 fn background(
     accepting: impl Future<Output = ()> + Send + 'static,
     driver: &Arc<Driver>,
     operations: TcpListener,
     router: axum::Router,
+    bounds: Bounds,
 ) -> JoinSet<()> {
     let mut background = JoinSet::new();
     background.spawn(accepting);
     background.spawn(Arc::clone(driver).keep_time());
-    background.spawn(async move {
-        if let Err(error) = axum::serve(operations, router).await {
-            tracing::error!(%error, "the admin API ended");
-        }
-    });
+    let service = move |_| TowerToHyperService::new(router.clone());
+    // It stays open while the gateway drains: whoever watches sees it drain.
+    let ends = Ends { closing: driver.kill.clone(), kill: driver.kill.clone() };
+    background.spawn(listener::serve(operations, service, bounds, ends, Duration::ZERO));
     background
 }
 

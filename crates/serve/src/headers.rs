@@ -18,6 +18,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Where a request came from, if it came over the network.
+pub(crate) type ClientAddress = Option<IpAddr>;
+
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -54,7 +57,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Makes the fields of a request to an upstream of those of the client's request.
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
-    client: Option<IpAddr>,
+    client: ClientAddress,
     request_id: &HeaderValue,
 ) {
     strip_hop_by_hop(headers);

@@ -2,7 +2,7 @@
 //!
 //! [`run`] does it all until it is told to stop; [`Gateway::start`] is for who wants to know the addresses. What
 //! is decided (which replica, retry or not, how many) is decided by [`gatewright_control::System`], which the
-//! [`driver`] feeds with events and whose effects it carries out. Around it stand:
+//! `driver` feeds with events and whose effects it carries out. Around it stand:
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;

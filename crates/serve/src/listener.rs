@@ -1,15 +1,18 @@
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::plane::Plane;
+use crate::headers::ClientAddress;
 
 /// Longest head of a request in bytes, and the buffer of a connection.
 const MAX_HEAD: usize = 64 * 1024;
@@ -22,7 +25,7 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How often an HTTP/2 connection is asked whether it is still there.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
-/// Bounds of the data plane's connections.
+/// Bounds of connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) connections: usize,
@@ -30,24 +33,40 @@ pub(crate) struct Bounds {
     pub(crate) header_timeout: Duration,
 }
 
-/// Serves connections until `closing`; then lets each finish its requests, for at most `drain`.
-pub(crate) async fn serve(
+/// When to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// No more connections are taken, those there are finish their requests.
+    pub(crate) closing: CancellationToken,
+    /// Every connection is closed.
+    pub(crate) kill: CancellationToken,
+}
+
+/// Serves connections until `closing`; then lets each finish its requests, for at most `drain`. Each connection
+/// has the service that `service` makes for its client's address.
+pub(crate) async fn serve<S, B>(
     listener: TcpListener,
-    plane: Arc<Plane>,
+    service: impl Fn(ClientAddress) -> S,
     bounds: Bounds,
-    closing: CancellationToken,
+    ends: Ends,
     drain: Duration,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(server(bounds));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = closing.cancelled() => break,
+            () = ends.closing.cancelled() => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        let (stream, slot) = match accepted {
+        let (stream, client, slot) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a client that left: neither ends the gateway.
@@ -56,23 +75,22 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (plane, server, watcher) =
-            (Arc::clone(&plane), Arc::clone(&server), graceful.watcher());
-        let closing = closing.clone();
+        let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
+        let service = service(client);
         tokio::spawn(async move {
             let speaks = tokio::select! {
                 speaks = tokio::time::timeout(bounds.header_timeout, first_bytes(&stream)) => speaks,
-                () = closing.cancelled() => return,
+                () = ends.closing.cancelled() => return,
             };
             if matches!(speaks, Ok(true)) {
-                let client = stream.peer_addr().ok().map(|address| address.ip());
-                let service = service_fn(move |request| {
-                    let answer = Arc::clone(&plane).answer(request, client);
-                    async move { Ok::<_, std::convert::Infallible>(answer.await) }
-                });
                 let connection = server.serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection.into_owned()).await {
-                    tracing::debug!(error, "a connection ended with an error");
+                tokio::select! {
+                    served = watcher.watch(connection.into_owned()) => {
+                        if let Err(error) = served {
+                            tracing::debug!(error, "a connection ended with an error");
+                        }
+                    }
+                    () = ends.kill.cancelled() => {}
                 }
             }
             drop(slot);
@@ -87,11 +105,11 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, ClientAddress, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, client) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, Some(client.ip()), slot))
 }
 
 fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {

@@ -168,7 +168,7 @@ impl Metrics {
             let Some(view) = system.function(key) else { continue };
             let label = FunctionLabel { function: name.to_owned() };
             self.queued.get_or_create(&label).set(view.queued as i64);
-            self.in_flight.get_or_create(&label).set(view.in_flight as i64);
+            self.in_flight.get_or_create(&label).set(i64::from(view.in_flight));
             store(&self.retries.get_or_create(&label), view.totals.retries);
             store(&self.lost.get_or_create(&label), view.totals.replicas_lost);
             for (state, word) in STATES {

@@ -4,7 +4,8 @@ use std::time::Duration;
 /// What a run is told besides its system file.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where invocation records go, one JSON object a line; nowhere unless set.
+    /// Where invocation records go, nowhere unless set: CSV if the name ends in `.csv`, else one JSON object a
+    /// line.
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,
@@ -14,6 +15,9 @@ pub struct Options {
     pub seed: u64,
     /// How long a worker that was told to stop may take before it gets SIGTERM, and again before SIGKILL.
     pub grace: Duration,
+    /// How long a worker may leave pings unanswered before it is killed and replaced. It answers from a thread
+    /// of its own, so a long computation is no silence; a stopped process is.
+    pub silence: Duration,
 }
 
 impl Default for Options {
@@ -24,6 +28,7 @@ impl Default for Options {
             python: PathBuf::from("python3"),
             seed: 1,
             grace: Duration::from_secs(5),
+            silence: Duration::from_secs(30),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Book {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     node: Arc<str>,
-    records: Option<mpsc::Sender<Invocation>>,
+    records: Option<RecordSender>,
 }
 
 /// One request's record in the making. It is written when it is closed, or dropped: then its client went away.
@@ -44,12 +44,16 @@ pub(crate) struct Trail {
 /// The task that writes records.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    sender: RecordSender,
     task: JoinHandle<()>,
 }
 
+/// Where records are sent; `None` is the last word.
+pub(crate) type RecordSender = mpsc::Sender<Option<Invocation>>;
+
 impl Writer {
-    /// Opens the file, and starts to write what comes over the channel until it is closed.
-    pub(crate) fn open(path: &Path) -> Result<(mpsc::Sender<Invocation>, Self), ServeError> {
+    /// Opens the file, and starts to write what comes over the channel until its end.
+    pub(crate) fn open(path: &Path) -> Result<(RecordSender, Self), ServeError> {
         let failed = |source| ServeError::Records { path: path.to_owned(), source };
         let file = File::create(path).map_err(failed)?;
         let name = path.to_string_lossy();
@@ -59,11 +63,13 @@ impl Writer {
         let (sender, records) = mpsc::channel(WAITING);
         let path = path.display().to_string();
         let task = tokio::task::spawn_blocking(move || write(writer, records, &path));
-        Ok((sender, Self { task }))
+        Ok((sender.clone(), Self { sender, task }))
     }
 
-    /// Waits until everything is on disk. The channel must have been closed.
+    /// Waits until everything that was sent is on disk.
     pub(crate) async fn finish(self) {
+        // Fails if the writer has ended, after an error that it has logged.
+        drop(self.sender.send(None).await);
         if self.task.await.is_err() {
             tracing::error!("the writer of records panicked");
         }
@@ -72,12 +78,13 @@ impl Writer {
 
 fn write(
     mut writer: RecordWriter<BufWriter<File>>,
-    mut records: mpsc::Receiver<Invocation>,
+    mut records: mpsc::Receiver<Option<Invocation>>,
     path: &str,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    while records.blocking_recv_many(&mut batch, BATCH) > 0 {
+    'all: while records.blocking_recv_many(&mut batch, BATCH) > 0 {
         for invocation in batch.drain(..) {
+            let Some(invocation) = invocation else { break 'all };
             if let Err(error) = writer.write(&invocation) {
                 tracing::error!(%error, path, "records are written no longer");
                 return;
@@ -93,14 +100,14 @@ impl Book {
     pub(crate) fn new(
         clock: Clock,
         metrics: Arc<Metrics>,
-        records: Option<mpsc::Sender<Invocation>>,
+        records: Option<RecordSender>,
     ) -> Arc<Self> {
         Arc::new(Self { clock, metrics, node: "local".into(), records })
     }
 
     fn write(&self, invocation: Invocation) {
         if let Some(records) = &self.records
-            && records.try_send(invocation).is_err()
+            && records.try_send(Some(invocation)).is_err()
         {
             let before = self.metrics.records_dropped.inc();
             // Said at the first one and then ever more rarely.
@@ -219,5 +226,35 @@ pub(crate) fn status_of(end: End) -> Status {
         End::Cancelled => Status::Cancelled,
         End::Shed(_) => Status::Shed,
         End::Lost => Status::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_cannot_be_taken_are_counted_and_wait_for_nobody() {
+        let metrics = Metrics::new();
+        let (sender, mut receiver) = mpsc::channel(2);
+        let book = Book::new(Clock::start(), Arc::clone(&metrics), Some(sender));
+        for id in 0..5 {
+            Trail::begin(&book, id, Time::ZERO).close(200, 0);
+        }
+        assert_eq!(metrics.records_dropped.get(), 3);
+        let ids: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok().flatten())
+            .map(|invocation| (invocation.id, invocation.code))
+            .collect();
+        assert_eq!(ids, [(0, Some(200)), (1, Some(200))]);
+    }
+
+    #[test]
+    fn a_trail_that_is_dropped_says_that_the_client_left() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let book = Book::new(Clock::start(), Metrics::new(), Some(sender));
+        drop(Trail::begin(&book, 7, Time::ZERO));
+        let invocation = receiver.try_recv().unwrap().unwrap();
+        assert_eq!((invocation.id, invocation.status), (7, Status::Cancelled));
+        assert!(receiver.try_recv().is_err(), "once");
     }
 }

@@ -5,6 +5,7 @@
 //! `cargo run --release -p gatewright-sim --example mmc -- [requests] [rounds]`
 #![expect(clippy::print_stdout, reason = "an example that reports to who runs it")]
 #![expect(clippy::disallowed_types, reason = "it measures how long virtual time takes to pass")]
+#![expect(clippy::disallowed_methods, reason = "the kernel tells the time on a core in a file")]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -17,19 +18,45 @@ use gatewright_sim::{Model, Scenario, Simulation};
 const SERVERS: u32 = 10;
 const RATE: f64 = 8.0;
 
+/// Measures the thread's time on a core, so that a busy machine does not count, and the wall clock's where the
+/// kernel does not tell.
+struct Watch {
+    wall: Instant,
+    core: Option<f64>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { wall: Instant::now(), core: Self::on_core() }
+    }
+
+    fn seconds(&self) -> f64 {
+        let core = self.core.and_then(|start| Some(Self::on_core()? - start));
+        core.unwrap_or_else(|| self.wall.elapsed().as_secs_f64())
+    }
+
+    fn on_core() -> Option<f64> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let requests: u64 = arguments.next().unwrap_or(2_000_000);
     let rounds: u64 = arguments.next().unwrap_or(3);
     println!("M/M/{SERVERS} at load 0.8, {requests} requests a round");
+    let (mut best, mut best_bare) = (0.0f64, 0.0f64);
     for round in 0..rounds {
         let (simulated, wait) = simulate(requests, round);
         let (bare, bare_wait) = bare_heap(requests, round);
+        (best, best_bare) = (best.max(simulated), best_bare.max(bare));
         println!(
             "simulate {simulated:6.2} M events/s (mean wait {wait:.4}), bare heap {bare:6.2} (mean wait {bare_wait:.4}), ratio {:.2}",
             simulated / bare
         );
     }
+    println!("best: simulate {best:.2}, bare heap {best_bare:.2}, ratio {:.2}", best / best_bare);
     println!("mean wait by Erlang C: 0.2046");
 }
 
@@ -46,9 +73,9 @@ fn simulate(requests: u64, seed: u64) -> (f64, f64) {
     );
     let scenario = Scenario::parse(&scenario).expect("the scenario is right");
     let simulation = Simulation::new(&system, &model, &scenario).expect("they fit together");
-    let start = Instant::now();
+    let start = Watch::start();
     let report = simulation.run(seed, None, &mut |_| ()).expect("the run adds up");
-    let rate = report.events as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let rate = report.events as f64 / start.seconds() / 1e6;
     (rate, report.summary().queue_wait.mean().unwrap_or_default() / 1e9)
 }
 
@@ -61,7 +88,7 @@ fn bare_heap(requests: u64, seed: u64) -> (f64, f64) {
     let (mut sequence, mut events, mut offered, mut busy, mut waited) = (1, 0u64, 0, 0, 0u128);
     heap.push(Reverse((0, 0, true)));
     let mut draw = |mean: f64| (services.exponential() * mean * 1e9) as u64;
-    let start = Instant::now();
+    let start = Watch::start();
     while let Some(Reverse((now, _, is_arrival))) = heap.pop() {
         events += 1;
         if is_arrival {
@@ -85,6 +112,6 @@ fn bare_heap(requests: u64, seed: u64) -> (f64, f64) {
         heap.push(Reverse((now + draw(1.0), sequence, false)));
         sequence += 1;
     }
-    let rate = events as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let rate = events as f64 / start.seconds() / 1e6;
     (rate, waited as f64 / requests as f64 / 1e9)
 }

@@ -75,21 +75,25 @@ impl<E: Copy> Calendar<E> {
     /// Puts `entry` in the place of the first.
     fn sink(&mut self, entry: Entry<E>) {
         let heap = &mut self.heap[..];
+        let key = entry.key();
         let mut place = 0;
         loop {
             let first = place * ARITY + 1;
-            let Some(children) = heap.get(first..heap.len().min(first + ARITY)) else { break };
-            let mut least = (u128::MAX, 0);
-            for (child, candidate) in children.iter().enumerate() {
-                if candidate.key() < least.0 {
-                    least = (candidate.key(), child);
-                }
-            }
-            if least.0 >= entry.key() {
+            let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
+                let keys = [a.key(), b.key(), c.key(), d.key()];
+                let left = usize::from(keys[1] < keys[0]);
+                let right = 2 + usize::from(keys[3] < keys[2]);
+                first + if keys[right] < keys[left] { right } else { left }
+            } else {
+                let rest = first..heap.len();
+                let Some(least) = rest.min_by_key(|child| heap[*child].key()) else { break };
+                least
+            };
+            if heap[least].key() >= key {
                 break;
             }
-            heap[place] = heap[first + least.1];
-            place = first + least.1;
+            heap[place] = heap[least];
+            place = least;
         }
         heap[place] = entry;
     }

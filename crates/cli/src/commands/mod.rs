@@ -1,10 +1,13 @@
 //! One file a command: its arguments, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
+pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod functions;
 pub(crate) mod generate;
 pub(crate) mod invoke;
+pub(crate) mod predict;
 pub(crate) mod remove;
 pub(crate) mod scale;
 pub(crate) mod serve;
@@ -30,12 +33,15 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Serve(command) => command.run(),
         Command::Bench(command) => command.run(quiet),
+        Command::Calibrate(command) => command.run(quiet),
+        Command::Predict(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
         Command::Config(command) => command.run(),
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),
-        Command::Scale(command) => command.run(),
-        Command::Remove(command) => command.run(),
+        Command::Scale(command) => command.run(quiet),
+        Command::Remove(command) => command.run(quiet),
         Command::Generate(command) => command.run(),
     }
 }

@@ -21,11 +21,13 @@ pub(crate) struct Remove {
 }
 
 impl Remove {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, quiet: bool) -> Outcome {
         let name = super::functions::path_segment(&self.function)?;
         let body = serde_json::json!({ "functionName": name });
         self.admin.ask(Method::DELETE, "/system/functions", body.to_string().into_bytes())?;
-        output::note(&format!("{name}: removed"));
+        if !quiet {
+            output::note(&format!("{name}: removed"));
+        }
         Ok(Exit::Done)
     }
 }

@@ -32,7 +32,7 @@ struct Scaled {
 }
 
 impl Scale {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, quiet: bool) -> Outcome {
         let name = super::functions::path_segment(&self.function)?;
         let body = serde_json::json!({ "serviceName": name, "replicas": self.replicas });
         let path = format!("/system/scale-function/{name}");
@@ -44,7 +44,9 @@ impl Scale {
         } else {
             format!(", not {}: the system file sets its bounds", self.replicas)
         };
-        output::note(&format!("{name}: {} replicas wanted{bounded}", scaled.replicas));
+        if !quiet {
+            output::note(&format!("{name}: replicas wanted: {}{bounded}", scaled.replicas));
+        }
         Ok(Exit::Done)
     }
 }

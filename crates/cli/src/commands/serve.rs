@@ -4,14 +4,15 @@ use clap::{Args, ValueEnum};
 use gatewright_control::config::Override;
 use gatewright_serve::{Options, ServeError, Shutdown};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::admin;
 use crate::failure::{Exit, Failure, Outcome, reason};
 use crate::settings::{self, SYSTEM_FILE, parse_set};
 
-/// Serve the functions of a system file: a gateway with worker processes, a caching relay and an admin API.
+/// Serve the functions of a system file over HTTP.
 ///
-/// It starts the first replicas of every function, and then takes requests. SIGTERM or Ctrl-C drains: what was
+/// A gateway with worker processes, a caching relay and an admin API. It starts the first replicas of every function, and then takes requests. SIGTERM or Ctrl-C drains: what was
 /// taken is answered, then it ends; a second one ends it at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -92,10 +93,18 @@ impl Serve {
     }
 
     fn open_log(&self) -> Outcome<()> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|fault| {
-            Failure::usage(format!("--log `{}`: {fault}", self.log))
-                .hint("levels are error, warn, info, debug and trace")
-        })?;
+        let wrong = |what: &str| {
+            Failure::usage(format!("--log `{}`: {what}", self.log)).hint(
+                "write a level (error, warn, info, debug, trace), or module=level, with commas",
+            )
+        };
+        // A word that is no level would be taken for a module, all of whose lines are wanted.
+        let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+        if let Some(word) = self.log.split(',').find(|word| !word.contains('=') && !is_level(word))
+        {
+            return Err(wrong(&format!("`{word}` is no level")));
+        }
+        let filter = EnvFilter::try_new(&self.log).map_err(|fault| wrong(&fault.to_string()))?;
         let colours =
             anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
         let log = tracing_subscriber::fmt()

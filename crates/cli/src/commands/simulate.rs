@@ -14,9 +14,9 @@ use crate::render::{Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
 use crate::{output, replicate};
 
-/// Run a scenario in virtual time: the system of gatewright.toml, with the same decisions, as fast as it goes.
+/// Run a system in virtual time, with the same decisions.
 ///
-/// The same scenario and seed give the same output, to the byte, on every machine.
+/// A scenario says which system, what its functions are like, and who asks for what. The same scenario and seed give the same output, to the byte, on every machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// The folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
@@ -19,9 +21,37 @@ pub(crate) fn gatewright(folder: &Path) -> Command {
     command
 }
 
+/// The Python with the package `gatewright`, which `make venv` makes.
+pub(crate) fn python() -> PathBuf {
+    let own = || workspace().join(".venv/bin/python");
+    let python = std::env::var_os("GATEWRIGHT_PYTHON").map_or_else(own, PathBuf::from);
+    assert!(python.exists(), "{} is missing: run `make venv`", python.display());
+    python
+}
+
+/// Longer than any command here takes; one that goes on is ended.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the command to its end, or ends it.
+pub(crate) fn finish(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the command starts");
+    let id = child.id().to_string();
+    let (ended, has_ended) = channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if has_ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            drop(Command::new("kill").args(["-KILL", &id]).status());
+        }
+    });
+    let output = child.wait_with_output().expect("its output can be read");
+    drop(ended);
+    watch.join().expect("the watch ends");
+    output
+}
+
 /// Runs `line` (words apart by spaces, no quoting) in `folder`.
 pub(crate) fn run(folder: &Path, line: &str) -> Output {
-    gatewright(folder).args(line.split_whitespace()).output().expect("the command starts")
+    finish(gatewright(folder).args(line.split_whitespace()))
 }
 
 /// Exit status, stdout and stderr as one text.

@@ -23,7 +23,7 @@ struct Room {
     uses: &'static [&'static str],
 }
 
-const ROOMS: [Room; 10] = [
+const ROOMS: [Room; 11] = [
     Room { name: "determinism", kind: Kind::Pure, uses: &[] },
     Room { name: "control", kind: Kind::Pure, uses: &[] },
     Room { name: "workload", kind: Kind::Pure, uses: &[] },
@@ -33,6 +33,7 @@ const ROOMS: [Room; 10] = [
     Room { name: "twin", kind: Kind::Virtual, uses: &["control", "workload", "record", "sim"] },
     Room { name: "serve", kind: Kind::Live, uses: &["control", "record", "protocol"] },
     Room { name: "bench", kind: Kind::Live, uses: &["workload", "record", "protocol"] },
+    Room { name: "mock", kind: Kind::Live, uses: &["workload", "protocol", "sim"] },
     Room {
         name: "cli",
         kind: Kind::Top,

@@ -1,6 +1,11 @@
 //! The command as its users see it: what it prints, where, and how it ends.
 
 mod command;
+mod guides;
+mod help;
 mod house;
 mod reference;
+mod served;
 mod settings;
+mod simulated;
+mod twin;

@@ -29,14 +29,16 @@ fn a_right_file_is_said_to_be_right() {
     assert_snapshot!(tell(empty.path(), "config check"), @r#"
     exit: 2
     --- stderr
-    error: gatewright.toml: there is no such file
+    error: gatewright.toml: there is no such file or folder
 
     hint: go to the folder that has it, or name it: gatewright ... FILE
     "#);
     assert_snapshot!(tell(empty.path(), "config check other.toml"), @r#"
     exit: 2
     --- stderr
-    error: other.toml: there is no such file
+    error: other.toml: there is no such file or folder
+
+    hint: check the name, and the folder that the command is run in
     "#);
 }
 
@@ -53,16 +55,22 @@ fn what_is_wrong_is_said_with_its_place() {
     exit: 2
     --- stderr
     error: gatewright.toml: line 2, column 19: invalid type: string "many", expected u32
+
+    hint: `gatewright config schema` says which keys there are and what they hold
     "#);
     assert_snapshot!(check("[gateway]\ndrain = \"30\"\n"), @r#"
     exit: 2
     --- stderr
     error: gatewright.toml: line 2, column 9: `30` is no duration like "250ms" or "30s": time unit needed, for example 30sec or 30ms
+
+    hint: `gatewright config schema` says which keys there are and what they hold
     "#);
     assert_snapshot!(check("[function.square]\nreplicas = { min = 2 }\n"), @r#"
     exit: 2
     --- stderr
     error: gatewright.toml: function `square`: it has nothing to run: give it `python` or `http`
+
+    hint: `gatewright config schema` says which keys there are and what they hold
     "#);
     assert_snapshot!(check(&format!("{SQUARE}[[route]]\npath = \"/s\"\nto = \"sqare\"\n")), @r#"
     exit: 2
@@ -75,6 +83,8 @@ fn what_is_wrong_is_said_with_its_place() {
     exit: 2
     --- stderr
     error: gatewright.toml: line 1, column 9: unclosed table, expected `]`
+
+    hint: `gatewright config schema` says which keys there are and what they hold
     "#);
 }
 
@@ -114,6 +124,8 @@ fn a_wrong_variable_is_named() {
     exit: 2
     --- stderr
     error: gatewright.toml: GATEWRIGHT_FUNCTION__SQUARE__CONCURRENCY `function.square.concurrency`: invalid type: string "many", expected u32
+
+    hint: `gatewright config schema` says which keys there are and what they hold
     "#);
 }
 

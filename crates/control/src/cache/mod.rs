@@ -1,146 +1,110 @@
 //! What a stored response is good for: the rules of a shared cache, decided from what is stored, the request and
-//! `now`, without looking at a clock or a store. The relay and the simulator run the same rules.
+//! the time, without looking at a clock or a store. The relay and the simulator run the same rules.
 //!
-//! This much of RFC 9111 stands here: freshness by the route's lifetime or the response's own, what may be
-//! stored, and collapsed forwarding (section 4 and RFC 9211).
+//! RFC 9111 (HTTP caching), RFC 5861 (`stale-while-revalidate`, `stale-if-error`), RFC 9211 (`Cache-Status`) and
+//! RFC 9213 (targeted fields). No HTTP library is needed: header fields come through the trait [`Fields`].
+//!
+//! ```text
+//!  request --> Request::read, PrimaryKey::of
+//!                  |
+//!  store  ---> decide ---> Serve | Collapse | NotCached
+//!                  |
+//!               Forward ---> upstream ---> fails ---> on_failure ---> Serve, or the failure
+//!                                |
+//!                               304 ---> Conditions::confirmed, freshen --+
+//!                                |                                        |
+//!                             a response ---> storing --------------------+--> Store | Refuse
+//!                                |
+//!                             unsafe method ---> invalidated;  HEAD ---> head_effect
+//! ```
+//!
+//! A miss and the hit after it:
+//!
+//! ```
+//! use gatewright_control::cache::*;
+//! use gatewright_determinism::Time;
+//!
+//! let policy = CachePolicy::default();
+//! let anchor = WallAnchor { unix_nanos_at_start: 1_795_219_200_000_000_000 };
+//! let fields = [("accept", "*/*")];
+//! let target = Target { scheme: "http", authority: "host", path: "/menu", query: Some("day=1") };
+//!
+//! let request = Request::read("GET", &fields[..], &policy);
+//! let key = PrimaryKey::of(&target, request.fields(), &policy.key).expect("it is short");
+//! assert_eq!(key.as_str(), "http://host/menu?day=1");
+//!
+//! // Nothing is stored: the request goes to the upstream, and others may wait for its response.
+//! let nothing: [StoredResponse; 0] = [];
+//! let found = Found { variants: &nothing, fetching: false, uncacheable: false };
+//! let Plan::Forward(forward) = decide(&request, &found, Moment { now: Time::ZERO, anchor }) else {
+//!     unreachable!()
+//! };
+//! assert!(forward.lead && forward.send == SendAs::Whole);
+//!
+//! // The response is stored, without the fields that `fields.keeps` leaves out, and answers the next request.
+//! let response = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+//! let exchange = Exchange {
+//!     request: &request,
+//!     target,
+//!     status: 200,
+//!     response: &response[..],
+//!     sent: Time::ZERO,
+//!     received: Time::ZERO,
+//!     anchor,
+//! };
+//! let Storing::Store { stored, .. } = storing(&exchange, &policy) else { unreachable!() };
+//! let variants = [*stored];
+//! let found = Found { variants: &variants, fetching: false, uncacheable: false };
+//! let moment = Moment { now: Time::from_secs_f64(2.5), anchor };
+//! let Plan::Serve(serve) = decide(&request, &found, moment) else { unreachable!() };
+//! assert_eq!((serve.age.as_secs(), serve.shape), (2, Shape::Whole));
+//! assert_eq!(serve.status.named("gatewright").to_string(), "gatewright; hit; ttl=57");
+//! ```
+//!
+//! Where to look: `freshness` says how long and how old, `storing` what is stored, `selecting` is `Vary`, `plan`
+//! decides about requests, `validation` and `ranges` are conditional requests and parts, `failure` serves stale,
+//! `policy` is what an operator may set. [`look_up`], [`Stored`] and [`lifetime`] are the same rules in small, for
+//! a key without variants.
 
+mod basic;
+pub mod date;
 mod directives;
-
-use std::time::Duration;
-
-use gatewright_determinism::Time;
-
-pub use directives::Directives;
-
-/// What is known of a stored response without looking at its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// When it was received.
-    pub at: Time,
-    /// How old it was then (its `Age`).
-    pub initial_age: Duration,
-    /// How old it may get while it is fresh.
-    pub lifetime: Duration,
-}
-
-/// What to do with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Answer from the store; the response is this old.
-    Hit {
-        /// For the `Age` field.
-        age: Duration,
-    },
-    /// Wait for the fetch of the same key that is under way.
-    Collapse,
-    /// Fetch from the upstream, for whoever else comes meanwhile as well.
-    Fetch,
-}
-
-/// What a request finds: a stored response, if there is one, and whether its key is being fetched.
-#[must_use]
-pub fn look_up(now: Time, stored: Option<&Stored>, fetching: bool) -> Decision {
-    match stored {
-        Some(stored) if stored.is_fresh(now) => Decision::Hit { age: stored.age(now) },
-        _ if fetching => Decision::Collapse,
-        _ => Decision::Fetch,
-    }
-}
-
-impl Stored {
-    /// Age of the response at `now` (RFC 9111 section 4.2.3; the response's delay is taken as zero).
-    #[must_use]
-    pub fn age(&self, now: Time) -> Duration {
-        self.initial_age + (now - self.at)
-    }
-
-    /// Whether it may be served without asking the upstream (RFC 9111 section 4.2).
-    #[must_use]
-    pub fn is_fresh(&self, now: Time) -> bool {
-        self.age(now) < self.lifetime
-    }
-}
-
-/// Whether a request may be answered from a cache, and its response stored: a safe method without a body of its
-/// own, and no wish against it.
-#[must_use]
-pub fn request_cacheable(method: &str, cache_control: &Directives) -> bool {
-    matches!(method, "GET" | "HEAD") && !cache_control.no_store
-}
-
-/// How long a response stays fresh in a shared cache; `None` if it must not be stored (RFC 9111 section 3).
-///
-/// `route` is the lifetime that the operator set for the route: it stands above the response's own, but not above
-/// its `no-store` or `private`. Without it, `s-maxage` goes before `max-age`; there are no heuristics.
-#[must_use]
-pub fn lifetime(
-    status: u16,
-    authorized: bool,
-    response: &Directives,
-    route: Option<Duration>,
-) -> Option<Duration> {
-    let forbidden = response.no_store || response.private || response.no_cache;
-    let private_request =
-        authorized && !response.public && response.s_maxage.is_none() && !response.must_revalidate;
-    if status != 200 || forbidden || private_request {
-        return None;
-    }
-    route.or(response.s_maxage).or(response.max_age).filter(|lifetime| !lifetime.is_zero())
-}
-
+mod failure;
+mod fields;
+mod freshness;
+mod invalidation;
+mod key;
+mod method;
+mod plan;
+mod policy;
+mod ranges;
+mod request;
+mod selecting;
+mod status;
+mod stored;
+mod storing;
+mod structured;
+mod tags;
+mod target;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
+mod validation;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn stored(lifetime: u64) -> Stored {
-        Stored {
-            at: Time::from_secs_f64(10.0),
-            initial_age: SECOND,
-            lifetime: SECOND * lifetime as u32,
-        }
-    }
-
-    #[test]
-    fn fresh_until_its_lifetime_is_over() {
-        let entry = stored(5);
-        let at = |seconds| look_up(Time::from_secs_f64(seconds), Some(&entry), false);
-        assert_eq!(at(10.0), Decision::Hit { age: SECOND });
-        assert_eq!(at(13.5), Decision::Hit { age: Duration::from_millis(4_500) });
-        assert_eq!(at(14.0), Decision::Fetch);
-    }
-
-    #[test]
-    fn one_fetch_for_all_who_come_meanwhile() {
-        assert_eq!(look_up(Time::ZERO, None, false), Decision::Fetch);
-        assert_eq!(look_up(Time::ZERO, None, true), Decision::Collapse);
-        assert_eq!(look_up(Time::from_secs_f64(99.0), Some(&stored(5)), true), Decision::Collapse);
-    }
-
-    #[test]
-    fn lifetime_follows_the_rules() {
-        let rule = |status, authorized, fields: &str, route: Option<u64>| {
-            let directives = Directives::parse([fields]);
-            lifetime(status, authorized, &directives, route.map(Duration::from_secs))
-                .map(|lifetime| lifetime.as_secs())
-        };
-        assert_eq!(rule(200, false, "max-age=5", None), Some(5));
-        assert_eq!(rule(200, false, "max-age=5, s-maxage=7", None), Some(7));
-        assert_eq!(rule(200, false, "max-age=5", Some(60)), Some(60));
-        assert_eq!(rule(200, false, "", None), None);
-        assert_eq!(rule(200, false, "max-age=0", None), None);
-        assert_eq!(rule(200, false, "no-store", Some(60)), None);
-        assert_eq!(rule(200, false, "private, max-age=5", Some(60)), None);
-        assert_eq!(rule(500, false, "max-age=5", Some(60)), None);
-        assert_eq!(rule(200, true, "max-age=5", Some(60)), None);
-        assert_eq!(rule(200, true, "public, max-age=5", None), Some(5));
-    }
-
-    #[test]
-    fn requests_that_a_cache_may_answer() {
-        assert!(request_cacheable("GET", &Directives::default()));
-        assert!(!request_cacheable("POST", &Directives::default()));
-        assert!(!request_cacheable("GET", &Directives::parse(["No-Store"])));
-    }
-}
+pub use basic::{Decision, Stored, lifetime, look_up, request_cacheable};
+pub use date::{Moment, WallAnchor};
+pub use directives::{Directives, RequestDirectives, ResponseDirectives};
+pub use failure::{Failure, on_failure};
+pub use fields::Fields;
+pub use invalidation::invalidated;
+pub use key::{KEY_MAX, PrimaryKey};
+pub use method::Method;
+pub use plan::{Forward, Found, Plan, SendAs, Serve, Shape, decide, is_own};
+pub use policy::{CachePolicy, KeyRules, PolicyError, QueryParts, SetCookie, StatusPattern};
+pub use ranges::Part;
+pub use request::Request;
+pub use selecting::Selecting;
+pub use status::{CacheStatus, ForwardReason, NamedStatus};
+pub use stored::StoredResponse;
+pub use storing::{Exchange, Refusal, StoredFields, Storing, is_of_connection, storing};
+pub use target::{OwnedTarget, Target};
+pub use validation::{Conditions, HeadEffect, freshen, head_effect, in_not_modified, merged};

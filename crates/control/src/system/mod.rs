@@ -394,9 +394,9 @@ impl System {
     /// When [`Event::Wakeup`] is due next. Ask again after every event.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Time> {
-        let requests = self.deadlines.next().min(self.batches.next());
-        let due = requests.min(self.restarts.next()).min(self.scalings.next());
-        (due < Time::MAX).then_some(due)
+        let next = self.deadlines.next().min(self.restarts.next());
+        let next = next.min(self.scalings.next()).min(self.batches.next());
+        (next < Time::MAX).then_some(next)
     }
 
     fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {

@@ -2,3 +2,5 @@
 
 mod calls;
 mod frames;
+mod openai;
+mod sse;

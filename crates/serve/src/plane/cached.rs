@@ -163,7 +163,10 @@ impl Plane {
         let (sender, receiver) = oneshot::channel();
         let (plane, function) = (Arc::clone(self), Arc::clone(function));
         tokio::spawn(async move {
-            let absorbed = plane.absorb(&function, outgoing, rules, call).await;
+            let absorbed = tokio::select! {
+                absorbed = plane.absorb(&function, outgoing, rules, call) => absorbed,
+                () = plane.driver.kill.cancelled() => return,
+            };
             fetch.finish(match &absorbed {
                 Absorbed::Whole(entry) => Fetched::Shared(Arc::clone(entry)),
                 Absorbed::Stream(..) => Fetched::Own,
@@ -229,7 +232,7 @@ impl Plane {
             let frame = tokio::select! {
                 biased;
                 frame = incoming.frame() => frame,
-                Step::Ended(end) = call.step() => return Absorbed::Failed(super::ended(end, function)),
+                Step::Ended(end) = call.step() => return Absorbed::Failed(self.ended(end, function)),
             };
             match frame {
                 None => break,

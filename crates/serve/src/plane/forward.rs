@@ -11,7 +11,7 @@ use http::{Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 
-use super::{Asked, Failure, Plane, ended};
+use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
 use crate::function::{Function, UpstreamBase};
@@ -75,7 +75,7 @@ impl Plane {
         call: Arc<Call>,
     ) -> Result<(Response<Incoming>, Attempt), Failure> {
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
-            return Err(self.unknown(&function.name).into());
+            return Err(self.unknown(&function.name));
         };
         let mut attempt = Attempt::new(ticket);
         let mut problem: Option<Error> = None;
@@ -83,12 +83,12 @@ impl Plane {
             match call.step().await {
                 Step::Dispatched => {}
                 Step::Pieces { .. } => continue,
-                Step::Ended(end) => return Err(failed(end, problem.as_ref(), function)),
+                Step::Ended(end) => return Err(self.failed(end, problem.as_ref(), function)),
             }
             let answer = tokio::select! {
                 biased;
                 answer = self.upstreams.send(outgoing.clone()) => answer,
-                end = end_of(&call) => return Err(failed(end, None, function)),
+                end = end_of(&call) => return Err(self.failed(end, None, function)),
             };
             match answer {
                 Ok(response) => return Ok((response, attempt)),
@@ -102,6 +102,27 @@ impl Plane {
             }
         }
     }
+
+    /// The answer for a request whose upstream gave none.
+    fn failed(&self, end: End, problem: Option<&Error>, function: &Function) -> Failure {
+        let Some(problem) = problem.filter(|_| end == End::Error) else {
+            return self.ended(end, function);
+        };
+        let mut causes = problem.to_string();
+        let mut cause = std::error::Error::source(problem);
+        while let Some(error) = cause {
+            causes = format!("{causes}: {error}");
+            cause = error.source();
+        }
+        let (name, runs) = (&function.name, function.runs());
+        tracing::warn!(function = &**name, upstream = runs, error = causes, "no answer");
+        let error = if problem.is_connect() {
+            format!("the upstream of function `{name}` cannot be reached")
+        } else {
+            format!("the upstream of function `{name}` broke off its answer")
+        };
+        Refusal::new(StatusCode::BAD_GATEWAY, error).into()
+    }
 }
 
 async fn end_of(call: &Call) -> End {
@@ -110,25 +131,6 @@ async fn end_of(call: &Call) -> End {
             return end;
         }
     }
-}
-
-/// The answer for a request whose upstream gave none.
-fn failed(end: End, problem: Option<&Error>, function: &Function) -> Failure {
-    let Some(problem) = problem.filter(|_| end == End::Error) else { return ended(end, function) };
-    let mut causes = problem.to_string();
-    let mut cause = std::error::Error::source(problem);
-    while let Some(error) = cause {
-        causes = format!("{causes}: {error}");
-        cause = error.source();
-    }
-    let (name, runs) = (&function.name, function.runs());
-    tracing::warn!(function = &**name, upstream = runs, error = causes, "no answer");
-    let error = if problem.is_connect() {
-        format!("the upstream of function `{name}` cannot be reached")
-    } else {
-        format!("the upstream of function `{name}` broke off its answer")
-    };
-    Refusal::new(StatusCode::BAD_GATEWAY, error).into()
 }
 
 /// An upstream's answer, passed on as it comes.

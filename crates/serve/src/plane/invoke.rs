@@ -10,7 +10,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::{Asked, Failure, Plane, ended};
+use super::{Asked, Failure, Plane};
 use crate::answer::{Body, Pieces, Refusal};
 use crate::call::{Answer, Call, Step};
 use crate::function::Function;
@@ -38,7 +38,7 @@ impl Plane {
         let call = Arc::new(Call::new(asked.id, Some(arguments), received + function.timeout));
         trail.call = Some(Arc::clone(&call));
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
-            return Err(self.unknown(&function.name).into());
+            return Err(self.unknown(&function.name));
         };
         loop {
             match call.step().await {
@@ -51,9 +51,43 @@ impl Plane {
                 }
                 Step::Ended(end) => {
                     trail.invocation.first_byte = call.end().map(|(_, at)| at);
-                    return finished(end, call.take_answer(), function, trail);
+                    return self.finished(end, call.take_answer(), function, trail);
                 }
             }
+        }
+    }
+
+    fn finished(
+        &self,
+        end: End,
+        answer: Option<Answer>,
+        function: &Function,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure> {
+        match (end, answer) {
+            (End::Ok, Some(Answer::Value(value))) => {
+                let reply = Reply::from_value(&value).map_err(|error| {
+                    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+                        .hint("return text, bytes, or what JSON can say")
+                })?;
+                Ok(typed(reply.content_type, Body::whole(reply.body)))
+            }
+            (End::Error, Some(Answer::Failed(error))) => {
+                trail.failed(Status::Error, &error.kind);
+                let text = match error.message.is_empty() {
+                    true => error.kind.clone(),
+                    false => format!("{}: {}", error.kind, error.message),
+                };
+                let mut refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text);
+                refusal.kind = Some(error.kind);
+                if function.expose_traceback {
+                    refusal.traceback = error.traceback;
+                } else if let Some(traceback) = error.traceback {
+                    tracing::debug!(function = &*function.name, "{traceback}");
+                }
+                Err(refusal.into())
+            }
+            (end, _) => Err(self.ended(end, function)),
         }
     }
 }
@@ -80,39 +114,6 @@ fn is_json(parts: &Parts) -> bool {
         let subtype = subtype.to_ascii_lowercase();
         subtype == "json" || subtype.ends_with("+json")
     })
-}
-
-fn finished(
-    end: End,
-    answer: Option<Answer>,
-    function: &Function,
-    trail: &mut Trail,
-) -> Result<Response<Body>, Failure> {
-    match (end, answer) {
-        (End::Ok, Some(Answer::Value(value))) => {
-            let reply = Reply::from_value(&value).map_err(|error| {
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-                    .hint("return text, bytes, or what JSON can say")
-            })?;
-            Ok(typed(reply.content_type, Body::whole(reply.body)))
-        }
-        (End::Error, Some(Answer::Failed(error))) => {
-            trail.failed(Status::Error, &error.kind);
-            let text = match error.message.is_empty() {
-                true => error.kind.clone(),
-                false => format!("{}: {}", error.kind, error.message),
-            };
-            let mut refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text);
-            refusal.kind = Some(error.kind);
-            if function.expose_traceback {
-                refusal.traceback = error.traceback;
-            } else if let Some(traceback) = error.traceback {
-                tracing::debug!(function = &*function.name, "{traceback}");
-            }
-            Err(refusal.into())
-        }
-        (end, _) => Err(ended(end, function)),
-    }
 }
 
 fn typed(media: &'static str, body: Body) -> Response<Body> {

@@ -5,7 +5,6 @@ mod forward;
 mod invoke;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use parking_lot::RwLock;
 use crate::answer::{Body, Refusal};
 use crate::driver::Driver;
 use crate::function::{Function, Runtime};
-use crate::headers::{self, REQUEST_ID};
+use crate::headers::{self, ClientAddress, REQUEST_ID};
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
@@ -44,7 +43,7 @@ pub(crate) struct Plane {
     pub(crate) upstreams: Upstreams,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
-    /// Set when nothing new is taken.
+    /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
     pub(crate) requests: AtomicU64,
@@ -69,7 +68,7 @@ impl From<Refusal> for Failure {
 struct Asked {
     id: u64,
     request_id: HeaderValue,
-    client: Option<IpAddr>,
+    client: ClientAddress,
 }
 
 impl Plane {
@@ -77,7 +76,7 @@ impl Plane {
     pub(crate) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-        client: Option<IpAddr>,
+        client: ClientAddress,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -128,10 +127,6 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        if self.draining.load(Ordering::Relaxed) {
-            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-            return Err(Failure { status: Status::Shed, refusal: refusal.come_back() });
-        }
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
@@ -144,7 +139,7 @@ impl Plane {
             Destination::Route(route) => (&*route.function, Some(route)),
         };
         let function = self.functions.read().get(name).cloned();
-        let Some(function) = function else { return Err(self.unknown(name).into()) };
+        let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
         let base = match &function.runtime {
@@ -168,16 +163,16 @@ impl Plane {
         }
     }
 
-    fn unknown(&self, name: &str) -> Refusal {
+    fn unknown(&self, name: &str) -> Failure {
+        if self.draining.load(Ordering::Relaxed) {
+            return stopping();
+        }
         let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no function `{name}`"));
         let mut names: Vec<_> = self.functions.read().keys().map(|name| name.to_string()).collect();
         names.sort_unstable();
         names.truncate(20);
-        if names.is_empty() {
-            refusal
-        } else {
-            refusal.hint(format!("there is {}", names.join(", ")))
-        }
+        let hint = format!("there is {}", names.join(", "));
+        if names.is_empty() { refusal.into() } else { refusal.hint(hint).into() }
     }
 
     /// Reads a whole body, within the bound and the function's time.
@@ -241,6 +236,15 @@ impl Plane {
         Ok(bytes)
     }
 
+    /// What an end without an answer means to the client.
+    fn ended(&self, end: End, function: &Function) -> Failure {
+        let stopping_now = self.draining.load(Ordering::Relaxed);
+        if stopping_now && end == End::Shed(Shed::Removed) {
+            return stopping();
+        }
+        without_answer(end, function)
+    }
+
     fn too_large(&self) -> Refusal {
         let error = format!("the request's body is longer than {} bytes", self.max_body);
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
@@ -267,8 +271,14 @@ where
     drop(tokio::time::timeout(DISCARDED_WITHIN, read).await);
 }
 
+/// The answer to what comes after the functions are gone.
+fn stopping() -> Failure {
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+    Failure { status: Status::Shed, refusal: refusal.come_back() }
+}
+
 /// What an end without an answer means to the client.
-fn ended(end: End, function: &Function) -> Failure {
+fn without_answer(end: End, function: &Function) -> Failure {
     let name = &function.name;
     let refusal = match end {
         End::TimedOut => Refusal::new(

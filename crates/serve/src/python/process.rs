@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
@@ -20,6 +20,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Its process id and that of its group.
+    group: Option<Pid>,
     last_line: Arc<Mutex<String>>,
     output: Option<tokio::task::JoinHandle<()>>,
 }
@@ -66,7 +68,8 @@ impl Process {
             let last = Some(Arc::clone(&last_line));
             tokio::spawn(log_lines(stderr, Arc::clone(function), name.to_owned(), "stderr", last))
         });
-        Ok(Self { child, last_line, output })
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { child, group, last_line, output })
     }
 
     /// Waits until it has ended.
@@ -76,20 +79,31 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid
+        if self.child.id().is_some()
+            && let Some(pid) = self.group
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
             tracing::debug!(%error, "a worker to be stopped was gone already");
         }
     }
 
-    /// Kills it and waits for its end.
+    /// Kills it, with whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
-        if self.child.id().is_some()
-            && let Err(error) = self.child.kill().await
+        if self.child.id().is_some() {
+            self.kill_group();
+            if let Err(error) = self.child.kill().await {
+                tracing::warn!(%error, "cannot kill a worker");
+            }
+        }
+    }
+
+    /// Kills whatever it has started. It leads a process group of its own; to be called before it has ended or
+    /// right after, while its number means nothing else.
+    pub(crate) fn kill_group(&self) {
+        if let Some(group) = self.group
+            && let Err(error) = kill_process_group(group, Signal::KILL)
         {
-            tracing::warn!(%error, "cannot kill a worker");
+            tracing::trace!(%error, "a worker left nobody behind");
         }
     }
 

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ use crate::function::{Function, PythonClass, Runtime};
 /// Pieces of an answer that wait for their client.
 const PIECES: usize = 16;
 
+/// How long what a process that has ended said last is read.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+/// Pings that a worker may leave unanswered.
+const PINGS: u32 = 5;
+
 /// One worker process of a function, from its start to its end.
 #[derive(Debug)]
 pub(crate) struct PythonReplica {
@@ -36,6 +42,8 @@ pub(crate) struct PythonReplica {
     kill: CancellationToken,
     /// What it works on.
     flights: Mutex<Vec<Flight>>,
+    /// The nonce of the last pong; pings are numbered from 1.
+    heard: AtomicU64,
 }
 
 /// A request at a worker.
@@ -69,6 +77,7 @@ impl PythonReplica {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             flights: Mutex::default(),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -121,11 +130,15 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
-                tracing::error!(worker = name, runs = self.function.runs(), %failure, "did not start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                if let Some(failures) = &*driver.start_failures.lock() {
-                    // Nobody listens any more once the gateway has started.
-                    drop(failures.send((Arc::clone(&self.function), failure)));
+                let failures = driver.start_failures.lock();
+                match &*failures {
+                    // The gateway is starting and will say it. It may have heard of another one already.
+                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
+                    None => {
+                        let runs = self.function.runs();
+                        tracing::error!(worker = name, runs, %failure, "did not start");
+                    }
                 }
             }
         }
@@ -245,10 +258,19 @@ impl PythonReplica {
         tokio::select! {
             biased;
             () = &mut talked => {}
+            _ = process.ended() => {
+                // A child that it forked may hold the connection open; what it said last is read all the same.
+                process.kill_group();
+                drop(tokio::time::timeout(LAST_WORDS, talked).await);
+            }
             () = self.stop.cancelled() => {
                 link.send(&Frame::Drain);
                 self.see_off(driver, &mut process, talked).await;
                 return Fate::Stopped;
+            }
+            () = self.fall_silent(link, driver.workplace.silence) => {
+                tracing::error!(worker = name, "answers no pings and is killed");
+                process.kill().await;
             }
             () = driver.kill.cancelled() => {
                 process.kill().await;
@@ -259,7 +281,7 @@ impl PythonReplica {
                 return Fate::Lost;
             }
         }
-        // The end of the connection is the end of the worker, whatever its process still does.
+        // The end of the connection or of the process is the end of the worker, whichever is first.
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
@@ -271,6 +293,20 @@ impl PythonReplica {
             }
         });
         fate
+    }
+
+    /// Returns when the worker has left every ping of `silence` unanswered.
+    async fn fall_silent(&self, link: &Link, silence: Duration) {
+        let every = (silence / PINGS).max(Duration::from_millis(1));
+        let mut tick = tokio::time::interval(every);
+        // After a pause of the gateway itself, the worker gets its time again.
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut nonce: u64 = 0;
+        while nonce.saturating_sub(self.heard.load(Ordering::Relaxed)) <= u64::from(PINGS) {
+            tick.tick().await;
+            nonce += 1;
+            link.send(&Frame::Ping { nonce });
+        }
     }
 
     /// Waits for the end of a worker that was told to drain, less and less politely.
@@ -358,7 +394,7 @@ impl PythonReplica {
                 drop(sender.send(data).await);
             }
             Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
-            Frame::Pong { .. } => {}
+            Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
             _ => return Err("it sent a frame that is not for a gateway"),
         }
         Ok(())

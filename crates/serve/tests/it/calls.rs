@@ -203,6 +203,22 @@ async fn a_wider_replica_works_on_several_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_folder_may_be_relative() {
+    let folder = tempfile::tempdir_in("tests").unwrap();
+    std::fs::write(
+        folder.path().join("here.py"),
+        "def where():\n    import os\n    return os.getcwd()\n",
+    )
+    .unwrap();
+    let relative = std::path::Path::new("tests").join(folder.path().file_name().unwrap());
+    let file = crate::support::system("[function.f]\npython = \"here:where\"\n");
+    let gateway = gatewright_serve::Gateway::start(file, relative, options()).await.unwrap();
+    let client = crate::support::Http::new(gateway.address());
+    let there = client.get("/function/f").await.text();
+    assert_eq!(there, folder.path().canonicalize().unwrap().to_str().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_function_at_zero_starts_when_it_is_asked() {
     let served = serve(&function("Square", "replicas = { min = 0, max = 1 }")).await;
     assert_eq!(served.function("f").await["availableReplicas"], 0);

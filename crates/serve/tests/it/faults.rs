@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Http, serve};
+use crate::support::{Http, folder, options, serve, serve_with};
 
 /// Ends a process the hard way.
 fn kill(pid: &str) {
@@ -42,6 +42,30 @@ async fn a_request_whose_worker_dies_is_tried_again() {
     let totals = &served.function("f").await["totals"];
     assert_eq!((&totals["retries"], &totals["replicas_lost"]), (&1.into(), &1.into()));
     assert_eq!((&totals["arrived"], &totals["ok"]), (&1.into(), &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exception_that_is_worth_another_attempt_gets_one() {
+    let text = "[function.f]\npython = \"models:Flaky\"\nretries = { budget = 1.0 }\n";
+    let served = serve(text).await;
+    assert_eq!(served.client.get("/function/f").await.text(), "2");
+    assert_eq!(served.function("f").await["totals"]["retries"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains_a_gateway() {
+    let shutdown = gatewright_serve::Shutdown::on_signals().unwrap();
+    let served = serve("[function.f]\npython = \"models:Pause\"\nargs = [\"log\"]\n").await;
+    let call = {
+        let client = served.client.clone();
+        tokio::spawn(async move { client.call("f", "[\"x\", 0.5]").await.text() })
+    };
+    served.until("f", |function| function["inFlight"] == 1).await;
+    let running = tokio::spawn(served.gateway.run_until(shutdown));
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+    assert_eq!(call.await.unwrap(), "x");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +215,48 @@ async fn a_dropped_gateway_takes_its_workers_with_it() {
     assert!(alive(&pid));
     drop(served.gateway);
     until_dead(&pid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_is_seen_though_a_child_of_the_worker_lives_on() {
+    let text = "[function.f]\npython = \"models:Forks\"\nretries = { attempts = 1 }\n";
+    let served = serve(text).await;
+    let child = served.client.get("/function/f").await.text();
+    assert!(alive(&child));
+    let lost = served.client.call("f", "true").await;
+    assert_eq!(lost.status, StatusCode::BAD_GATEWAY);
+    until_dead(&child).await;
+    served.until("f", |function| function["availableReplicas"] == 1).await;
+    assert_ne!(served.client.get("/function/f").await.text(), child);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_frozen_is_replaced() {
+    let options = gatewright_serve::Options { silence: Duration::from_secs(3), ..options() };
+    let text = "[function.pid]\npython = \"models:Pid\"\n\
+                [function.slow]\npython = \"models:Square\"\nargs = [4.0]\n";
+    let served = serve_with(text, folder(), options).await;
+    let slow = {
+        let client = served.client.clone();
+        tokio::spawn(async move { client.call("slow", "[3]").await.text() })
+    };
+    let frozen = served.client.get("/function/pid").await.text();
+    let pid = rustix::process::Pid::from_raw(frozen.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    until_dead(&frozen).await;
+    let answer = served.client.get("/function/pid").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_ne!(answer.text(), frozen);
+    assert_eq!(slow.await.unwrap(), "9", "a long call is not taken for silence");
+    assert_eq!(served.function("slow").await["totals"]["replicas_lost"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_has_begun_is_not_begun_again() {
+    let served =
+        serve("[function.f]\npython = \"models:HalfKill\"\nretries = { budget = 1.0 }\n").await;
+    let broken = served.client.send(http::Method::GET, "/function/f", &[], "").await;
+    assert!(broken.is_err(), "it must not look whole: {broken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,6 +72,26 @@ async fn an_upstream_that_is_not_there_is_a_502_and_a_slow_one_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_frees_its_place_at_the_upstream() {
+    let origin = Origin::start().await;
+    let served = relay(&origin, "concurrency = 1").await;
+    let leaving = {
+        let client = Http::new(served.client.address);
+        tokio::spawn(async move { client.get("/plain/x?pause=60000").await })
+    };
+    served.until("o", |function| function["inFlight"] == 1).await;
+    let waiting = {
+        let client = served.client.clone();
+        tokio::spawn(async move { client.get("/plain/y").await.status })
+    };
+    served.until("o", |function| function["queued"] == 1).await;
+    leaving.abort();
+    assert_eq!(waiting.await.unwrap(), StatusCode::OK);
+    let totals = served.function("o").await["totals"].clone();
+    assert_eq!((&totals["cancelled"], &totals["ok"]), (&1.into(), &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_of_one_cold_url_make_one_request() {
     let origin = Origin::start().await;
     let served = relay(&origin, "").await;

@@ -97,6 +97,34 @@ class Tokens:
         if fail:
             raise ValueError("broken off")
 
+class Forks:
+    def __init__(self):
+        self.child = os.fork()
+        if self.child == 0:
+            time.sleep(1000)
+            os._exit(0)
+    def __call__(self, die=False):
+        if die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.child
+
+class Flaky:
+    def __init__(self):
+        self.calls = 0
+    def __call__(self):
+        self.calls += 1
+        if self.calls == 1:
+            error = RuntimeError("busy")
+            error.retryable = True
+            raise error
+        return self.calls
+
+class HalfKill:
+    def __call__(self):
+        yield "half"
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+
 class NoStart:
     def __init__(self):
         raise RuntimeError("no weights here")

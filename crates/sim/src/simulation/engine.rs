@@ -3,7 +3,7 @@ use std::mem;
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
-use gatewright_record::{Invocation, RunSummary, World, WriteError};
+use gatewright_record::{Invocation, RunSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
@@ -48,7 +48,7 @@ pub(super) struct Engine<'a> {
     pub(super) ended: u64,
     pub(super) events: u64,
     pub(super) sink: Option<&'a mut dyn RecordSink>,
-    pub(super) failure: Option<WriteError>,
+    pub(super) failure: Option<SimulationError>,
 }
 
 /// Something that will happen.
@@ -355,7 +355,7 @@ impl<'a> Engine<'a> {
         if let Some(sink) = &mut self.sink {
             let function = self.setup.functions[index].name.clone();
             if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
-                self.failure = Some(error);
+                self.failure = Some(error.into());
             }
         }
     }
@@ -374,7 +374,7 @@ impl<'a> Engine<'a> {
 
     fn finish(mut self) -> Result<SimulationReport, SimulationError> {
         if let Some(error) = self.failure.take() {
-            return Err(SimulationError::Records(error));
+            return Err(error);
         }
         self.system.check_invariants()?;
         self.check_identities()?;
@@ -430,5 +430,43 @@ impl<'a> Engine<'a> {
     /// The luck of a request or replica for a purpose.
     pub(super) const fn luck(&self, purpose: Purpose, id: u64) -> gatewright_determinism::Stream {
         gatewright_determinism::Stream::new(self.seed, purpose, id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatewright_control::config::SystemFile;
+
+    use super::*;
+    use crate::{Demand, FunctionModel, Law, Model, Scenario};
+
+    /// What a run holds in the end, after `requests` requests of which at most 25 are there at once.
+    fn held_after(requests: u64) -> [usize; 3] {
+        let system =
+            "[function.f]\npython = \"m:C\"\nreplicas = { min = 5 }\nqueue = { capacity = 20 }";
+        let system = SystemFile::parse(system, &[]).unwrap();
+        let law = Law::Exponential { mean: 1.0 };
+        let function = [("f".to_owned(), FunctionModel::new(law))];
+        let model = Model { function: function.into() };
+        let arrival = gatewright_workload::Strategy::Poisson { rate: 5.0 };
+        let mut scenario = Scenario::parse(
+            "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 1",
+        )
+        .unwrap();
+        scenario.demand = vec![Demand::new("f", arrival, requests)];
+        let simulation = Simulation::new(&system, &model, &scenario).unwrap();
+        let mut engine = Engine::new(&simulation, 1, None);
+        engine.deploy();
+        engine.open_demands();
+        engine.run(&mut |_| ());
+        assert_eq!(engine.ended, requests);
+        [engine.flights.capacity(), engine.by_request.capacity(), engine.effects.capacity()]
+    }
+
+    #[test]
+    fn what_a_run_holds_does_not_grow_with_the_requests() {
+        let some = held_after(10_000);
+        assert_eq!(held_after(300_000), some);
+        assert!(some.iter().all(|held| *held <= 64), "{some:?}");
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Flight {
     pub(super) attempts: u32,
     pub(super) in_flight: u32,
     pub(super) cold: bool,
+    /// Whether it waits for a replica, at first or again.
+    pub(super) waiting: bool,
     pub(super) role: Role,
     /// The next request that waits for the same fetch.
     pub(super) next_waiter: FlightId,
@@ -70,5 +72,11 @@ impl Flights {
     pub(super) fn remove(&mut self, id: FlightId) -> Flight {
         self.free.push(id);
         self.places[id as usize]
+    }
+
+    /// The most flights there ever were at once.
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.places.len()
     }
 }

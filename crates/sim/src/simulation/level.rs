@@ -20,8 +20,10 @@ impl Level {
     }
 
     pub(super) fn set(&mut self, now: Time, value: u64) {
-        self.area += u128::from(self.value) * u128::from(now.nanos_since(self.since));
-        self.since = now;
+        if now != self.since {
+            self.area = self.area(now);
+            self.since = now;
+        }
         self.value = value;
         self.max = self.max.max(value);
     }

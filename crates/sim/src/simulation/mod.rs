@@ -164,6 +164,11 @@ pub enum SimulationError {
     /// The records could not be written.
     #[error(transparent)]
     Records(#[from] WriteError),
+    /// A replica had to be started, and the model does not say how long that takes.
+    #[error(
+        "function `{0}` started a replica during the run, and its model has no `start` law: add start = {{ fixed = 0.5 }}, in seconds"
+    )]
+    NoStartLaw(Arc<str>),
     /// The decisions broke a rule of their own: a fault in this program.
     #[error("a rule of the system was broken; please report this: {0}")]
     Invariant(#[from] InvariantViolation),

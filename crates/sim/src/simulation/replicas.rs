@@ -2,6 +2,7 @@ use gatewright_control as control;
 use gatewright_control::{FunctionKey, Loss, ReplicaKey, RequestKey};
 use gatewright_determinism::{Purpose, Time};
 
+use super::SimulationError;
 use super::engine::{Attempt, Engine, Event, FunctionRun};
 use super::level::Level;
 
@@ -33,8 +34,12 @@ impl Engine<'_> {
         let warm = !self.begun && !self.setup.cold_start;
         let number = self.system.replica(replica).map_or(0, |view| view.number);
         let span = match &setup.start {
-            Some(law) if !warm => law.draw(&mut self.luck(Purpose::Start, number)),
-            _ => 0,
+            _ if warm => 0,
+            Some(law) => law.draw(&mut self.luck(Purpose::Start, number)),
+            None => {
+                self.failure = Some(SimulationError::NoStartLaw(setup.name.clone()));
+                return;
+            }
         };
         if span > setup.start_timeout {
             let due = self.now.plus_nanos(setup.start_timeout);
@@ -83,6 +88,11 @@ impl Engine<'_> {
         for &(request, function) in &lost {
             self.work.remove(request);
             self.functions[function].in_service.down(self.now);
+            // Unless it has ended with its replica, it waits to be tried again.
+            if let Some(&flight) = self.by_request.get(request) {
+                self.flights.get_mut(flight).waiting = true;
+                self.functions[function].queued.up(self.now);
+            }
         }
         if let Some(&(_, function)) = lost.first() {
             self.functions[function].allocated.down(self.now);

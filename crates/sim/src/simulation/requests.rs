@@ -56,9 +56,12 @@ impl Engine<'_> {
         self.offered += 1;
         self.open.up(self.now);
 
-        let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
-        let received = self.now.plus_nanos(function.overhead.draw(&mut luck));
-        let admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        let (mut received, mut admitted) = (self.now, self.now);
+        if !function.overhead.is_zero() || !function.gateway.is_zero() {
+            let mut luck = Stream::new(self.seed, Purpose::Jitter, id);
+            received = self.now.plus_nanos(function.overhead.draw(&mut luck));
+            admitted = received.plus_nanos(function.gateway.draw(&mut luck));
+        }
         let key = setup
             .cache
             .as_ref()
@@ -77,6 +80,7 @@ impl Engine<'_> {
             attempts: 0,
             in_flight: 0,
             cold: false,
+            waiting: false,
             role: Role::Plain,
             next_waiter: NONE,
         });
@@ -114,6 +118,7 @@ impl Engine<'_> {
 
     fn invoke(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
+        flight.waiting = true;
         let index = self.setup.demands[flight.demand as usize].function;
         let run = &mut self.functions[index];
         run.queued.up(self.now);
@@ -143,6 +148,7 @@ impl Engine<'_> {
         flight.attempts = attempt;
         flight.in_flight = in_flight;
         flight.cold = cold;
+        flight.waiting = false;
         if self.sink.is_some() {
             flight.replica = self.system.replica(replica).map_or(0, |view| view.number);
         }
@@ -151,7 +157,7 @@ impl Engine<'_> {
             luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
         }
         // A batch is answered as a whole, after the time that its first request drew.
-        if first_of_batch || !self.setup.functions[index].deployment.batch.is_some() {
+        if first_of_batch || self.setup.functions[index].deployment.batch.is_none() {
             self.batch_span = self.setup.functions[index].service.draw(&mut luck);
         }
         self.work.insert(request, Attempt { replica, number: attempt, function: index });
@@ -177,7 +183,7 @@ impl Engine<'_> {
         let Some(id) = self.by_request.remove(request) else { return };
         let flight = *self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
-        if flight.started.is_none() {
+        if flight.waiting {
             self.functions[setup.function].queued.down(self.now);
         }
         self.complete(id, end);
@@ -235,7 +241,7 @@ impl Engine<'_> {
         if let Some(sink) = &mut self.sink
             && let Err(error) = sink.invocation(record)
         {
-            self.failure = Some(error);
+            self.failure = Some(error.into());
         }
         self.ask_again(&flight);
     }

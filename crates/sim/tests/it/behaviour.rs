@@ -253,6 +253,26 @@ fn a_loop_of_immediate_answers_does_not_stand_still() {
     assert_eq!(report.summary().requests(), 20_000);
 }
 
+/// A replica that overruns its time is killed and replaced: that takes as long as the model says, and it must say.
+#[test]
+fn a_killed_replica_is_started_again() {
+    let with = |model: &str| {
+        simulation(
+            "concurrency = 1\nmax_execution = \"1s\"\nretries = { attempts = 1 }",
+            model,
+            "arrival = { constant = { rate = 0.1 } }\nrequests = 3",
+        )
+    };
+    let (report, _) = run(&with("service = { fixed = 3.0 }\nstart = { fixed = 0.5 }"), 1);
+    let totals = report.functions[0].totals;
+    assert_eq!((totals.timed_out, totals.replicas_lost, totals.replicas_started), (3, 3, 4));
+    let error = with("service = { fixed = 3.0 }").run(1, None, &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("function `f` started a replica during the run"),
+        "{error}"
+    );
+}
+
 #[test]
 fn errors_end_a_demand() {
     let simulation = simulation(
@@ -264,24 +284,17 @@ fn errors_end_a_demand() {
     assert!((5..30).contains(&requests), "{requests}");
 }
 
-/// Without a sink, a run holds as much as the most requests at once, however many come.
 #[test]
-fn memory_does_not_grow_with_the_requests() {
-    struct Most(u64);
-    impl RecordSink for Most {
-        fn invocation(&mut self, invocation: &Invocation) -> Result<(), WriteError> {
-            self.0 = self.0.max(u64::from(invocation.in_flight.unwrap_or(0)));
-            Ok(())
-        }
-    }
+fn progress_is_told_up_to_the_end() {
+    let mut told = Vec::new();
     let simulation = queue(1, "{ fixed = 0.5 }", 1.0, 200_000);
-    let mut most = Most(0);
-    let mut last = None;
-    simulation.run(1, Some(&mut most), &mut |progress| last = Some(progress)).unwrap();
-    assert_eq!(most.0, 1);
-    let last = last.unwrap();
-    assert_eq!((last.ended, last.fraction), (200_000, 1.0));
-    assert!(last.events >= 400_000);
+    let report = simulation.run(1, None, &mut |progress| told.push(progress)).unwrap();
+    assert!(told.len() >= 2);
+    assert!(told.is_sorted_by(|a, b| a.fraction <= b.fraction && a.now <= b.now));
+    let last = told.last().unwrap();
+    assert_eq!((last.ended, last.fraction, last.now), (200_000, 1.0, report.end));
+    assert_eq!(last.events, report.events);
+    assert!(report.events >= 400_000);
 }
 
 #[test]

@@ -1,0 +1,8 @@
+//! The mock server, over real sockets.
+
+mod client;
+mod faults;
+mod limits;
+mod load;
+mod openai;
+mod plain;
