@@ -106,7 +106,7 @@ impl Think {
 
 pub(crate) fn check_turns(strategy: &'static str, turns: Turns) -> Result<(), StrategyError> {
     let usable = turns.is_usable();
-    usable.then_some(()).ok_or(StrategyError::Turns { strategy, turns: turns.mean() })
+    usable.then_some(()).ok_or_else(|| StrategyError::Turns { strategy, turns: turns.mean() })
 }
 
 impl Sessions {

@@ -131,7 +131,7 @@ impl Transient {
             Self::Percent { percent, mode } => (percent / 100.0, true, mode),
             Self::Value { value, mode } => (value, false, mode),
         };
-        if !(value >= 0.0 && value < 1e15 && (!is_part || value <= 1.0)) {
+        if !(0.0..1e15).contains(&value) || (is_part && value > 1.0) {
             return Err(WindowError::Number { name, value });
         }
         let of_duration = || -> Result<u64, WindowError> {
@@ -170,7 +170,7 @@ impl Window {
     /// A number out of range, a part of something without a limit, or nothing left.
     pub fn measured(&self, start: Time, limits: &Limits) -> Result<Measured, WindowError> {
         let cut = |part: Option<Transient>, name| {
-            part.map_or(Ok(Cut::default()), |part| part.cut(name, limits))
+            part.map_or_else(|| Ok(Cut::default()), |part| part.cut(name, limits))
         };
         let warmup = cut(self.warmup, "warm-up")?;
         let cooldown = cut(self.cooldown, "cool-down")?;

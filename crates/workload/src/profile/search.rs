@@ -233,7 +233,8 @@ impl Run {
         if high - low <= 2.0 * self.search.resolution * rate {
             return Err(SearchEnd::Converged);
         }
-        let aside = 0.5 * self.search.resolution * if self.steps % 2 == 0 { 1.0 } else { -1.0 };
+        let aside =
+            0.5 * self.search.resolution * if self.steps.is_multiple_of(2) { 1.0 } else { -1.0 };
         Ok((rate * (1.0 + aside)).clamp(MIN_RATE, self.search.max_rate))
     }
 

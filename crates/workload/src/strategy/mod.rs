@@ -427,6 +427,16 @@ mod tests {
         toml::from_str::<Demand>(&format!("arrival = {arrival}")).map(|demand| demand.arrival)
     }
 
+    /// A strategy is read from its words, and from what is written of it.
+    fn round_trips((text, strategy): (&str, Strategy)) {
+        assert_eq!(read(text).unwrap(), strategy, "{text}");
+        let demand = Demand { arrival: strategy.clone() };
+        let written = toml::to_string(&demand).unwrap();
+        assert_eq!(toml::from_str::<Demand>(&written).unwrap(), demand, "{written}");
+        let json = serde_json::to_string(&strategy).unwrap();
+        assert_eq!(serde_json::from_str::<Strategy>(&json).unwrap(), strategy);
+    }
+
     #[test]
     fn configuration_spells_every_strategy() {
         let all = [
@@ -438,6 +448,13 @@ mod tests {
             ),
             ("{ constant = { rate = 0.5 } }", Strategy::Constant { rate: 0.5 }),
             ("{ poisson = { rate = 120 } }", Strategy::Poisson { rate: 120.0 }),
+        ];
+        all.into_iter().for_each(round_trips);
+    }
+
+    #[test]
+    fn configuration_spells_rates_that_change() {
+        let all = [
             ("{ gamma = { rate = 1, cv = 2 } }", Strategy::Gamma { rate: 1.0, cv: 2.0 }),
             (
                 "{ ramp = { from = 0, to = 9, over = \"1m\", gaps = \"constant\" } }",
@@ -477,6 +494,13 @@ mod tests {
                     gaps: Gaps::Poisson,
                 }),
             ),
+        ];
+        all.into_iter().for_each(round_trips);
+    }
+
+    #[test]
+    fn configuration_spells_users_and_traces() {
+        let all = [
             (
                 "{ users = { users = 5, think = { mean = \"1s\" } } }",
                 Strategy::Users {
@@ -503,14 +527,7 @@ mod tests {
                 }),
             ),
         ];
-        for (text, strategy) in all {
-            assert_eq!(read(text).unwrap(), strategy, "{text}");
-            let demand = Demand { arrival: strategy.clone() };
-            let written = toml::to_string(&demand).unwrap();
-            assert_eq!(toml::from_str::<Demand>(&written).unwrap(), demand, "{written}");
-            let json = serde_json::to_string(&strategy).unwrap();
-            assert_eq!(serde_json::from_str::<Strategy>(&json).unwrap(), strategy);
-        }
+        all.into_iter().for_each(round_trips);
     }
 
     #[test]

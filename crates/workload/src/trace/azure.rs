@@ -115,7 +115,7 @@ fn parse_invocation(
     let name = column(&mut columns, "func")?;
     let end = real(&mut columns, "end_timestamp")?;
     let duration = real(&mut columns, "duration")?;
-    if duration < 0.0 || duration > 1e9 {
+    if !(0.0..=1e9).contains(&duration) {
         return Err(wrong("duration", &duration.to_string(), "a number of seconds from 0 on"));
     }
     let function = match names.get(name) {

@@ -173,7 +173,7 @@ impl PerMinute {
             let id = u64::from(count.minute) << 32 | u64::from(count.function);
             let mut luck = Stream::new(self.seed, Purpose::Arrival, id);
             let millis = f64::from(count.duration_ms);
-            let known = millis >= 0.0 && millis < 1e12;
+            let known = (0.0..1e12).contains(&millis);
             let duration = known.then(|| Duration::from_secs_f64(millis / 1e3));
             for _ in 0..count.count {
                 let at = Time::from_nanos(start + luck.below(MINUTE));
@@ -181,6 +181,6 @@ impl PerMinute {
             }
             self.next = self.counts.next();
         }
-        self.minute.sort_unstable_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        self.minute.sort_unstable_by_key(|&(at, function, _)| std::cmp::Reverse((at, function)));
     }
 }

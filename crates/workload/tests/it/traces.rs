@@ -1,7 +1,5 @@
 //! Public traces are read as their publishers describe them.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +9,19 @@ use gatewright_workload::trace::{
 };
 use gatewright_workload::{Pacing, Replay, Strategy, Timing};
 
-fn open(name: &str) -> TraceReader<BufReader<File>> {
-    let path = format!("{}/../../examples/traces/{name}", env!("CARGO_MANIFEST_DIR"));
-    TraceReader::new(BufReader::new(File::open(path).unwrap()), TraceOptions::default()).unwrap()
+macro_rules! trace {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../examples/traces/", $name)).as_slice()
+    };
 }
 
-fn read(name: &str) -> Vec<TraceRequest> {
-    let requests: Vec<_> = open(name).map(Result::unwrap).collect();
-    assert!(requests.is_sorted_by_key(|request| request.at), "{name} is not in order");
+fn open(text: &'static [u8]) -> TraceReader<&'static [u8]> {
+    TraceReader::new(text, TraceOptions::default()).unwrap()
+}
+
+fn read(text: &'static [u8]) -> Vec<TraceRequest> {
+    let requests: Vec<_> = open(text).map(Result::unwrap).collect();
+    assert!(requests.is_sorted_by_key(|request| request.at), "it is not in order");
     requests
 }
 
@@ -30,8 +33,8 @@ fn read_text(text: &str, options: TraceOptions) -> Result<Vec<TraceRequest>, Str
 /// Figures computed from the whole file with other tools.
 #[test]
 fn azure_llm() {
-    let requests = read("azure_llm_2023_code.csv");
-    assert_eq!(open("azure_llm_2023_code.csv").format(), TraceFormat::AzureLlm);
+    let requests = read(trace!("azure_llm_2023_code.csv"));
+    assert_eq!(open(trace!("azure_llm_2023_code.csv")).format(), TraceFormat::AzureLlm);
     assert_eq!(requests.len(), 8_819);
     assert_eq!((requests[0].tokens_in, requests[0].tokens_out), (Some(4_808), Some(10)));
     assert_eq!(requests[1].at, Time::from_nanos(52_000_000));
@@ -46,7 +49,7 @@ fn azure_llm() {
 
 #[test]
 fn azure_functions_2021() {
-    let requests = read("azure_functions_2021.csv");
+    let requests = read(trace!("azure_functions_2021.csv"));
     assert_eq!(requests.len(), 199);
     let mut functions: Vec<_> =
         requests.iter().filter_map(|request| request.function.clone()).collect();
@@ -58,7 +61,7 @@ fn azure_functions_2021() {
 
 #[test]
 fn azure_functions_2019() {
-    let requests = read("azure_functions_2019.csv");
+    let requests = read(trace!("azure_functions_2019.csv"));
     assert_eq!(requests.len(), 1_150 + 3 * 1_125);
     let of_first = |request: &&TraceRequest| {
         request.function.as_deref().is_some_and(|name| name.starts_with("c13acdc7"))
@@ -66,13 +69,13 @@ fn azure_functions_2019() {
     let first_minute =
         requests.iter().filter(of_first).take_while(|request| request.at.as_secs_f64() < 60.0);
     assert_eq!(first_minute.count(), 5);
-    let again = read("azure_functions_2019.csv");
+    let again = read(trace!("azure_functions_2019.csv"));
     assert_eq!(requests, again, "the moments are drawn from the seed");
 }
 
 #[test]
 fn mooncake() {
-    let requests = read("mooncake_conversation.jsonl");
+    let requests = read(trace!("mooncake_conversation.jsonl"));
     assert_eq!(requests.len(), 300);
     let first = &requests[0];
     assert_eq!((first.tokens_in, first.tokens_out), (Some(6_758), Some(500)));
@@ -81,7 +84,7 @@ fn mooncake() {
 
 #[test]
 fn opendc() {
-    let requests = read("opendc_faas.csv");
+    let requests = read(trace!("opendc_faas.csv"));
     assert!(!requests.is_empty());
     assert!(requests[0].at.as_secs_f64() < 60.0);
     assert_eq!(requests[0].duration, Some(Duration::from_millis(300_262)));
