@@ -1,5 +1,6 @@
 use gatewright_protocol::openai::{
-    ChatRequest, CompletionRequest, Content, Message, Prompt, StreamOptions,
+    ChatRequest, CompletionRequest, Content, EmbeddingRequest, Message, Prompt, ResponseInput,
+    ResponseRequest, StreamOptions,
 };
 
 use crate::{AnswerKind, BenchError, Target, WeightedTarget};
@@ -35,6 +36,10 @@ pub enum OpenAiApi {
     Chat,
     /// `/v1/completions`.
     Completions,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/embeddings`, which has no stream and no tokens in its answer.
+    Embeddings,
 }
 
 impl OpenAi {
@@ -82,6 +87,8 @@ impl OpenAi {
         match self.api {
             OpenAiApi::Chat => format!("{base}/v1/chat/completions"),
             OpenAiApi::Completions => format!("{base}/v1/completions"),
+            OpenAiApi::Responses => format!("{base}/v1/responses"),
+            OpenAiApi::Embeddings => format!("{base}/v1/embeddings"),
         }
     }
 
@@ -130,6 +137,57 @@ impl OpenAi {
                 seed: None,
                 temperature: None,
             }),
+            OpenAiApi::Responses => serde_json::to_vec(&ResponseRequest {
+                model,
+                input: ResponseInput::Text(prompt.to_owned()),
+                instructions: None,
+                previous_response_id: None,
+                stream,
+                max_output_tokens: max_tokens,
+                min_tokens,
+                ignore_eos,
+                seed: None,
+                temperature: None,
+                tools: None,
+                tool_choice: None,
+            }),
+            OpenAiApi::Embeddings => serde_json::to_vec(&EmbeddingRequest {
+                model,
+                input: Prompt::Text(prompt.to_owned()),
+                encoding_format: None,
+                dimensions: None,
+            }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_has_its_path_and_its_body() {
+        let cases = [
+            (OpenAiApi::Chat, "chat/completions", "messages", "max_completion_tokens"),
+            (OpenAiApi::Completions, "completions", "prompt", "max_tokens"),
+            (OpenAiApi::Responses, "responses", "input", "max_output_tokens"),
+            (OpenAiApi::Embeddings, "embeddings", "input", "model"),
+        ];
+        for (api, path, input, other) in cases {
+            for base in ["http://localhost:1", "http://localhost:1/v1/"] {
+                let (model, max_tokens) = (Some("m".to_owned()), Some(9));
+                let prompts = vec!["a".to_owned(), "b".to_owned()];
+                let asked = OpenAi { api, model, max_tokens, prompts, ..OpenAi::chat(base, "") };
+                let targets = asked.targets().unwrap();
+                assert_eq!(targets.len(), 2);
+                assert_eq!(targets[1].target.url, format!("http://localhost:1/v1/{path}"));
+                let body: serde_json::Value =
+                    serde_json::from_slice(&targets[1].target.body).unwrap();
+                assert!(!body[input].is_null() && !body[other].is_null(), "{body}");
+                assert_eq!(body["stream"].is_null(), api == OpenAiApi::Embeddings);
+            }
+        }
+        let none = OpenAi { prompts: Vec::new(), ..OpenAi::chat("http://localhost", "") };
+        assert!(none.targets().unwrap_err().to_string().contains("no prompt"));
     }
 }

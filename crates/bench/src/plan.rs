@@ -172,6 +172,7 @@ impl Plan {
     /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), BenchError> {
         self.strategy.check()?;
+        self.strategy.ready()?;
         self.limits.check()?;
         self.constraints.iter().try_for_each(Constraint::check)?;
         self.slo.as_ref().map_or(Ok(()), Slo::check)?;

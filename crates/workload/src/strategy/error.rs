@@ -99,6 +99,9 @@ pub enum StrategyError {
         /// What was given.
         scale: f64,
     },
+    /// A trace that nobody has read.
+    #[error("replay: the trace was not read")]
+    Unread,
     /// A trace without a request.
     #[error("replay: nothing of the trace is left to replay; check `function` and the file")]
     Empty,

@@ -1,16 +1,17 @@
+use std::io::BufRead;
 use std::sync::Arc;
 
 use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{Recorded, Selection, TraceFormat};
+use crate::trace::{Recorded, Selection, TraceError, TraceFormat, TraceOptions, TraceReader};
 use crate::{Schedule, StrategyError};
 
 /// The demand of a trace once more.
 ///
-/// The value names the trace; whoever runs it reads the file and gives it with [`Replay::with`]. Without, there is
-/// nothing to replay.
+/// The value names the trace; whoever runs it opens the file and has it read ([`Replay::read`]). Before, there is
+/// nothing to replay, and [`Strategy::ready`](crate::Strategy::ready) says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
@@ -73,6 +74,17 @@ impl Replay {
     #[must_use]
     pub fn with(self, recorded: Arc<Recorded>) -> Self {
         Self { recorded: Some(recorded), ..self }
+    }
+
+    /// Reads the trace; `seed` places the requests of a trace that only counts them.
+    ///
+    /// # Errors
+    /// Anything wrong with the trace, or more of it than fits.
+    pub fn read(&mut self, input: impl BufRead, seed: u64) -> Result<(), TraceError> {
+        let options = TraceOptions { format: self.format, seed };
+        let recorded = Recorded::read(TraceReader::new(input, options)?, &self.selection())?;
+        self.recorded = Some(Arc::new(recorded));
+        Ok(())
     }
 
     /// What is to be kept of the trace that [`Replay::with`] gets.
