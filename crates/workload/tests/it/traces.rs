@@ -150,7 +150,8 @@ fn a_trace_is_replayed_at_its_own_times_and_at_others() {
         assert!(Strategy::Replay(replay.clone()).ready().is_err());
         replay.read(TWO.as_bytes(), 1).unwrap();
         let replay = Strategy::Replay(replay);
-        (replay.check().unwrap(), replay.ready().unwrap());
+        replay.check().unwrap();
+        replay.ready().unwrap();
         match replay.pacing(1, 0) {
             Pacing::Open(schedule) => {
                 schedule.map(|at| at.as_nanos() / 1_000_000).collect::<Vec<_>>()
