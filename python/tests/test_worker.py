@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from gatewright import protocol
 
 def test_hello_says_who_it_is_and_shows_the_token(start):
     worker = start("models:Echo", "--name", "echo-1", "--window", "3")
-    expected = [protocol.HELLO, protocol.VERSION, "echo-1", worker.process.pid, 3, "secret"]
+    expected = [protocol.HELLO, protocol.VERSION, "echo-1", worker.process.pid, 3, "secret", None, socket.gethostname()]
     assert worker.receive() == expected
 
 

@@ -161,14 +161,23 @@ impl Admin {
 
 /// The token: from the file if one is named, else from the variable GATEWRIGHT_TOKEN. It is never printed.
 pub(crate) fn token(file: Option<&std::path::Path>) -> Outcome<Option<String>> {
+    secret(file, "GATEWRIGHT_TOKEN")
+}
+
+/// The token that workers from elsewhere present, from the file or GATEWRIGHT_WORKER_TOKEN.
+pub(crate) fn worker_token(file: Option<&std::path::Path>) -> Outcome<Option<String>> {
+    secret(file, "GATEWRIGHT_WORKER_TOKEN")
+}
+
+fn secret(file: Option<&std::path::Path>, variable: &str) -> Outcome<Option<String>> {
     let (text, source) = match file {
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).map_err(|fault| Failure::of_reading(path, &fault))?;
             (text, path.display().to_string())
         }
-        None => match std::env::var("GATEWRIGHT_TOKEN") {
-            Ok(text) => (text, "GATEWRIGHT_TOKEN".to_owned()),
+        None => match std::env::var(variable) {
+            Ok(text) => (text, variable.to_owned()),
             Err(_) => return Ok(None),
         },
     };

@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, calibrate, compare, config, functions, generate, invoke, mock, predict, remove, scale,
-    serve, simulate,
+    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, mock,
+    predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -79,7 +79,14 @@ pub(crate) enum Command {
     Functions(functions::Functions),
     Invoke(invoke::Invoke),
     Scale(scale::Scale),
+    Deploy(deploy::Deploy),
+    Reload(reload::Reload),
+    Suspend(suspend::Suspend),
+    Describe(describe::Describe),
+    Replicas(replicas::Replicas),
+    Worker(worker::Worker),
     Remove(remove::Remove),
+    Cache(cache::Cache),
     Generate(generate::Generate),
 }
 

@@ -42,7 +42,7 @@ pub struct Deployment {
 pub struct Scale {
     /// Never fewer, except after `suspend`.
     pub min: u32,
-    /// Never more, replicas that are still starting included.
+    /// Never more, replicas that are still starting included. With 0, only replicas that join by themselves answer.
     pub max: u32,
 }
 

@@ -112,9 +112,10 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
     let frame = Frame::name(number_u8).ok_or(DecodeError::UnknownKind(number))?;
     let expected = match number_u8 {
         3 | 12 => 1,
-        9 | 10 | 11 | 13 => 2,
+        9 | 10 | 11 | 13 | 14 => 2,
         6 | 7 => 3,
         2 | 4 => 4,
+        1 => 8,
         _ => 6,
     };
     if found != expected {
@@ -139,6 +140,8 @@ impl Fields {
                 pid: self.small("pid")?,
                 window: self.small("window")?,
                 token: self.text("token")?,
+                function: self.optional_text("function")?,
+                node: self.text("node")?,
             }),
             2 => Frame::Init {
                 max_frame: self.small("max_frame")?,
@@ -173,7 +176,8 @@ impl Fields {
             10 => Frame::Ping { nonce: self.uint("nonce")? },
             11 => Frame::Pong { nonce: self.uint("nonce")? },
             12 => Frame::Drain,
-            _ => Frame::Bye { reason: self.text("reason")? },
+            13 => Frame::Bye { reason: self.text("reason")? },
+            _ => Frame::Batch { size: self.small("size")? },
         })
     }
 

@@ -1,7 +1,7 @@
 use bytes::{BufMut, BytesMut};
 use rmp::encode as mp;
 
-use crate::Frame;
+use crate::{Frame, Hello};
 
 /// Why a frame cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,13 +34,10 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) -> Result<(), EncodeError> {
 fn body(frame: &Frame, out: &mut BytesMut) {
     let number = frame.number();
     match frame {
-        Frame::Hello(hello) => {
-            head(out, 6, number);
-            uint(out, hello.version.into());
-            text(out, &hello.name);
-            uint(out, hello.pid.into());
-            uint(out, hello.window.into());
-            text(out, &hello.token);
+        Frame::Hello(hello) => put_hello(hello, out),
+        Frame::Batch { size } => {
+            head(out, 2, number);
+            uint(out, (*size).into());
         }
         Frame::Init { max_frame, args, kwargs } => {
             head(out, 4, number);
@@ -97,6 +94,17 @@ fn body(frame: &Frame, out: &mut BytesMut) {
             text(out, reason);
         }
     }
+}
+
+fn put_hello(hello: &Hello, out: &mut BytesMut) {
+    head(out, 8, 1);
+    uint(out, hello.version.into());
+    text(out, &hello.name);
+    uint(out, hello.pid.into());
+    uint(out, hello.window.into());
+    text(out, &hello.token);
+    optional_text(out, hello.function.as_deref());
+    text(out, &hello.node);
 }
 
 /// Array of at most 15 elements whose first one is the kind, at most 127.

@@ -23,6 +23,11 @@ pub enum Frame {
     InitError(InitError),
     /// Gateway: call the object.
     Request(Request),
+    /// Gateway: the next `size` requests are one batch: call the object once, with a list.
+    Batch {
+        /// How many requests, at least 1 and at most the window.
+        size: u32,
+    },
     /// Worker: the call returned.
     Response {
         /// Number of the request.
@@ -76,8 +81,12 @@ pub struct Hello {
     pub pid: u32,
     /// How many requests it takes at a time, at least 1.
     pub window: u32,
-    /// The secret that the gateway gave it when it was started.
+    /// The secret that the gateway gave it when it was started, or that the operator gave to both.
     pub token: String,
+    /// The function that it answers for; `None` if the gateway started it and so knows, or has only one.
+    pub function: Option<String>,
+    /// Name of the machine it runs on, for records.
+    pub node: String,
 }
 
 /// One call.
@@ -139,13 +148,14 @@ impl Frame {
             Self::Pong { .. } => 11,
             Self::Drain => 12,
             Self::Bye { .. } => 13,
+            Self::Batch { .. } => 14,
         }
     }
 
     /// Name of a kind of frame by its number, as the documentation has it.
     #[must_use]
     pub fn name(number: u8) -> Option<&'static str> {
-        const NAMES: [&str; 13] = [
+        const NAMES: [&str; 14] = [
             "hello",
             "init",
             "ready",
@@ -159,6 +169,7 @@ impl Frame {
             "pong",
             "drain",
             "bye",
+            "batch",
         ];
         NAMES.get(usize::from(number).checked_sub(1)?).copied()
     }

@@ -8,10 +8,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use gatewright_control::config::{self, SystemFile};
 use gatewright_control::{FunctionView, Operation, OperationError, ReplicaState, System};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::function::Function;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 
@@ -38,6 +40,8 @@ struct FunctionStatus {
     max_replicas: u32,
     queued: usize,
     in_flight: u64,
+    /// Seconds that a request which came now would wait for its turn.
+    expected_wait: f64,
     invocation_count: u64,
     totals: gatewright_control::Totals,
     instances: Vec<Instance>,
@@ -49,6 +53,8 @@ struct Instance {
     number: u64,
     state: ReplicaState,
     in_flight: usize,
+    /// Whether it was started elsewhere and joined.
+    joined: bool,
 }
 
 #[derive(Deserialize)]
@@ -87,12 +93,17 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
     let admin = Admin { plane, metrics, token: token.map(Into::into) };
     Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/system/functions", get(list).delete(remove))
+        .route("/system/functions", get(list).post(deploy).delete(remove))
         .route("/system/function/{name}", get(show))
         .route("/system/scale-function/{name}", post(scale))
+        .route("/system/reload/{name}", post(reload))
+        .route("/system/suspend-function/{name}", post(suspend))
         .route("/function/{name}", any(invoke))
+        .merge(crate::purging::router(Arc::clone(&admin.plane)))
         .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
         .route("/healthz", get(health))
+        .route("/docs", get(docs))
+        .route("/docs/openapi.json", get(openapi))
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here".to_owned()) })
         .with_state(admin)
 }
@@ -133,6 +144,17 @@ async fn health(State(admin): State<Admin>) -> Response {
     (status, Json(body)).into_response()
 }
 
+/// What can be asked here, for people.
+async fn docs() -> axum::response::Html<&'static str> {
+    axum::response::Html(include_str!("../docs/admin.html"))
+}
+
+/// What can be asked here, for programs.
+async fn openapi() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, include_str!("../docs/openapi.json")).into_response()
+}
+
 async fn show_metrics(State(admin): State<Admin>) -> Response {
     let bytes = admin.plane.store.bytes();
     let text = admin.plane.driver.look(|system| admin.metrics.text(system, bytes));
@@ -162,6 +184,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         number: replica.number,
         state: replica.state,
         in_flight: replica.in_flight,
+        joined: replica.joined,
     });
     FunctionStatus {
         name: view.deployment.name.clone(),
@@ -171,6 +194,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         max_replicas: view.deployment.scale.max,
         queued: view.queued,
         in_flight: u64::from(view.in_flight),
+        expected_wait: view.expected_wait.as_secs_f64(),
         invocation_count: view.totals.arrived,
         totals: view.totals,
         instances: instances.collect(),
@@ -185,6 +209,46 @@ async fn scale(
     let operation = Operation::ScaleTo { function, replicas: wish.replicas };
     let replicas = admin.plane.driver.operate(operation)?;
     Ok(Json(serde_json::json!({ "replicas": replicas })))
+}
+
+/// Replaces every replica that the gateway started by a new one, one after another.
+async fn reload(
+    State(admin): State<Admin>,
+    Path(function): Path<String>,
+) -> Result<(StatusCode, Json<serde_json::Value>), Problem> {
+    let replicas = admin.plane.driver.operate(Operation::Reload { function })?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "replicas": replicas }))))
+}
+
+/// Wants no replicas until somebody asks for the function.
+async fn suspend(
+    State(admin): State<Admin>,
+    Path(function): Path<String>,
+) -> Result<StatusCode, Problem> {
+    admin.plane.driver.operate(Operation::Suspend { function })?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Serves a new function: the table of a function as in the system file, and its name as `service`.
+async fn deploy(
+    State(admin): State<Admin>,
+    Json(mut table): Json<serde_json::Map<String, serde_json::Value>>,
+) -> Result<StatusCode, Problem> {
+    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
+    let Some(serde_json::Value::String(name)) = table.remove("service") else {
+        return Err(wrong("`service`, the name of the function, is missing".to_owned()));
+    };
+    let table = serde_json::Value::Object(table);
+    let config: config::Function =
+        serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
+    let mut file = SystemFile::default();
+    let config = file.function.entry(name.clone()).or_insert(config).clone();
+    file.check().map_err(|error| wrong(error.to_string()))?;
+    let function = Function::new(&name, &config, admin.metrics.function(&name));
+    let function = Arc::new(function.map_err(|error| wrong(error.to_string()))?);
+    admin.plane.driver.deploy(Arc::clone(&function), config.deployment(&name))?;
+    admin.plane.functions.write().insert(Arc::clone(&function.name), function);
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn remove(

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use gatewright_control::End;
+use gatewright_control::{End, URGENCY_DEFAULT};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Arguments, CallError};
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) arguments: Option<Arguments>,
     /// When its client gets no answer any more.
     pub(crate) deadline: Time,
+    /// Which class of the queue it is in: 0 goes first, 7 last.
+    pub(crate) urgency: u8,
     state: Mutex<State>,
 }
 
@@ -32,18 +35,22 @@ struct State {
 }
 
 /// An attempt, as the system decided it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
     /// When.
     pub(crate) at: Time,
     /// Number of the replica.
     pub(crate) replica: u64,
+    /// The machine that it is on, if that is another one.
+    pub(crate) node: Option<Arc<str>>,
     /// 1 for the first.
     pub(crate) attempt: u32,
     /// Requests in service there, this one included.
     pub(crate) in_flight: u32,
     /// Whether the request waited for a replica to start.
     pub(crate) cold: bool,
+    /// Requests that follow in the same batch.
+    pub(crate) batch_left: u32,
 }
 
 /// What a worker said.
@@ -80,14 +87,19 @@ pub(crate) enum Step {
 
 impl Call {
     pub(crate) fn new(id: u64, arguments: Option<Arguments>, deadline: Time) -> Self {
-        Self { id, arguments, deadline, state: Mutex::default() }
+        Self { id, arguments, deadline, urgency: URGENCY_DEFAULT, state: Mutex::default() }
+    }
+
+    /// The same in another class of the queue.
+    pub(crate) fn with_urgency(self, urgency: u8) -> Self {
+        Self { urgency, ..self }
     }
 
     /// Notes an attempt. Two threads may carry out the effects of two events in any order: the later attempt
     /// counts.
     pub(crate) fn dispatched(&self, dispatch: Dispatch) {
         let mut state = self.state.lock();
-        if state.dispatch.is_some_and(|last| last.attempt >= dispatch.attempt) {
+        if state.dispatch.as_ref().is_some_and(|last| last.attempt >= dispatch.attempt) {
             return;
         }
         state.dispatch = Some(dispatch);
@@ -123,7 +135,7 @@ impl Call {
 
     /// The last attempt, if there was one.
     pub(crate) fn last_dispatch(&self) -> Option<Dispatch> {
-        self.state.lock().dispatch
+        self.state.lock().dispatch.clone()
     }
 
     /// What the worker said, once.
@@ -172,7 +184,15 @@ mod tests {
     use super::*;
 
     fn dispatch(attempt: u32) -> Dispatch {
-        Dispatch { at: Time::ZERO, replica: 0, attempt, in_flight: 1, cold: false }
+        Dispatch {
+            at: Time::ZERO,
+            replica: 0,
+            node: None,
+            attempt,
+            in_flight: 1,
+            cold: false,
+            batch_left: 0,
+        }
     }
 
     fn next(call: &Call) -> Option<Step> {

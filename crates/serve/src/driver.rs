@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gatewright_control::{
     Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
-    ReplicaKey, RequestKey, System, URGENCY_DEFAULT,
+    ReplicaKey, RequestKey, System,
 };
 use gatewright_determinism::Time;
 use parking_lot::Mutex;
@@ -140,13 +140,39 @@ impl Driver {
         let key = *function.key.get()?;
         let key = self.act(|core, now| {
             let timeout = Some(call.deadline - now);
-            let urgency = URGENCY_DEFAULT;
-            let invoke = Invoke { function: key, id: call.id, timeout, urgency };
+            let invoke = Invoke { function: key, id: call.id, timeout, urgency: call.urgency };
             let key = core.system.invoke(now, invoke, &mut core.effects);
             core.calls.insert(key, Arc::clone(&call));
             key
         });
         Some(Ticket { driver: Arc::clone(self), key, call })
+    }
+
+    /// The function of this name.
+    pub(crate) fn function(&self, name: &str) -> Option<Arc<Function>> {
+        let core = self.core.lock();
+        core.functions.get(core.system.lookup(name)?).cloned()
+    }
+
+    /// Takes in a worker that came by itself and is ready; `None` if its function is gone.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        function: &Function,
+        make: impl FnOnce(ReplicaKey, u64) -> Arc<PythonReplica>,
+    ) -> Option<Arc<PythonReplica>> {
+        let function = *function.key.get()?;
+        self.act(|core, now| {
+            let key = core.system.join(now, function, &mut core.effects)?;
+            let made = make(key, core.system.replica(key)?.number);
+            core.forget_replicas();
+            core.replicas.insert(key, Replica::Python(Arc::clone(&made)));
+            Some(made)
+        })
+    }
+
+    /// Lets go of workers that are lost, and so of their connections.
+    pub(crate) fn forget_lost(&self) {
+        self.core.lock().forget_replicas();
     }
 
     /// Looks at the system.
@@ -195,9 +221,9 @@ impl Driver {
     fn carry_out(self: &Arc<Self>, action: Action, now: Time) {
         match action {
             Action::Dispatch { key, call, replica, dispatch } => {
-                call.dispatched(dispatch);
+                call.dispatched(dispatch.clone());
                 if let Replica::Python(replica) = replica {
-                    replica.begin(key, call, dispatch.attempt, now);
+                    replica.begin(key, call, &dispatch, now);
                 }
             }
             Action::Ended { call, end, at } => call.ended(end, at),
@@ -244,7 +270,9 @@ impl Core {
                         let made = PythonReplica::new(replica, number, Arc::clone(function));
                         (Replica::Python(Arc::clone(&made)), Action::StartPython(made))
                     }
-                    Runtime::Http(_) => {
+                    // Its deployment lets none be started.
+                    Runtime::Remote => return None,
+                    Runtime::Process(_) | Runtime::Http(_) => {
                         (Replica::Upstream { number }, Action::StartUpstream(replica))
                     }
                 };
@@ -256,13 +284,22 @@ impl Core {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
             Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
-            Effect::Dispatch { request, replica, attempt, in_flight, cold, .. } => {
+            Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                 let replica = self.replicas.get(replica)?.clone();
-                let number = match &replica {
-                    Replica::Python(replica) => replica.number,
-                    Replica::Upstream { number } => *number,
+                let (number, node) = match &replica {
+                    Replica::Python(replica) => (replica.number, replica.node.clone()),
+                    Replica::Upstream { number } => (*number, None),
                 };
-                let dispatch = Dispatch { at: now, replica: number, attempt, in_flight, cold };
+                let (at, replica_number) = (now, number);
+                let dispatch = Dispatch {
+                    at,
+                    replica: replica_number,
+                    node,
+                    attempt,
+                    in_flight,
+                    cold,
+                    batch_left,
+                };
                 let call = Arc::clone(self.calls.get(request)?);
                 Action::Dispatch { key: request, call, replica, dispatch }
             }

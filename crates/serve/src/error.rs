@@ -31,6 +31,20 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
+    /// Anybody on the network could be a worker.
+    #[error(
+        "workers are listened for on \"{address}\", which is not a loopback address, and there is no worker token"
+    )]
+    WorkerTokenMissing {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A host that may connect is none.
+    #[error("hub.allow: `{entry}` is neither an address nor a network")]
+    Allow {
+        /// The entry.
+        entry: String,
+    },
     /// A route cannot be served.
     #[error("route `{path}`: {what}")]
     Route {
@@ -135,6 +149,10 @@ impl ServeError {
             Self::TokenMissing { .. } => {
                 Some("set GATEWRIGHT_TOKEN, or let gateway.admin be on 127.0.0.1".to_owned())
             }
+            Self::WorkerTokenMissing { .. } => {
+                Some("set GATEWRIGHT_WORKER_TOKEN, or let hub.listen be on 127.0.0.1".to_owned())
+            }
+            Self::Allow { .. } => Some("write it as \"192.168.1.7\" or \"10.0.0.0/8\"".to_owned()),
             Self::Start { runs, failure, .. } => failure.hint(runs),
             _ => None,
         }

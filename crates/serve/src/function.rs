@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ pub(crate) struct Function {
     pub(crate) timeout: Duration,
     pub(crate) start_timeout: Duration,
     pub(crate) expose_traceback: bool,
+    /// What its workers construct their object with.
+    pub(crate) init: Arguments,
+    /// Requests at a time in one replica, or in a batch.
+    pub(crate) window: u32,
+    /// Whether its workers get lists of requests.
+    pub(crate) batches: bool,
+    /// Memory of a worker in bytes above which it is replaced.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) runtime: Runtime,
     pub(crate) metrics: FunctionMetrics,
 }
@@ -29,20 +38,28 @@ pub(crate) struct Function {
 pub(crate) enum Runtime {
     /// Processes with an instance of a Python class each.
     Python(PythonClass),
+    /// A process for each request. Its replicas exist in the decisions only.
+    Process(Program),
+    /// Workers that were started elsewhere and join.
+    Remote,
     /// An upstream. Its replicas exist in the decisions only.
     Http(UpstreamBase),
 }
 
-/// A Python class and what it is constructed with.
+/// A Python class and where it runs.
 #[derive(Debug)]
 pub(crate) struct PythonClass {
     /// "module:Class".
     pub(crate) target: String,
-    /// Constructor arguments.
-    pub(crate) init: Arguments,
     pub(crate) env: BTreeMap<String, String>,
-    /// Requests at a time in one replica.
-    pub(crate) window: u32,
+}
+
+/// A program that is run for each request.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 /// Where an upstream is.
@@ -61,12 +78,18 @@ impl Function {
     ) -> Result<Self, ServeError> {
         let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
         let runtime = match config.runtime().map_err(|what| wrong(what.to_owned()))? {
-            Runs::Python(target) => Runtime::Python(PythonClass {
-                target: target.to_owned(),
-                init: init(config).map_err(|error| wrong(format!("args and kwargs: {error}")))?,
-                env: config.env.clone(),
-                window: config.concurrency.unwrap_or(1),
-            }),
+            Runs::Python(target) => {
+                Runtime::Python(PythonClass { target: target.to_owned(), env: config.env.clone() })
+            }
+            Runs::Process(command) => {
+                let mut words = command.iter().cloned();
+                Runtime::Process(Program {
+                    path: words.next().unwrap_or_default().into(),
+                    args: words.collect(),
+                    env: config.env.clone(),
+                })
+            }
+            Runs::Remote => Runtime::Remote,
             Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
         };
         Ok(Self {
@@ -75,15 +98,29 @@ impl Function {
             timeout: config.timeout.get(),
             start_timeout: config.start_timeout.get(),
             expose_traceback: config.expose_traceback,
+            init: init(config).map_err(|error| wrong(format!("args and kwargs: {error}")))?,
+            window: match config.batch {
+                Some(batch) => batch.max_size,
+                None => config.concurrency.unwrap_or(1),
+            },
+            batches: config.batch.is_some(),
+            memory_limit: config.memory_limit.map(config::HumanSize::bytes),
             runtime,
             metrics,
         })
+    }
+
+    /// Whether its replicas are workers.
+    pub(crate) fn runs_workers(&self) -> bool {
+        matches!(self.runtime, Runtime::Python(_) | Runtime::Remote)
     }
 
     /// What it runs, as the system file says it.
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
+            Runtime::Process(program) => program.path.display().to_string(),
+            Runtime::Remote => "workers from elsewhere".to_owned(),
             Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
         }
     }

@@ -5,23 +5,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gatewright_control::Operation;
-use gatewright_control::config::SystemFile;
+use gatewright_control::config::{self, SystemFile};
 use hyper::service::service_fn;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
-use crate::function::Function;
+use crate::function::{Function, Runtime};
 use crate::listener::{self, Bounds, Ends};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
-use crate::python::Hub;
+use crate::python::{Door, Hub};
 use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
@@ -30,7 +31,7 @@ use crate::upstream::Upstreams;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
-const MAX_FRAME: u32 = 256 * 1024 * 1024;
+pub(crate) const MAX_FRAME: u32 = 256 * 1024 * 1024;
 
 /// A running gateway. Dropped, it ends at once and takes its workers with it.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Gateway {
     plane: Arc<Plane>,
     address: SocketAddr,
     admin_address: SocketAddr,
+    hub_address: Option<SocketAddr>,
     drain: Duration,
     grace: Duration,
     /// Stops the taking of connections.
@@ -79,7 +81,7 @@ impl Gateway {
         base_dir: PathBuf,
         options: Options,
     ) -> Result<Self, ServeError> {
-        let routes = Routes::new(&system.routes)?;
+        let routes = Routes::new(&system.routes, &base_dir)?;
         let data = bind("gateway.listen", &system.gateway.listen).await?;
         let operations = bind("gateway.admin", &system.gateway.admin).await?;
         let (address, admin_address) = (local(&data)?, local(&operations)?);
@@ -87,6 +89,7 @@ impl Gateway {
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
+        let door = door(&system.hub, options.worker_token.clone()).await?;
         let (records, writer) = match &options.records {
             Some(path) => {
                 Writer::open(path).map(|(sender, writer)| (Some(sender), Some(writer)))?
@@ -100,17 +103,23 @@ impl Gateway {
         let kill = driver.kill.clone().drop_guard();
         let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
+        let run: String = driver.hub.token()[..8].chars().rev().collect();
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
-            store: Store::new(system.cache.memory.bytes(), system.cache.max_body.bytes()),
+            store: Store::new(
+                system.cache.memory.bytes(),
+                system.cache.max_body.bytes(),
+                driver.clock,
+            ),
             routes,
             functions: RwLock::default(),
             upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             draining: false.into(),
             requests: 0.into(),
-            run: driver.hub.token()[..8].chars().rev().collect(),
+            pseudonym: format!("gatewright-{}", &run),
+            run,
         });
         let bounds = Bounds {
             connections: system.gateway.max_connections as usize,
@@ -122,6 +131,7 @@ impl Gateway {
             plane,
             address,
             admin_address,
+            hub_address: door.as_ref().map(|(_, address)| *address),
             drain: system.gateway.drain.get(),
             grace: options.grace,
             closing: CancellationToken::new(),
@@ -135,6 +145,11 @@ impl Gateway {
             return Err(error);
         }
         gateway.listen(data, bounds);
+        if let Some((door, address)) = door {
+            let driver = Arc::clone(&gateway.plane.driver);
+            gateway.background.spawn(door.accept(driver));
+            tracing::info!(%address, "workers may join");
+        }
         tracing::info!(%address, admin = %admin_address, "serving");
         Ok(gateway)
     }
@@ -151,9 +166,33 @@ impl Gateway {
         self.admin_address
     }
 
-    /// Serves until it is told to stop: drains at the first word, ends at once at the second.
+    /// Where workers from elsewhere join, if they may.
+    #[must_use]
+    pub fn hub_address(&self) -> Option<SocketAddr> {
+        self.hub_address
+    }
+
+    /// Replaces the workers of every Python function, one after another: what they import is read anew, and no
+    /// request is lost.
+    pub fn reload(&self) {
+        let functions: Vec<_> = self.plane.functions.read().values().cloned().collect();
+        for function in functions {
+            let wish = Operation::Reload { function: function.name.to_string() };
+            if matches!(function.runtime, Runtime::Python(_))
+                && let Err(error) = self.plane.driver.operate(wish)
+            {
+                tracing::debug!(%error, "removed meanwhile");
+            }
+        }
+    }
+
+    /// Serves until it is told to stop; SIGHUP reloads meanwhile. It drains at the first word and
+    /// ends at once at the second.
     pub async fn run_until(self, mut shutdown: Shutdown) {
-        shutdown.reached(Stop::Drain).await;
+        tokio::select! {
+            () = shutdown.reached(Stop::Drain) => {}
+            () = self.reload_on_signal() => {}
+        }
         let driver = Arc::clone(&self.plane.driver);
         let stop = self.stop();
         tokio::pin!(stop);
@@ -165,6 +204,21 @@ impl Gateway {
         driver.kill.cancel();
         // Its own waits end with the workers; what hangs elsewhere is not waited for.
         drop(tokio::time::timeout(Duration::from_secs(1), stop).await);
+    }
+
+    async fn reload_on_signal(&self) {
+        let mut hangup = match tokio::signal::unix::signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP cannot be listened for");
+                return std::future::pending().await;
+            }
+        };
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reloading");
+            self.reload();
+        }
+        std::future::pending().await
     }
 
     /// Takes nothing new, finishes what was taken within `gateway.drain`, and ends.
@@ -291,7 +345,32 @@ fn not_started(function: &Function, failure: StartFailure) -> ServeError {
     ServeError::Start { function: function.name.to_string(), runs: function.runs(), failure }
 }
 
-async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {
+/// Where workers from elsewhere come in, if they may.
+async fn door(
+    hub: &config::Hub,
+    token: Option<String>,
+) -> Result<Option<(Door, SocketAddr)>, ServeError> {
+    let Some(listen) = &hub.listen else { return Ok(None) };
+    let listener = bind("hub.listen", listen).await?;
+    let address = local(&listener)?;
+    let token = worker_token(token, address)?;
+    let door = Door::new(listener, token, &hub.allow, None, hub.max_workers);
+    Ok(Some((door.map_err(|entry| ServeError::Allow { entry })?, address)))
+}
+
+/// The token that workers from elsewhere must present; off loopback there must be one.
+pub(crate) fn worker_token(
+    token: Option<String>,
+    address: SocketAddr,
+) -> Result<Option<String>, ServeError> {
+    let token = token.filter(|token| !token.is_empty());
+    if token.is_none() && !address.ip().is_loopback() {
+        return Err(ServeError::WorkerTokenMissing { address });
+    }
+    Ok(token)
+}
+
+pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {
     let wrong = |source| ServeError::Address { key, address: address.to_owned(), source };
     let mut resolved = tokio::net::lookup_host(address).await.map_err(wrong)?;
     let Some(address) = resolved.next() else {
@@ -300,6 +379,6 @@ async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeErro
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { key, address, source })
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+pub(crate) fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
     listener.local_addr().map_err(ServeError::Hub)
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use gatewright_control::URGENCY_DEFAULT;
+use gatewright_control::cache::Fields;
 use http::header::{
     CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -12,17 +14,44 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the cache did (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// The fields of a message, as the rules of the cache read them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldsOf<'a>(pub(crate) &'a HeaderMap);
+
+impl Fields for FieldsOf<'_> {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
 /// Where a request came from, if it came over the network.
 pub(crate) type ClientAddress = Option<IpAddr>;
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
+
+/// The urgency that the `Priority` field asks for (RFC 9218 section 4.1): 0 to 7, [`URGENCY_DEFAULT`] where the
+/// field is missing or says something else.
+pub(crate) fn urgency(headers: &HeaderMap) -> u8 {
+    let lines = headers.get_all(PRIORITY).iter().filter_map(|line| line.to_str().ok());
+    let members = lines.flat_map(|line| line.split(','));
+    // A member that comes twice counts as it came last (RFC 9651 section 4.2.2).
+    let asked = members.filter_map(|member| member.trim().strip_prefix("u=")).next_back();
+    let digits = asked.and_then(|value| value.split(';').next());
+    let urgency = digits.and_then(|digits| digits.trim().parse().ok());
+    urgency.filter(|urgency| *urgency <= 7).unwrap_or(URGENCY_DEFAULT)
+}
 
 /// Removes the fields that end with the connection they came on (RFC 9110 section 7.6.1), those that
 /// `Connection` names included.
@@ -59,6 +88,7 @@ pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
     client: ClientAddress,
     request_id: &HeaderValue,
+    pseudonym: &str,
 ) {
     strip_hop_by_hop(headers);
     // The client of the upstream sets its own, from the address.
@@ -75,8 +105,18 @@ pub(crate) fn to_upstream(
         }
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.append(VIA, HeaderValue::from_static("1.1 gatewright"));
+    if let Ok(via) = HeaderValue::try_from(format!("1.1 {pseudonym}")) {
+        headers.append(VIA, via);
+    }
     headers.insert(REQUEST_ID, request_id.clone());
+}
+
+/// Whether a request came through this gateway before: it goes in a circle.
+pub(crate) fn is_loop(headers: &HeaderMap, pseudonym: &str) -> bool {
+    let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
 }
 
 /// The client's own request id, if it is one that can be logged and passed on.
@@ -90,6 +130,20 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urgency_is_what_the_priority_field_says() {
+        let of = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("priority", HeaderValue::from_static(line));
+            }
+            urgency(&headers)
+        };
+        assert_eq!(of(&[]), 3);
+        assert_eq!((of(&["u=0"]), of(&["i, u=7"]), of(&["u=5;x=1, i"])), (0, 7, 5));
+        assert_eq!((of(&["u=1", "u=2"]), of(&["u=8"]), of(&["u=x"]), of(&["uu=1"])), (2, 3, 3, 3));
+    }
 
     #[test]
     fn fields_of_the_connection_go_and_those_it_names() {
@@ -131,7 +185,8 @@ mod tests {
         headers.insert(HOST, HeaderValue::from_static("front"));
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
         let client = Some(IpAddr::from([127, 0, 0, 1]));
-        to_upstream(&mut headers, client, &HeaderValue::from_static("id"));
+        to_upstream(&mut headers, client, &HeaderValue::from_static("id"), "gw");
+        assert_eq!(headers[VIA], "1.1 gw");
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
         assert_eq!(headers[FORWARDED_HOST], "front");
         assert_eq!(headers[REQUEST_ID], "id");

@@ -6,7 +6,9 @@
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
-//! - `python`: worker processes and the hub they connect to;
+//! - `check`: what a response must look like;
+//! - `python`: worker processes, the hub they connect to, and the door for those from elsewhere;
+//! - `embedded`: the hub alone, for programs that ask workers themselves;
 //! - `upstream`: the client for HTTP functions;
 //! - `admin`: operations, health and metrics on an address of their own;
 //! - `records`: one line for each request, written by a task that no request waits for.
@@ -14,8 +16,10 @@
 mod admin;
 mod answer;
 mod call;
+mod check;
 mod clock;
 mod driver;
+mod embedded;
 mod error;
 mod function;
 mod gateway;
@@ -24,6 +28,7 @@ mod listener;
 mod metrics;
 mod options;
 mod plane;
+mod purging;
 mod python;
 mod records;
 mod route;
@@ -31,6 +36,7 @@ mod shutdown;
 mod store;
 mod upstream;
 
+pub use embedded::{EmbeddedHub, HubError, HubOptions, HubStatus};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;

@@ -9,6 +9,8 @@ pub struct Options {
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,
+    /// Secret that workers from elsewhere must present. Needed when `hub.listen` is not a loopback address.
+    pub worker_token: Option<String>,
     /// The Python that runs workers; it must have the package `gatewright`.
     pub python: PathBuf,
     /// Names the run's random streams.
@@ -25,6 +27,7 @@ impl Default for Options {
         Self {
             records: None,
             token: None,
+            worker_token: None,
             python: PathBuf::from("python3"),
             seed: 1,
             grace: Duration::from_secs(5),

@@ -189,7 +189,7 @@ impl Trail {
             invocation.queued_out = Some(dispatch.at);
             invocation.started = Some(dispatch.at);
             invocation.replica = Some(dispatch.replica);
-            invocation.node = Some(Arc::clone(&self.book.node));
+            invocation.node = Some(dispatch.node.unwrap_or_else(|| Arc::clone(&self.book.node)));
             invocation.attempts = dispatch.attempt;
             invocation.in_flight = Some(dispatch.in_flight);
             invocation.cold = dispatch.cold;

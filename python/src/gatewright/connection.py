@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Optional
+from typing import Callable, Optional
 
 from . import protocol
 from .protocol import Decoder, Encoder
@@ -27,15 +27,44 @@ class GatewayGone(Exception):
     """The connection to the gateway is closed."""
 
 
-class Connection:
-    """Frames in and out, and the state they change."""
+class Unhealthy(Exception):
+    """The object says that it cannot go on."""
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class Batch(list):
+    """Request frames that are to be answered by one call."""
+
+
+def _exit() -> None:
+    os._exit(1)
+
+
+class Connection:
+    """Frames in and out, and the state they change.
+
+    ``on_gone`` is called, in the reading thread, when the gateway goes away or ends this worker during a long
+    call: nobody would get its answer. ``on_bye`` is called when it says so.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_gone: Callable[[], None] = _exit,
+        on_bye: Callable[[], None] = _exit,
+    ) -> None:
         self._socket = sock
+        self._on_gone = on_gone
+        self._on_bye = on_bye
+        #: Called when a ping comes while no call runs; raises :class:`Unhealthy` when it is not well.
+        self.health: Optional[Callable[[], None]] = None
+        self._cancel_hooks: dict[int, Callable[[], None]] = {}
+        self._batch: Optional[Batch] = None
+        self._batch_size = 0
+        self._closed = False
         self._decoder = Decoder()
         self._encoder = Encoder()
         self._requests: deque[list] = deque()
-        self._waiting: set[int] = set()
+        self._open: set[int] = set()
         self._cancelled: set[int] = set()
         self._reading = threading.Lock()
         self._sending = threading.Lock()
@@ -43,6 +72,7 @@ class Connection:
         self._calls = 0
         self._busy = False
         self._draining = False
+        self._leaving = False
         self._ended = False
 
     def send(self, frame: bytes) -> None:
@@ -68,7 +98,7 @@ class Connection:
         return frame
 
     def next_request(self) -> Optional[list]:
-        """The next request frame, ``None`` when there will be no more. The caller is idle until it returns."""
+        """The next request frame or batch of them, ``None`` when there will be no more. The caller is idle until it returns."""
         self._busy = False
         if not self._requests:
             if not self._reading.acquire(blocking=False):
@@ -83,20 +113,34 @@ class Connection:
         self._busy = True
         if not self._requests or (self._ended and not self._draining):
             return None
-        frame = self._requests.popleft()
-        self._waiting.discard(frame[1])
-        return frame
+        return self._requests.popleft()
 
-    def take_cancelled(self, request: int) -> bool:
-        """Whether this request was cancelled before its call; asked once."""
+    def is_cancelled(self, request: int) -> bool:
+        """Whether nobody waits for this request any more. A call that has just begun may not know yet."""
+        return request in self._cancelled
+
+    def when_cancelled(self, request: int, hook: Callable[[], None]) -> None:
+        """Has ``hook`` called, in any thread, if this request is cancelled before it is answered."""
+        self._cancel_hooks[request] = hook
         if request in self._cancelled:
+            hook()
+
+    def answered(self, request: int) -> None:
+        """Says that this request is answered."""
+        self._open.discard(request)
+        if self._cancelled:
             self._cancelled.discard(request)
-            return True
-        return False
+        if self._cancel_hooks:
+            self._cancel_hooks.pop(request, None)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this worker itself was told to end, and not only this connection."""
+        return self._leaving
 
     def drain(self) -> None:
         """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
-        self._draining = True
+        self._draining = self._leaving = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
@@ -110,11 +154,12 @@ class Connection:
 
     def close(self) -> None:
         """Closes the connection."""
+        self._closed = True
         self._socket.close()
 
     def _watch(self) -> None:
         seen = -1
-        while True:
+        while not self._closed:
             time.sleep(LONG_CALL)
             if not self._busy or self._calls != seen:
                 seen = self._calls
@@ -124,7 +169,8 @@ class Connection:
                 except (GatewayGone, protocol.ProtocolError) as error:
                     # Nobody would get the answer of the call that runs in the other thread.
                     print(f"gatewright worker: {error}", file=sys.stderr, flush=True)
-                    os._exit(1)
+                    self._on_gone()
+                    return
                 finally:
                     self._reading.release()
 
@@ -137,7 +183,7 @@ class Connection:
                 if self._socket.fileno() in ready:
                     self._read_frames()
                     if self._ended and not self._draining:
-                        os._exit(1)  # the gateway is gone, nobody waits for this call
+                        self._on_gone()  # nobody waits for this call
                     if self._ended:
                         selector.unregister(self._socket)
                 if self._wake_reader in ready:
@@ -163,16 +209,31 @@ class Connection:
         for frame in self._decoder.frames():
             kind = frame[0]
             if kind == protocol.REQUEST:
-                self._requests.append(frame)
-                self._waiting.add(frame[1])
+                self._open.add(frame[1])
+                if self._batch is None:
+                    self._requests.append(frame)
+                else:
+                    self._batch.append(frame)
+                    if len(self._batch) == self._batch_size:
+                        self._requests.append(self._batch)
+                        self._batch = None
             elif kind == protocol.PING:
                 self.send(self._encoder.encode(protocol.PONG, frame[1]))
+                if self.health is not None and not self._busy:
+                    self.health()
             elif kind == protocol.CANCEL:
-                if frame[1] in self._waiting:
+                if frame[1] in self._open:
                     self._cancelled.add(frame[1])
+                    hook = self._cancel_hooks.get(frame[1])
+                    if hook is not None:
+                        hook()
+            elif kind == protocol.BATCH:
+                self._batch, self._batch_size = Batch(), frame[1]
             elif kind == protocol.DRAIN:
                 self._draining = self._ended = True
             elif kind == protocol.BYE:
                 self._ended = True
+                if self._busy:
+                    self._on_bye()
             elif kind != protocol.PONG:
                 raise protocol.ProtocolError(f"a frame of kind {kind} is not for a worker")

@@ -27,6 +27,7 @@ PING = 10
 PONG = 11
 DRAIN = 12
 BYE = 13
+BATCH = 14
 
 #: Extension type of an integer outside 64 bits: decimal digits in ASCII.
 BIG_INTEGER = 1

@@ -1,18 +1,25 @@
 //! One file a command: its arguments, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod config;
+pub(crate) mod deploy;
+pub(crate) mod describe;
 pub(crate) mod functions;
 pub(crate) mod generate;
 pub(crate) mod invoke;
 pub(crate) mod mock;
 pub(crate) mod predict;
+pub(crate) mod reload;
 pub(crate) mod remove;
+pub(crate) mod replicas;
 pub(crate) mod scale;
 pub(crate) mod serve;
 pub(crate) mod simulate;
+pub(crate) mod suspend;
+pub(crate) mod worker;
 
 use clap::ValueEnum;
 
@@ -43,7 +50,14 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),
         Command::Scale(command) => command.run(quiet),
+        Command::Deploy(command) => command.run(quiet),
+        Command::Reload(command) => command.run(quiet),
+        Command::Suspend(command) => command.run(quiet),
+        Command::Describe(command) => command.run(),
+        Command::Replicas(command) => command.run(),
+        Command::Worker(command) => command.run(),
         Command::Remove(command) => command.run(quiet),
+        Command::Cache(command) => command.run(quiet),
         Command::Generate(command) => command.run(),
     }
 }

@@ -42,6 +42,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
+    /// File with the token of workers that join at hub.listen; the variable GATEWRIGHT_WORKER_TOKEN holds the token
+    /// itself.
+    #[arg(long, value_name = "FILE")]
+    worker_token_file: Option<PathBuf>,
+
     /// What is logged: error, warn, info, debug, trace, also by module (info,gatewright_serve=debug).
     #[arg(long, value_name = "LEVEL", env = "GATEWRIGHT_LOG", default_value = "info")]
     log: String,
@@ -70,6 +75,7 @@ impl Serve {
         let options = Options {
             records: self.records.clone(),
             token: admin::token(self.token_file.as_deref())?,
+            worker_token: admin::worker_token(self.worker_token_file.as_deref())?,
             python: self.python.clone(),
             ..Options::default()
         };

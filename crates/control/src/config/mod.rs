@@ -4,6 +4,7 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod check;
 mod error;
 mod overrides;
 mod values;
@@ -20,6 +21,7 @@ pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
+use crate::cache::{CachePolicy, PolicyError};
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -28,6 +30,8 @@ use crate::{Deployment, Retries, Scale};
 pub struct SystemFile {
     /// Where and within which bounds the gateway listens.
     pub gateway: Gateway,
+    /// Where workers from elsewhere may join.
+    pub hub: Hub,
     /// Where responses are stored.
     pub cache: Cache,
     /// The functions by name.
@@ -56,6 +60,21 @@ pub struct Gateway {
     pub drain: HumanDuration,
 }
 
+/// Where workers that the gateway did not start may join, over TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// Address for workers, "host:port"; port 0 takes a free one. No worker can join unless set. Off loopback it
+    /// needs a worker token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Hosts that may connect: addresses, or networks such as "10.0.0.0/8". All of them if the list is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Workers at a time.
+    pub max_workers: u32,
+}
+
 /// Where responses are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -77,6 +96,14 @@ pub struct Function {
     /// An HTTP upstream, "http://host:port/path".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
+    /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
+    /// system file, or a name to be looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Vec<String>>,
+    /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
     /// Positional arguments of the Python class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<serde_json::Value>,
@@ -108,6 +135,10 @@ pub struct Function {
     /// unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_grace: Option<HumanDuration>,
+    /// Memory that a worker process may have (resident). One that has more is replaced: it goes on until a new
+    /// one is ready. No limit unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<HumanSize>,
     /// Whether the class takes a list of requests at a time, and of what length. One at a time unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
@@ -170,16 +201,26 @@ pub struct Route {
     pub to: String,
     /// Whether and how long responses are stored. Not at all unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<RouteCache>,
+    pub cache: Option<CachePolicy>,
+    /// JSON Schema that successful responses must fit: "schema.json", or { schema = "schema.json", status = 404 }.
+    /// One that does not fit is answered with 502, or that status, and never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
-/// How responses of a route are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteCache {
-    /// How long a response is fresh. What the response itself says, unless set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<HumanDuration>,
+/// What the body of a successful response must look like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Check {
+    /// Path of a JSON Schema file, from the folder of the system file.
+    Schema(String),
+    /// The same, and the status of the answer in place of a response that does not fit.
+    WithStatus {
+        /// Path of a JSON Schema file, from the folder of the system file.
+        schema: String,
+        /// 400 to 599.
+        status: u16,
+    },
 }
 
 /// What the replicas of a function run.
@@ -189,6 +230,10 @@ pub enum Runtime<'a> {
     Python(&'a str),
     /// An upstream; "http://host:port/path".
     Http(&'a str),
+    /// One process for each request; the program and its arguments.
+    Process(&'a [String]),
+    /// Workers that are started elsewhere.
+    Remote,
 }
 
 impl Default for Gateway {
@@ -204,6 +249,12 @@ impl Default for Gateway {
     }
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
+    }
+}
+
 impl Default for Cache {
     fn default() -> Self {
         Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
@@ -216,6 +267,8 @@ impl Default for Function {
         Self {
             python: None,
             http: None,
+            process: None,
+            remote: false,
             args: Vec::new(),
             kwargs: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -227,6 +280,7 @@ impl Default for Function {
             start_timeout: HumanDuration::from_secs(60),
             max_execution: None,
             cancel_grace: None,
+            memory_limit: None,
             batch: None,
             retries: RetryRules::default(),
             balance: deployment.balance,
@@ -266,23 +320,29 @@ impl Function {
     /// # Errors
     /// None or several are given.
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
-        match (&self.python, &self.http) {
-            (Some(class), None) => Ok(Runtime::Python(class)),
-            (None, Some(url)) => Ok(Runtime::Http(url)),
-            (None, None) => Err("it has nothing to run: give it `python` or `http`"),
-            (Some(_), Some(_)) => Err("it has both `python` and `http`: give it one of them"),
+        match (&self.python, &self.http, &self.process, self.remote) {
+            (Some(class), None, None, false) => Ok(Runtime::Python(class)),
+            (None, Some(url), None, false) => Ok(Runtime::Http(url)),
+            (None, None, Some(command), false) => Ok(Runtime::Process(command)),
+            (None, None, None, true) => Ok(Runtime::Remote),
+            (None, None, None, false) => {
+                Err("it has nothing to run: give it `python`, `http`, `process` or `remote = true`")
+            }
+            _ => Err("it has more than one of `python`, `http`, `process` and `remote`"),
         }
     }
 
     /// What the decisions need to know of it.
     #[must_use]
     pub fn deployment(&self, name: &str) -> Deployment {
-        let unlimited = self.python.is_none();
+        let unlimited = self.http.is_some();
+        let most = self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1));
         Deployment {
             name: name.to_owned(),
-            scale: Scale {
-                min: self.replicas.min,
-                max: self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1)),
+            scale: if self.remote {
+                Scale { min: 0, max: 0 }
+            } else {
+                Scale { min: self.replicas.min, max: most }
             },
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
@@ -315,11 +375,14 @@ impl Route {
     }
 }
 
-impl RouteCache {
-    /// The lifetime that the operator set.
+impl Check {
+    /// Path of the schema file, and the status of the answer in place of a response that does not fit it.
     #[must_use]
-    pub fn ttl(&self) -> Option<Duration> {
-        self.ttl.map(HumanDuration::get)
+    pub fn parts(&self) -> (&str, u16) {
+        match self {
+            Self::Schema(schema) => (schema, 502),
+            Self::WithStatus { schema, status } => (schema, *status),
+        }
     }
 }
 
@@ -347,7 +410,7 @@ impl SystemFile {
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (name, function) in &self.function {
-            check_function(name, function)?;
+            check::check_function(name, function)?;
         }
         for route in &self.routes {
             self.check_route(route)?;
@@ -366,73 +429,34 @@ impl SystemFile {
             let what = format!("there is no function `{name}`");
             return Err(ConfigError::new(at, &what, hint));
         };
-        if function.python.is_some() && path.is_some() {
-            let what = format!("function `{name}` is Python and has no paths");
+        if function.http.is_none() && path.is_some() {
+            let what = format!("function `{name}` is called by its name and has no paths");
             return Err(ConfigError::new(at, &what, Some(format!("write to = \"{name}\""))));
         }
         if path.is_some_and(|path| !path.starts_with('/')) {
             let what = "the upstream's path in `to` does not begin with `/`";
             return Err(ConfigError::new(at, what, None));
         }
-        if function.python.is_some() && route.cache.is_some() {
+        if function.http.is_none() && route.cache.is_some() {
             let what = "only responses of an `http` function are cached";
             return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
         }
+        if let Some(policy) = &route.cache {
+            let wrong =
+                |error: PolicyError| ConfigError::new(&at, &format!("cache: {error}"), None);
+            policy.clone().checked().map_err(wrong)?;
+        }
+        if let Some(check) = &route.check {
+            if function.python.is_some() {
+                let what = "only responses of an `http` function are checked";
+                return Err(ConfigError::new(at, what, Some("leave `check` out".to_owned())));
+            }
+            if !(400..=599).contains(&check.parts().1) {
+                return Err(ConfigError::new(at, "check.status must be 400 to 599", None));
+            }
+        }
         Ok(())
     }
-}
-
-fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
-    let at = || format!("function `{name}`");
-    let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
-        return wrong("its name must be 1 to 63 letters, digits, `-`, `_` or `.`");
-    }
-    match function.runtime() {
-        Err(what) => return wrong(what),
-        Ok(Runtime::Python(class)) => {
-            let parts = class.split_once(':');
-            if parts.is_none_or(|(module, class)| module.is_empty() || class.is_empty()) {
-                let hint = Some("write python = \"module:Class\"".to_owned());
-                return Err(ConfigError::new(at(), "`python` names no class", hint));
-            }
-        }
-        Ok(Runtime::Http(url)) => {
-            if !url
-                .strip_prefix("http://")
-                .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
-            {
-                let hint = Some(
-                    "write http = \"http://host:port\"; TLS upstreams are not supported yet"
-                        .to_owned(),
-                );
-                return Err(ConfigError::new(at(), "`http` is no http:// URL", hint));
-            }
-            if !function.args.is_empty() || !function.kwargs.is_empty() {
-                return wrong("`args` and `kwargs` are for `python` functions");
-            }
-        }
-    }
-    let deployment = function.deployment(name);
-    let Scale { min, max } = deployment.scale;
-    let rules = [
-        (max >= 1, "replicas.max must be at least 1"),
-        (min <= max, "replicas.min is above replicas.max"),
-        (max <= 100_000, "replicas.max is above 100000"),
-        (function.concurrency != Some(0), "concurrency must be at least 1"),
-        (
-            function.retries.attempts >= 1,
-            "retries.attempts must be at least 1, which means no retry",
-        ),
-        (function.retries.attempts <= 100, "retries.attempts is above 100"),
-        ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
-        (!function.timeout.get().is_zero(), "timeout must be above 0"),
-    ];
-    if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
-        return wrong(what);
-    }
-    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
 }
 
 #[cfg(test)]

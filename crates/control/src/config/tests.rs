@@ -83,7 +83,7 @@ fn what_types_do_not_hold_is_checked() {
         |rest: &str| fault(&format!("[function.f]\npython = \"m:C\"\n{rest}")).to_string();
     assert_eq!(
         function("http = \"http://x\""),
-        "function `f`: it has both `python` and `http`: give it one of them"
+        "function `f`: it has more than one of `python`, `http`, `process` and `remote`"
     );
     assert_eq!(
         function("replicas = { min = 3, max = 2 }"),
@@ -96,7 +96,7 @@ fn what_types_do_not_hold_is_checked() {
     );
     assert_eq!(
         fault("[function.f]\n").to_string(),
-        "function `f`: it has nothing to run: give it `python` or `http`"
+        "function `f`: it has nothing to run: give it `python`, `http`, `process` or `remote = true`"
     );
     assert_eq!(
         fault("[function.f]\npython = \"m\"").to_string(),
@@ -126,7 +126,8 @@ fn overrides_change_any_key_and_are_named_when_wrong() {
     assert_eq!(file.function["square"].replicas.max, Some(16));
     assert_eq!(file.gateway.listen, "127.0.0.1:1");
     assert_eq!(file.cache.memory.bytes(), 1 << 30);
-    assert_eq!(file.routes[0].cache.unwrap().ttl(), Some(Duration::from_secs(5)));
+    let policy = file.routes[0].cache.as_ref().unwrap();
+    assert_eq!(policy.ttl, Some(HumanDuration::from_secs(5)));
     let wrong = SystemFile::parse(SQUARE, &[set("route.1.path", "/x")]).unwrap_err();
     assert_eq!(
         wrong.to_string(),

@@ -38,7 +38,7 @@ impl System {
     fn check_function(&self, key: FunctionKey) -> Result<(), InvariantViolation> {
         let function = &self.functions[key];
         let scale = function.deployment.scale;
-        let alive = function.starting + function.running;
+        let alive = function.starting + function.running - function.joined;
         let slots_free = !function.pool.available().is_empty();
         let gathers = function.deployment.batch.is_some();
         let rules = [
@@ -53,7 +53,10 @@ impl System {
                 "a request waits beside a free slot",
             ),
             (
-                function.queue.len() == 0 || function.desired > 0,
+                function.queue.len() == 0
+                    || function.desired > 0
+                    || scale.max == 0
+                    || (gathers && slots_free),
                 "a request waits and no replica is to come",
             ),
             (
@@ -101,6 +104,11 @@ impl System {
             (
                 held + queued + pausing == requests().count(),
                 "a request neither waits nor is in service",
+            ),
+            (
+                replicas().filter(|r| r.joined && r.state == ReplicaState::Running).count() as u32
+                    == function.joined,
+                "replicas that joined are miscounted",
             ),
             (running == u64::from(function.in_service), "requests in service are miscounted"),
             (outdated as u32 == function.outdated, "outdated replicas are miscounted"),

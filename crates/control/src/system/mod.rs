@@ -95,6 +95,13 @@ pub enum Event {
         /// The replica.
         replica: ReplicaKey,
     },
+    /// A replica that the system did not start takes requests of a function: a worker from elsewhere. It counts
+    /// beside the number of replicas wanted, is never told to start, and is told to stop only when its function
+    /// is removed. Who has to know its key calls [`System::join`].
+    ReplicaJoined {
+        /// The function.
+        function: FunctionKey,
+    },
     /// A replica that was told to stop has stopped.
     ReplicaStopped {
         /// The replica.
@@ -274,6 +281,8 @@ struct Function {
     starting: u32,
     /// How many are running, outdated ones included.
     running: u32,
+    /// How many of those joined by themselves.
+    joined: u32,
     /// How many are running only until one is ready in their place.
     outdated: u32,
     /// Requests in service at running replicas, abandoned ones included.
@@ -308,6 +317,8 @@ struct Replica {
     position: Option<Position>,
     /// Requests it works on, abandoned ones included.
     work: List,
+    /// Whether it came by itself.
+    joined: bool,
     /// Whether it goes when one is ready in its place.
     outdated: bool,
     /// Since when it has been running.
@@ -380,6 +391,9 @@ impl System {
             Event::ReplicaReady { replica } => self.replica_ready(now, replica, effects),
             Event::ReplicaLost { replica, loss } => self.replica_lost(now, replica, loss, effects),
             Event::ReplicaUnfit { replica } => self.replica_unfit(now, replica, effects),
+            Event::ReplicaJoined { function } => {
+                self.join(now, function, effects);
+            }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.

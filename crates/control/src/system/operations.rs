@@ -132,6 +132,7 @@ impl System {
             replicas: Vec::new(),
             starting: 0,
             running: 0,
+            joined: 0,
             outdated: 0,
             in_service: 0,
             service: 0.0,
@@ -166,6 +167,9 @@ impl System {
         self.functions[key].phase = Phase::Removing;
         self.end_waiting(now, key, End::Shed(Shed::Removed), effects);
         self.scale(now, key, 0, effects);
+        for replica in self.functions[key].replicas.clone() {
+            self.retire(replica, effects);
+        }
         self.drop_if_removed(key, effects);
         Ok(())
     }
@@ -236,7 +240,7 @@ impl System {
     }
 
     /// Replaces every replica by a new one: one more than wanted is started, and when it is ready, an old one is
-    /// drained; and so on. Returns how many replicas are wanted.
+    /// drained; and so on. Replicas that joined by themselves go on. Returns how many replicas are wanted.
     ///
     /// # Errors
     /// There is no such function.
@@ -263,8 +267,6 @@ fn contradiction(deployment: &Deployment) -> Option<&'static str> {
     let scale = deployment.scale;
     if deployment.name.is_empty() {
         Some("it has no name")
-    } else if scale.max == 0 {
-        Some("replicas.max is 0")
     } else if scale.min > scale.max {
         Some("replicas.min is above replicas.max")
     } else if deployment.concurrency == Some(0) {

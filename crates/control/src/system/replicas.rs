@@ -35,7 +35,7 @@ impl System {
         }
         let least = if function.phase == Phase::Serving { scale.min } else { 0 };
         // What waits needs a replica, whoever wants none.
-        let least = least.max(u32::from(waits));
+        let least = least.max(u32::from(waits)).min(scale.max);
         let to = wanted.clamp(least, scale.max);
         let from = std::mem::replace(&mut function.desired, to);
         if from != to {
@@ -65,7 +65,7 @@ impl System {
             concurrency: function.concurrency.read(now),
             arrivals: std::mem::take(&mut function.arrivals),
             queued: function.queue.len() as u32,
-            ready: function.running,
+            ready: function.running - function.joined,
             starting: function.starting,
             replica_concurrency: function.deployment.concurrency,
             scale: function.deployment.scale,
@@ -84,9 +84,10 @@ impl System {
     pub(super) fn reconcile(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
         loop {
             let function = &self.functions[key];
-            let alive = function.starting + function.running;
+            let own = function.running - function.joined;
+            let alive = function.starting + own;
             let target = function.target();
-            let replaced = function.outdated > 0 && function.running > function.desired;
+            let replaced = function.outdated > 0 && own > function.desired;
             if alive < target {
                 for _ in alive..target {
                     self.conceive(now, key, effects);
@@ -109,7 +110,7 @@ impl System {
             .replicas
             .iter()
             .map(|&replica| (replica, &self.replicas[replica]))
-            .filter(|(_, replica)| replica.state <= ReplicaState::Running)
+            .filter(|(_, replica)| replica.state <= ReplicaState::Running && !replica.joined)
             .filter(|(_, replica)| replica.outdated || !outdated)
             .collect();
         candidates.sort_by_key(|(_, replica)| {
@@ -120,19 +121,8 @@ impl System {
     }
 
     fn conceive(&mut self, now: Time, key: FunctionKey, effects: &mut Vec<Effect>) {
+        let replica = self.make(key, ReplicaState::Conceived);
         let function = &mut self.functions[key];
-        let replica = self.replicas.insert(Replica {
-            function: key,
-            number: self.replicas_made,
-            state: ReplicaState::Conceived,
-            position: None,
-            work: List::default(),
-            outdated: false,
-            ready: None,
-            answered: false,
-        });
-        self.replicas_made += 1;
-        function.replicas.push(replica);
         function.starting += 1;
         match function.failures {
             0 => self.start(replica, effects),
@@ -143,6 +133,46 @@ impl System {
         }
     }
 
+    fn make(&mut self, key: FunctionKey, state: ReplicaState) -> ReplicaKey {
+        let replica = self.replicas.insert(Replica {
+            function: key,
+            number: self.replicas_made,
+            state,
+            position: None,
+            work: List::default(),
+            joined: false,
+            outdated: false,
+            ready: None,
+            answered: false,
+        });
+        self.replicas_made += 1;
+        self.functions[key].replicas.push(replica);
+        replica
+    }
+
+    /// Takes in a replica that came by itself, ready for requests; `None` if its function is gone or going. It
+    /// counts beside the number of replicas wanted.
+    pub fn join(
+        &mut self,
+        now: Time,
+        key: FunctionKey,
+        effects: &mut Vec<Effect>,
+    ) -> Option<ReplicaKey> {
+        if self.functions.get(key)?.phase == Phase::Removing {
+            return None;
+        }
+        let replica = self.make(key, ReplicaState::Running);
+        let function = &mut self.functions[key];
+        self.replicas[replica].joined = true;
+        self.replicas[replica].ready = Some(now);
+        self.replicas[replica].position = Some(function.pool.join(replica));
+        function.running += 1;
+        function.joined += 1;
+        self.pump(now, key, effects);
+        self.measure(now, key);
+        Some(replica)
+    }
+
     pub(super) fn start(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
         replica.state = ReplicaState::Starting;
@@ -151,7 +181,7 @@ impl System {
     }
 
     /// Takes a replica out of service: stopped at once if it does not run, drained first if it does.
-    fn retire(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+    pub(super) fn retire(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
         let function = &mut self.functions[replica.function];
         match replica.state {
@@ -209,6 +239,8 @@ impl System {
         let Some(replica) = self.replicas.get_mut(key) else { return };
         let owner = replica.function;
         match replica.state {
+            // Nothing could be started in its place.
+            ReplicaState::Running if replica.joined => return,
             ReplicaState::Running if !replica.outdated => {
                 replica.outdated = true;
                 self.functions[owner].outdated += 1;
@@ -237,8 +269,10 @@ impl System {
         }
         if replica.state <= ReplicaState::Running {
             function.totals.replicas_lost += 1;
-            function.failures =
-                if proven && loss == Loss::Died { 0 } else { function.failures.saturating_add(1) };
+            if !replica.joined {
+                let good = proven && loss == Loss::Died;
+                function.failures = if good { 0 } else { function.failures.saturating_add(1) };
+            }
         }
         // Marked before its requests are looked at: nothing may be given to it again.
         replica.state = ReplicaState::Suspended;
@@ -298,7 +332,7 @@ impl System {
 }
 
 impl Function {
-    /// Replicas that should be starting or running: one more than wanted while some are outdated, so that none
+    /// Replicas of its own that should be starting or running: one more than wanted while some are outdated, so that none
     /// goes before another is ready in its place.
     pub(super) fn target(&self) -> u32 {
         self.desired + u32::from(self.outdated > 0 && self.desired > 0)
@@ -307,6 +341,7 @@ impl Function {
     /// A running replica takes no more requests.
     fn withdraw(&mut self, replica: &mut Replica) {
         self.running -= 1;
+        self.joined -= u32::from(replica.joined);
         self.outdated -= u32::from(replica.outdated);
         self.in_service -= replica.work.len() as u32;
         if let Some(position) = replica.position.take() {

@@ -352,6 +352,38 @@ fn remove_leaves_nothing_and_frees_the_name() {
 }
 
 #[test]
+fn who_joins_serves_beside_those_wanted_until_the_function_is_removed() {
+    let mut rig = Rig::new();
+    let key = rig.deploy(Deployment { scale: Scale { min: 0, max: 0 }, ..function("f") });
+    let waiting = rig.invoke(key);
+    assert!(rig.starting.is_empty() && rig.work.is_empty(), "nothing may be started for it");
+    rig.handle(Event::ReplicaJoined { function: key });
+    let replica = rig.work[&waiting];
+    let view = rig.view(key);
+    assert_eq!((view.desired, view.running, view.joined), (0, 1, 1));
+    rig.operate(Operation::Reload { function: "f".into() });
+    assert_eq!(rig.view(key).running, 1, "nothing could take its place");
+    rig.operate(Operation::Remove { function: "f".into() });
+    assert!(rig.stopping.is_empty(), "it finishes what it has");
+    rig.finish(waiting, Outcome::Ok);
+    assert_eq!((rig.stopping.as_slice(), rig.ended[&waiting]), (&[replica][..], End::Ok));
+    rig.stop_all();
+    assert_eq!(rig.system.join(rig.now, key, &mut Vec::new()), None);
+}
+
+#[test]
+fn who_joined_and_is_lost_is_not_replaced() {
+    let (mut rig, key) = Rig::with(1, function("f"));
+    rig.handle(Event::ReplicaJoined { function: key });
+    let joined = rig.system.discover(key).find(|view| view.joined).unwrap().key;
+    let requests = [rig.invoke(key), rig.invoke(key)];
+    assert!(requests.iter().any(|request| rig.work[request] == joined));
+    rig.lose(joined, Loss::Died);
+    let view = rig.view(key);
+    assert_eq!((view.running, view.starting, view.failures, view.queued), (1, 0, 0, 1));
+}
+
+#[test]
 fn operations_on_what_is_not_there_are_refused() {
     let mut rig = Rig::new();
     let mut effects = Vec::new();
@@ -526,6 +558,7 @@ enum Step {
     ScaleDown(usize, u32),
     Suspend(usize),
     Reload(usize),
+    Join(usize),
     Unfit(usize),
     Remove(usize),
     Redeploy(usize),
@@ -550,6 +583,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleDown(f, n)),
         1 => which.clone().prop_map(Step::Suspend),
         1 => which.clone().prop_map(Step::Reload),
+        1 => which.clone().prop_map(Step::Join),
         1 => number.prop_map(Step::Unfit),
         1 => which.clone().prop_map(Step::Remove),
         1 => which.prop_map(Step::Redeploy),
@@ -572,7 +606,7 @@ fn deployment() -> impl Strategy<Value = Deployment> {
         batch.map(|(max_size, ms)| Batch { max_size, max_wait: Duration::from_millis(ms) })
     });
     let limits = (span(), span(), batch);
-    let sizes = (0u32..3, 1u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4);
+    let sizes = (0u32..3, 0u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4);
     (sizes, balance, autoscale, limits).prop_map(
         |((min, more, concurrency, queue_capacity, attempts), balance, autoscale, limits)| {
             Deployment {
@@ -658,6 +692,11 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
         Step::ScaleUp(f, by) => operate(rig, Operation::ScaleUp { function: name(f), by }),
         Step::ScaleDown(f, by) => operate(rig, Operation::ScaleDown { function: name(f), by }),
         Step::Reload(f) => operate(rig, Operation::Reload { function: name(f) }),
+        Step::Join(f) => {
+            if let Some(function) = rig.system.lookup(NAMES[f]) {
+                rig.handle(Event::ReplicaJoined { function });
+            }
+        }
         Step::Unfit(n) => {
             if let Some(replica) = nth(all_replicas(rig), n) {
                 rig.handle(Event::ReplicaUnfit { replica });

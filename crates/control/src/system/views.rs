@@ -18,8 +18,10 @@ pub struct FunctionView<'a> {
     pub desired: u32,
     /// Replicas conceived or starting.
     pub starting: u32,
-    /// Replicas that take requests.
+    /// Replicas that take requests, those that joined by themselves included.
     pub running: u32,
+    /// How many of those joined by themselves.
+    pub joined: u32,
     /// Requests that wait.
     pub queued: usize,
     /// Requests in service at running replicas, abandoned ones included.
@@ -48,6 +50,8 @@ pub struct ReplicaView {
     pub state: ReplicaState,
     /// Requests it works on, abandoned ones included.
     pub in_flight: usize,
+    /// Whether it joined by itself.
+    pub joined: bool,
 }
 
 /// Counts of a function since it was deployed.
@@ -135,6 +139,7 @@ impl System {
             desired: function.desired,
             starting: function.starting,
             running: function.running,
+            joined: function.joined,
             queued: function.queue.len(),
             in_flight: function.in_service,
             outdated: function.outdated,
@@ -176,6 +181,7 @@ impl System {
             function: replica.function,
             state: replica.state,
             in_flight: replica.work.len(),
+            joined: replica.joined,
         })
     }
 

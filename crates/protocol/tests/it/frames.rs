@@ -25,7 +25,7 @@ fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, DecodeError> {
 
 #[test]
 fn the_bytes_are_those_of_the_documentation() {
-    let golden: [(Frame, &[u8]); 8] = [
+    let golden: [(Frame, &[u8]); 9] = [
         (
             Frame::Hello(Hello {
                 version: 1,
@@ -33,8 +33,10 @@ fn the_bytes_are_those_of_the_documentation() {
                 pid: 7,
                 window: 1,
                 token: "t".into(),
+                function: None,
+                node: "n".into(),
             }),
-            b"\x09\0\0\0\x96\x01\x01\xa1w\x07\x01\xa1t",
+            b"\x0c\0\0\0\x98\x01\x01\xa1w\x07\x01\xa1t\xc0\xa1n",
         ),
         (
             Frame::Init {
@@ -69,6 +71,7 @@ fn the_bytes_are_those_of_the_documentation() {
             }),
             b"\x09\0\0\0\x96\x08\x02\xa1E\xa1m\xc0\xc2",
         ),
+        (Frame::Batch { size: 2 }, b"\x03\0\0\0\x92\x0e\x02"),
         (Frame::Drain, b"\x02\0\0\0\x91\x0c"),
         (Frame::Bye { reason: "x".into() }, b"\x04\0\0\0\x92\x0d\xa1x"),
     ];
@@ -132,15 +135,18 @@ fn frames() -> impl Strategy<Value = Frame> {
     let text = ".{0,40}";
     let traceback = proptest::option::of(".{0,300}");
     prop_oneof![
-        (any::<u32>(), text, any::<u32>(), any::<u32>(), text).prop_map(
-            |(version, name, pid, window, token)| Frame::Hello(Hello {
+        (any::<u32>(), text, any::<u32>(), any::<u32>(), text, traceback.clone()).prop_map(
+            |(version, name, pid, window, token, function)| Frame::Hello(Hello {
                 version,
+                node: name.clone(),
                 name,
                 pid,
                 window,
-                token
+                token,
+                function
             })
         ),
+        any::<u32>().prop_map(|size| Frame::Batch { size }),
         (any::<u32>(), raw_array(), raw_map()).prop_map(|(max_frame, args, kwargs)| Frame::Init {
             max_frame,
             args,

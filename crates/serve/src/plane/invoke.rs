@@ -14,6 +14,7 @@ use super::{Asked, Failure, Plane};
 use crate::answer::{Body, Pieces, Refusal};
 use crate::call::{Answer, Call, Step};
 use crate::function::Function;
+use crate::headers;
 use crate::records::Trail;
 
 impl Plane {
@@ -35,7 +36,8 @@ impl Plane {
         let body = self.body(body, function, trail).await?;
         let arguments = arguments(parts, &body)?;
         let received = trail.invocation.received.unwrap_or_default();
-        let call = Arc::new(Call::new(asked.id, Some(arguments), received + function.timeout));
+        let call = Call::new(asked.id, Some(arguments), received + function.timeout);
+        let call = Arc::new(call.with_urgency(headers::urgency(&parts.headers)));
         trail.call = Some(Arc::clone(&call));
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
             return Err(self.unknown(&function.name));

@@ -5,21 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use gatewright_protocol::{Frame, FrameDecoder, Hello, VERSION, encode};
+use gatewright_protocol::{FrameDecoder, Hello};
 use parking_lot::Mutex;
-use subtle::ConstantTimeEq;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-/// How long a connection may take to say hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+use super::greeting::{HELLO_TIMEOUT, hello, refuse};
+use super::socket::{Reader, Writer, split_unix};
+
 /// Connections that have not said hello yet.
 const STRANGERS: usize = 64;
-/// Longest hello in bytes.
-const HELLO_BYTES: usize = 4096;
 
 /// The socket that workers connect to, in a directory that only this user may enter.
 #[derive(Debug)]
@@ -33,7 +29,8 @@ pub(crate) struct Hub {
 /// A worker that has said hello.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: UnixStream,
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
     /// Bytes that may have come after the hello are in it.
     pub(crate) decoder: FrameDecoder,
     pub(crate) window: u32,
@@ -123,61 +120,25 @@ impl Greeter {
         }
     }
 
-    async fn greet(&self, mut stream: UnixStream) {
-        match self.hello(&mut stream).await {
-            Ok(hello) => self.hand_over(hello, stream).await,
+    async fn greet(&self, stream: UnixStream) {
+        let (mut reader, mut writer) = split_unix(stream);
+        match hello(&mut reader, Some(&self.token)).await {
+            Ok(hello) => self.hand_over(hello, reader, writer).await,
             Err(reason) => {
                 tracing::warn!(reason, "refused a worker");
-                refuse(&mut stream, reason).await;
+                refuse(&mut writer, reason).await;
             }
         }
     }
 
-    async fn hello(&self, stream: &mut UnixStream) -> Result<Hello, String> {
-        // Nothing may follow the hello before the init: what is read here is the hello alone.
-        let mut decoder = FrameDecoder::new(HELLO_BYTES);
-        let frame = loop {
-            if let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
-                break frame;
-            }
-            let read = stream.read_buf(decoder.buffer()).await;
-            if read.map_err(|error| error.to_string())? == 0 {
-                return Err("the connection ended before the hello".to_owned());
-            }
-        };
-        let Frame::Hello(hello) = frame else {
-            return Err("the first frame is not a hello".to_owned());
-        };
-        if hello.version != VERSION {
-            let theirs = hello.version;
-            return Err(format!("it speaks version {theirs} of the protocol, this is {VERSION}"));
-        }
-        if !bool::from(hello.token.as_bytes().ct_eq(self.token.as_bytes())) {
-            return Err("its token is not the one of this run".to_owned());
-        }
-        if hello.window == 0 {
-            return Err("its window is 0".to_owned());
-        }
-        Ok(hello)
-    }
-
-    async fn hand_over(&self, hello: Hello, mut stream: UnixStream) {
+    async fn hand_over(&self, hello: Hello, reader: Reader, mut writer: Writer) {
         let waiting = self.expected.lock().remove(&hello.name);
         let Some(waiting) = waiting else {
-            return refuse(&mut stream, format!("no worker named {} is expected", hello.name))
+            return refuse(&mut writer, format!("no worker named {} is expected", hello.name))
                 .await;
         };
         let decoder = FrameDecoder::new(self.max_frame);
         // A replica that no longer waits was told to stop; its worker sees the end of the connection.
-        drop(waiting.send(Connection { stream, decoder, window: hello.window }));
-    }
-}
-
-async fn refuse(stream: &mut UnixStream, reason: String) {
-    let mut bytes = BytesMut::new();
-    if encode(&Frame::Bye { reason }, &mut bytes).is_ok()
-        && let Err(error) = stream.write_all(&bytes).await
-    {
-        tracing::debug!(%error, "a refused worker was gone already");
+        drop(waiting.send(Connection { reader, writer, decoder, window: hello.window }));
     }
 }

@@ -3,30 +3,37 @@ use std::io;
 use bytes::{Buf, BytesMut};
 use gatewright_protocol::{Frame, encode};
 use parking_lot::Mutex;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Notify;
+
+use super::socket::Writer;
 
 /// The way to a worker. Frames are written at once by whoever sends them; what the socket does not take is
 /// written by the link's own task.
 #[derive(Debug)]
 pub(crate) struct Link {
-    socket: OwnedWriteHalf,
+    socket: Writer,
     unsent: Mutex<BytesMut>,
     pending: Notify,
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedWriteHalf) -> Self {
+    pub(crate) fn new(socket: Writer) -> Self {
         Self { socket, unsent: Mutex::new(BytesMut::with_capacity(4096)), pending: Notify::new() }
     }
 
     /// Sends a frame without waiting. Whether it arrives, the reader of the connection will see.
     pub(crate) fn send(&self, frame: &Frame) {
+        self.send_all(std::slice::from_ref(frame));
+    }
+
+    /// Sends frames without waiting and with nothing between them.
+    pub(crate) fn send_all(&self, frames: &[Frame]) {
         let mut unsent = self.unsent.lock();
         let idle = unsent.is_empty();
-        if let Err(error) = encode(frame, &mut unsent) {
-            tracing::error!(%error, "a frame was not sent");
-            return;
+        for frame in frames {
+            if let Err(error) = encode(frame, &mut unsent) {
+                tracing::error!(%error, "a frame was not sent");
+            }
         }
         if idle {
             self.write(&mut unsent);

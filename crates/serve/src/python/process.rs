@@ -40,7 +40,10 @@ impl Process {
         let mut command = Command::new(&place.python);
         command
             .args(["-m", "gatewright.worker", "--class", &class.target, "--name", name])
-            .args(["--window", &class.window.to_string()])
+            .args([
+                if function.batches { "--batch" } else { "--window" },
+                &function.window.to_string(),
+            ])
             .args(["--parent", &std::process::id().to_string()])
             .arg("--path")
             .arg(&place.base_dir)
@@ -70,6 +73,11 @@ impl Process {
         });
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { child, group, last_line, output })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.group
     }
 
     /// Waits until it has ended.

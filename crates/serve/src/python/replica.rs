@@ -7,18 +7,19 @@ use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
 use slotmap::Key;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::greeting::until_ready;
 use super::hub::Connection;
 use super::link::Link;
+use super::memory;
 use super::process::Process;
-use crate::call::{Answer, Call};
+use super::socket::Reader;
+use crate::call::{Answer, Call, Dispatch};
 use crate::driver::Driver;
 use crate::error::StartFailure;
-use crate::function::{Function, PythonClass, Runtime};
+use crate::function::{Function, Runtime};
 
 /// Pieces of an answer that wait for their client.
 const PIECES: usize = 16;
@@ -28,12 +29,14 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Pings that a worker may leave unanswered.
 const PINGS: u32 = 5;
 
-/// One worker process of a function, from its start to its end.
+/// One worker of a function, from its start or its coming to its end.
 #[derive(Debug)]
 pub(crate) struct PythonReplica {
     key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
+    /// The machine it is on, if that is another one.
+    pub(crate) node: Option<Arc<str>>,
     /// Set when it is ready.
     link: OnceLock<Link>,
     /// Set off when it is to stop.
@@ -42,6 +45,8 @@ pub(crate) struct PythonReplica {
     kill: CancellationToken,
     /// What it works on.
     flights: Mutex<Vec<Flight>>,
+    /// The beginning of a batch whose end is not there yet.
+    gathered: Mutex<Vec<Frame>>,
     /// The nonce of the last pong; pings are numbered from 1.
     heard: AtomicU64,
 }
@@ -55,6 +60,42 @@ struct Flight {
     call: Arc<Call>,
     /// Where the pieces of its answer go, once there is one.
     pieces: Option<mpsc::Sender<bytes::Bytes>>,
+}
+
+/// The process of a worker, if it is one of this machine that the gateway started.
+struct Body(Option<Process>);
+
+impl Body {
+    fn pid(&self) -> Option<rustix::process::Pid> {
+        self.0.as_ref().and_then(Process::pid)
+    }
+
+    /// Returns when the process has ended; never if there is none.
+    async fn ended(&mut self) {
+        match &mut self.0 {
+            Some(process) => drop(process.ended().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn terminate(&self) {
+        if let Some(process) = &self.0 {
+            process.terminate();
+        }
+    }
+
+    fn kill_group(&self) {
+        if let Some(process) = &self.0 {
+            process.kill_group();
+        }
+    }
+
+    /// Kills the process; of a worker elsewhere the end of its connection is all that can be done.
+    async fn kill(&mut self) {
+        if let Some(process) = &mut self.0 {
+            process.kill().await;
+        }
+    }
 }
 
 /// How a worker's life ended.
@@ -73,28 +114,58 @@ impl PythonReplica {
             key,
             number,
             function,
+            node: None,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             flights: Mutex::default(),
+            gathered: Mutex::default(),
             heard: AtomicU64::new(0),
         })
     }
 
-    /// Sends it a request.
-    pub(crate) fn begin(&self, key: RequestKey, call: Arc<Call>, attempt: u32, now: Time) {
+    /// A worker that came by itself and is ready.
+    pub(crate) fn joined(
+        key: ReplicaKey,
+        number: u64,
+        function: Arc<Function>,
+        node: Arc<str>,
+        link: Link,
+    ) -> Arc<Self> {
+        let mut made = Self::new(key, number, function);
+        if let Some(replica) = Arc::get_mut(&mut made) {
+            replica.node = Some(node);
+            replica.link = OnceLock::from(link);
+        }
+        made
+    }
+
+    /// Sends it a request; the requests of a batch when the last of them is there.
+    pub(crate) fn begin(&self, key: RequestKey, call: Arc<Call>, dispatch: &Dispatch, now: Time) {
         let (Some(link), Some(arguments)) = (self.link.get(), &call.arguments) else { return };
         let frame = Frame::Request(Request {
             id: wire_id(key),
             deadline_ms: Some(u64::try_from((call.deadline - now).as_millis()).unwrap_or(u64::MAX)),
-            attempt,
+            attempt: dispatch.attempt,
             args: arguments.args.clone(),
             kwargs: arguments.kwargs.clone(),
         });
         // Before the frame is sent: its answer may be there at once.
         let flight = Flight { id: wire_id(key), key, call: Arc::clone(&call), pieces: None };
         self.flights.lock().push(flight);
-        link.send(&frame);
+        if !self.function.batches {
+            return link.send(&frame);
+        }
+        let mut gathered = self.gathered.lock();
+        if gathered.is_empty() {
+            self.function.metrics.batch(dispatch.batch_left + 1);
+            gathered.push(Frame::Batch { size: dispatch.batch_left + 1 });
+        }
+        gathered.push(frame);
+        if dispatch.batch_left == 0 {
+            link.send_all(&gathered);
+            gathered.clear();
+        }
     }
 
     /// Tells it that nobody waits for a request any more.
@@ -153,7 +224,7 @@ impl PythonReplica {
         };
         let limit = self.function.start_timeout;
         let started = tokio::select! {
-            started = tokio::time::timeout(limit, self.start(driver, class, arrival)) => started,
+            started = tokio::time::timeout(limit, self.start(driver, arrival)) => started,
             status = process.ended() => {
                 return Fate::NotStarted(process.failure(status).await);
             }
@@ -185,55 +256,44 @@ impl PythonReplica {
         };
         tracing::info!(worker = name, "ready");
         driver.handle(Event::ReplicaReady { replica: self.key });
-        self.serve(driver, process, reader, decoder, name).await
+        self.serve(driver, Some(process), reader, decoder, name).await
+    }
+
+    /// The life of one that came by itself, from ready to the end.
+    pub(crate) async fn live_joined(
+        &self,
+        driver: Arc<Driver>,
+        reader: Reader,
+        decoder: FrameDecoder,
+        name: &str,
+    ) {
+        let fate = self.serve(&driver, None, reader, decoder, name).await;
+        self.flights.lock().clear();
+        let replica = self.key;
+        driver.handle(match fate {
+            Fate::Stopped => Event::ReplicaStopped { replica },
+            Fate::Lost | Fate::NotStarted(_) => Event::ReplicaLost { replica, loss: Loss::Died },
+        });
+        // Nobody kills it: it learns from the end of its connection that it is not wanted any more.
+        driver.forget_lost();
     }
 
     /// From the worker's hello to its ready. `Err(None)` if its connection ended.
     async fn start(
         &self,
         driver: &Driver,
-        class: &PythonClass,
         arrival: tokio::sync::oneshot::Receiver<Connection>,
-    ) -> Result<(OwnedReadHalf, FrameDecoder), Option<StartFailure>> {
-        let Connection { stream, mut decoder, window } = arrival.await.map_err(|_| None)?;
-        if window < class.window {
-            let what = format!("it takes {window} requests at a time, not {}", class.window);
+    ) -> Result<(Reader, FrameDecoder), Option<StartFailure>> {
+        let Connection { mut reader, writer, mut decoder, window } =
+            arrival.await.map_err(|_| None)?;
+        if window < self.function.window {
+            let what =
+                format!("it takes {window} requests at a time, not {}", self.function.window);
             return Err(Some(StartFailure::Protocol(what)));
         }
-        let (mut reader, writer) = stream.into_split();
         let link = self.link.get_or_init(|| Link::new(writer));
-        link.send(&Frame::Init {
-            max_frame: driver.workplace.max_frame,
-            args: class.init.args.clone(),
-            kwargs: class.init.kwargs.clone(),
-        });
-        let wait = async {
-            loop {
-                let protocol = |what: String| Some(StartFailure::Protocol(what));
-                match decoder.next_frame().map_err(|error| protocol(error.to_string()))? {
-                    Some(Frame::Ready) => return Ok(()),
-                    Some(Frame::InitError(error)) => {
-                        let (kind, message) = (error.kind, error.message);
-                        if let Some(trace) = error.traceback {
-                            tracing::debug!(target: "worker", "{trace}");
-                        }
-                        return Err(Some(StartFailure::Init { kind, message }));
-                    }
-                    Some(frame) => {
-                        let name = Frame::name(frame.number()).unwrap_or_default();
-                        return Err(protocol(format!("a `{name}` frame came before it was ready")));
-                    }
-                    None => {}
-                }
-                if !matches!(reader.read_buf(decoder.buffer()).await, Ok(1..)) {
-                    return Err(None);
-                }
-            }
-        };
-        tokio::select! {
-            ready = wait => ready?,
-            () = link.flush() => return Err(None),
-        }
+        let limit = driver.workplace.max_frame;
+        until_ready(link, &mut reader, &mut decoder, &self.function.init, limit).await?;
         Ok((reader, decoder))
     }
 
@@ -241,12 +301,20 @@ impl PythonReplica {
     async fn serve(
         &self,
         driver: &Arc<Driver>,
-        mut process: Process,
-        mut reader: OwnedReadHalf,
+        process: Option<Process>,
+        mut reader: Reader,
         mut decoder: FrameDecoder,
         name: &str,
     ) -> Fate {
         let Some(link) = self.link.get() else { return Fate::Lost };
+        let mut process = Body(process);
+        let pid = process.pid();
+        let unfit = async {
+            memory::outgrows(pid, self.function.memory_limit).await;
+            tracing::warn!(worker = name, "has more memory than its limit and is replaced");
+            driver.handle(Event::ReplicaUnfit { replica: self.key });
+            std::future::pending::<()>().await;
+        };
         let talk = self.talk(driver, link, &mut reader, &mut decoder, name);
         let talked = async {
             tokio::select! {
@@ -258,7 +326,7 @@ impl PythonReplica {
         tokio::select! {
             biased;
             () = &mut talked => {}
-            _ = process.ended() => {
+            () = process.ended() => {
                 // A child that it forked may hold the connection open; what it said last is read all the same.
                 process.kill_group();
                 drop(tokio::time::timeout(LAST_WORDS, talked).await);
@@ -268,6 +336,7 @@ impl PythonReplica {
                 self.see_off(driver, &mut process, talked).await;
                 return Fate::Stopped;
             }
+            () = unfit => {}
             () = self.fall_silent(link, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
                 process.kill().await;
@@ -277,6 +346,8 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
             () = self.kill.cancelled() => {
+                // Its process, if it is elsewhere, ends itself at this word.
+                link.send(&Frame::Bye { reason: "it did not let go of a request in time".to_owned() });
                 process.kill().await;
                 return Fate::Lost;
             }
@@ -287,6 +358,9 @@ impl PythonReplica {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
         }
         let grace = driver.workplace.grace;
+        if process.0.is_none() {
+            return fate;
+        }
         driver.tasks.spawn(async move {
             if tokio::time::timeout(grace, process.ended()).await.is_err() {
                 process.kill().await;
@@ -313,12 +387,15 @@ impl PythonReplica {
     async fn see_off(
         &self,
         driver: &Driver,
-        process: &mut Process,
+        process: &mut Body,
         talked: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
         let grace = driver.workplace.grace;
         let polite = async {
             drop(tokio::time::timeout(grace, talked).await);
+            if process.0.is_none() {
+                return;
+            }
             if tokio::time::timeout(Duration::from_millis(500), process.ended()).await.is_err() {
                 process.terminate();
                 drop(tokio::time::timeout(grace, process.ended()).await);
@@ -336,7 +413,7 @@ impl PythonReplica {
         &self,
         driver: &Arc<Driver>,
         link: &Link,
-        reader: &mut OwnedReadHalf,
+        reader: &mut Reader,
         decoder: &mut FrameDecoder,
         name: &str,
     ) {
@@ -360,7 +437,7 @@ impl PythonReplica {
                     }
                 }
             }
-            if !matches!(reader.read_buf(decoder.buffer()).await, Ok(1..)) {
+            if !matches!(reader.read(decoder.buffer()).await, Ok(1..)) {
                 return;
             }
         }

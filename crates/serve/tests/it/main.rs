@@ -1,9 +1,12 @@
 //! The gateway from outside: real sockets, real workers, real signals.
 
 mod admin;
+mod cache;
 mod calls;
 mod connections;
+mod fault_table;
 mod faults;
+mod hub;
 mod relay;
 mod start;
 mod support;

@@ -158,7 +158,7 @@ impl<'a> Builder<'a> {
         let index = *self.routes.entry(&route.path).or_insert_with(|| {
             caches.push(CacheSetup {
                 keys: 0,
-                lifetime: cache::lifetime(200, false, &response, rule.ttl()),
+                lifetime: cache::lifetime(200, false, &response, rule.ttl.map(HumanDuration::get)),
                 hit: model.hit.sampler(),
             });
             caches.len() - 1
