@@ -239,6 +239,10 @@ fn knee_finds_the_places_of_a_server() {
         assert!((14.0..19.0).contains(&fit.concurrency), "{fit:?}");
         assert!((fit.throughput / 160.0 - 1.0).abs() < 0.12, "{fit:?}");
         assert_eq!(steps.len() > 10, adaptive);
+        for (strategy, _) in &steps[10..] {
+            let streams = strategy.concurrency().unwrap();
+            assert!((9..=24).contains(&streams), "{streams} are not around the knee");
+        }
     }
     let below = Profile::Knee(Knee { streams: vec![1, 2, 4, 6, 8, 10], ..Knee::default() });
     assert_eq!(run(&below, &Server::new(16, 0.1)).1, Some(Conclusion::Knee(None)));
