@@ -25,7 +25,7 @@ lint:
 	cargo fmt --all --check
 	cargo fmt --manifest-path python/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --manifest-path python/Cargo.toml --all-targets -- -D warnings
+	cargo clippy --manifest-path python/Cargo.toml --target-dir target --all-targets -- -D warnings
 
 unit: venv
 	$(CARGO_TEST) --workspace

@@ -90,12 +90,8 @@ impl Gateway {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
         let door = door(&system.hub, options.worker_token.clone()).await?;
-        let (records, writer) = match &options.records {
-            Some(path) => {
-                Writer::open(path).map(|(sender, writer)| (Some(sender), Some(writer)))?
-            }
-            None => (None, None),
-        };
+        let opened = options.records.as_ref().map(|path| Writer::open(path)).transpose()?;
+        let (records, writer) = opened.unzip();
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = workplace(&base_dir, &options)?;
