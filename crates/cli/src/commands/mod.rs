@@ -9,6 +9,7 @@ pub(crate) mod describe;
 pub(crate) mod functions;
 pub(crate) mod generate;
 pub(crate) mod invoke;
+pub(crate) mod mock;
 pub(crate) mod predict;
 pub(crate) mod reload;
 pub(crate) mod remove;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Predict(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
+        Command::Mock(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, nearest};
-pub use overrides::Override;
+pub use overrides::{Override, read_with};
 pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
@@ -384,7 +384,7 @@ impl SystemFile {
         } else {
             // The text alone first, so that its own faults are reported with their lines.
             toml::from_str::<Self>(text).map_err(|fault| ConfigError::from_toml(text, &fault))?;
-            overrides::read_with(text, overrides)?
+            read_with(text, overrides)?
         };
         file.check()?;
         Ok(file)
