@@ -1,10 +1,13 @@
 """Classes that the tests have served."""
 
+import asyncio
 import dataclasses
 import datetime
 import os
 import threading
 import time
+
+import gatewright
 
 
 class Echo:
@@ -102,3 +105,48 @@ class Token:
 
 def double(x):
     return 2 * x
+
+
+class Careful:
+    """Has everything that a worker looks for besides the call."""
+
+    def __init__(self, log, well=True):
+        self.log = log
+        self.well = well
+
+    def note(self, what):
+        with open(self.log, "a") as log:
+            log.write(what + "\n")
+
+    async def setup(self):
+        self.note("setup")
+
+    def teardown(self):
+        self.note("teardown")
+
+    def health(self):
+        self.note("health")
+        return self.well
+
+    def __call__(self):
+        request = gatewright.current_request()
+        return [request.id, request.attempt, request.deadline is None, request.cancelled]
+
+
+class AsyncTokens:
+    async def __call__(self, count):
+        for number in range(count):
+            await asyncio.sleep(0)
+            yield f"a{number}"
+
+
+class LongAsync:
+    async def __call__(self):
+        await asyncio.sleep(1000)
+
+
+class Lists:
+    def __call__(self, items):
+        if items == ["short", "short"]:
+            return ["one"]
+        return [object() if item == "object" else [len(items), item] for item in items]

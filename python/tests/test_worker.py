@@ -282,3 +282,67 @@ def test_a_refused_worker_says_why(start):
     worker.send(protocol.BYE, "wrong token")
     assert worker.exit_status() == 1
     assert "refused this worker: wrong token" in worker.process.stderr.read()
+
+
+def test_setup_health_teardown_and_the_request_in_hand(start, tmp_path):
+    log = tmp_path / "log"
+    worker = start("models:Careful")
+    assert worker.begin(str(log)) == [protocol.READY]
+    worker.send(protocol.PING, 5)
+    assert worker.receive() == [protocol.PONG, 5]
+    assert worker.call() == [protocol.RESPONSE, 1, [1, 1, True, False]]
+    worker.send(protocol.DRAIN)
+    assert worker.receive() == [protocol.BYE, "done"]
+    assert worker.exit_status() == 0
+    assert log.read_text().split() == ["setup", "health", "teardown"]
+
+
+def test_who_is_not_well_says_so_and_ends(start, tmp_path):
+    worker = start("models:Careful")
+    worker.begin(str(tmp_path / "log"), well=False)
+    worker.send(protocol.PING, 5)
+    assert worker.receive() == [protocol.PONG, 5]
+    assert worker.receive() == [protocol.BYE, "not healthy: health() returned False"]
+    assert worker.exit_status() == 1
+
+
+def test_an_asynchronous_generator_comes_in_chunks(start):
+    worker = start("models:AsyncTokens")
+    worker.begin()
+    worker.request(4, 2)
+    frames = [worker.receive() for _ in range(3)]
+    assert frames == [[protocol.CHUNK, 4, "a0"], [protocol.CHUNK, 4, "a1"], [protocol.RESPONSE, 4, None]]
+
+
+def test_a_coroutine_is_cancelled_with_its_request(start):
+    worker = start("models:LongAsync")
+    worker.begin()
+    worker.request(6)
+    time.sleep(0.3)
+    worker.send(protocol.CANCEL, 6)
+    assert worker.receive()[:3] == [protocol.ERROR, 6, "asyncio.exceptions.CancelledError"]
+
+
+def test_a_batch_is_one_call_and_each_request_has_its_answer(start):
+    worker = start("models:Lists", "--batch", "2")
+    assert worker.begin() == [protocol.READY]
+    worker.send(protocol.BATCH, 2)
+    worker.request(1, "a")
+    worker.request(2, x=3)
+    assert [worker.receive() for _ in range(2)] == [
+        [protocol.RESPONSE, 1, [2, "a"]],
+        [protocol.RESPONSE, 2, [2, {"x": 3}]],
+    ]
+    worker.send(protocol.BATCH, 2)
+    worker.request(3, "object")
+    worker.request(4, 1, 2)
+    answers = sorted(worker.receive()[:3] for _ in range(2))
+    assert answers == [[protocol.ERROR, 3, "TypeError"], [protocol.ERROR, 4, "TypeError"]]
+    worker.send(protocol.BATCH, 2)
+    worker.request(5, "short")
+    worker.request(6, "short")
+    for number in (5, 6):
+        assert worker.receive()[1:4] == [number, "ValueError", "a batch of 2 requests was answered with 1 results"]
+    worker.send(protocol.BATCH, 1)
+    worker.request(7, "still there")
+    assert worker.receive() == [protocol.RESPONSE, 7, [1, "still there"]]

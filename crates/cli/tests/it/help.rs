@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use crate::command::{run, tell, workspace};
 
-const SCREEN_LINES: usize = 50;
+const SCREEN_LINES: usize = 56;
 
 fn help(line: &str) -> String {
     let output = run(&workspace(), line);
@@ -35,6 +35,12 @@ fn the_whole_fits_on_one_screen() {
       functions  List the functions of a running gateway
       invoke     Ask a function of a running gateway, and print its answer
       scale      Set how many replicas a function of a running gateway has
+      deploy     Deploy a function of a system file to a running gateway
+      reload     Replace the workers of a function by new ones, without a lost request
+      suspend    Stop every replica of a function until somebody asks for it
+      describe   Show everything that a running gateway tells of a function
+      replicas   List the replicas of a function of a running gateway
+      worker     Serve a Python class as a worker of a gateway elsewhere
       remove     Remove a function from a running gateway
 
     Options:
