@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use gatewright_control::cache::{
     CachePolicy, CacheStatus, Part, PrimaryKey, Request, SendAs, Shape, Target, in_not_modified,
     is_own,
@@ -90,7 +89,7 @@ impl Wanted {
                 headers.remove(name);
             }
         }
-        Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers, Bytes::new())
+        Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers)
     }
 }
 
