@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cache, calibrate, compare, config, functions, generate, invoke, predict, remove, scale, serve,
-    simulate,
+    bench, cache, calibrate, compare, config, functions, generate, invoke, predict, remove, scale,
+    serve, simulate,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;

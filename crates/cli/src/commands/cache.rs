@@ -119,7 +119,8 @@ impl Stats {
 impl Purge {
     fn run(self, quiet: bool) -> Outcome {
         let Which { url, tag, prefix } = self.which;
-        let wish = serde_json::json!({ "url": url, "tag": tag, "prefix": prefix, "soft": self.soft });
+        let wish =
+            serde_json::json!({ "url": url, "tag": tag, "prefix": prefix, "soft": self.soft });
         let body = wish.to_string().into_bytes();
         let answer = self.admin.ask(Method::POST, "/system/cache/purge", body)?;
         let Purged { purged } = read(&answer.body)?;
