@@ -35,6 +35,7 @@ fn the_whole_fits_on_one_screen() {
       invoke     Ask a function of a running gateway, and print its answer
       scale      Set how many replicas a function of a running gateway has
       remove     Remove a function from a running gateway
+      cache      Look at the cache of a running gateway, or purge what it has stored
 
     Options:
       -q, --quiet
