@@ -42,6 +42,7 @@ fn the_whole_fits_on_one_screen() {
       replicas   List the replicas of a function of a running gateway
       worker     Serve a Python class as a worker of a gateway elsewhere
       remove     Remove a function from a running gateway
+      cache      Look at the cache of a running gateway, or purge what it has stored
 
     Options:
       -q, --quiet

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gatewright_control::cache::{
-    CacheStatus, Forward, ForwardReason, Found, Moment, Plan, SendAs, Serve, decide, invalidated,
-    on_failure,
+    CacheStatus, Forward, ForwardReason, Found, Moment, Plan, PrimaryKey, Request, SendAs, Serve,
+    decide, invalidated, on_failure,
 };
 use gatewright_record::{CacheResult, Status};
 use http::request::Parts;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::fill::Filled;
 use super::forward::streamed;
-use super::wanted::{Wanted, from_entry, mark};
+use super::wanted::{Wanted, from_entry, mark, target};
 use super::{Asked, Failure, Plane, cause_of};
 use crate::answer::{Body, Refusal, Shared};
 use crate::call::Call;
@@ -54,25 +54,39 @@ impl Plane {
             deadline: received + function.timeout,
         };
         let fields = wanted.fields();
-        let request = wanted.read(&fields);
-        let key = wanted.key().filter(|_| body.is_end_stream() && request.method().reads_store());
-        let Some(key) = key else { return self.through(wanted, body, trail).await };
-        let key = key.as_str();
-        trail.invocation.cache_key = Some(number(key));
-        let moment = self.store.moment();
-        if let Some(line) = self.store.get(key)
-            && let Plan::Serve(serve) = decide(&request, &found(&line, false, moment), moment)
-        {
-            let key = serve.revalidate.is_some().then(|| key.to_owned());
-            if let Some(response) = self.serve(&wanted, &line, &serve, trail) {
-                if let (Some(key), Some(send)) = (key, serve.revalidate) {
-                    self.revalidate(&wanted, &key, send, &line);
-                }
-                return Ok(response);
-            }
+        let reads = body.is_end_stream() && wanted.read(&fields).method().reads_store();
+        let Some(key) = wanted.key().filter(|_| reads) else {
+            return self.through(wanted, body, trail).await;
+        };
+        trail.invocation.cache_key = Some(number(key.as_str()));
+        Box::pin(self.missed(Arc::new(wanted), key.as_str(), trail)).await
+    }
+
+    /// Answers at once, if something fresh is stored: what most requests of a cached route come to.
+    pub(super) fn hit(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let policy = route.cache.as_ref()?;
+        let fields = FieldsOf(&parts.headers);
+        let request = Request::read(parts.method.as_str(), &fields, policy);
+        if !request.method().reads_store() {
+            return None;
         }
-        let key = key.to_owned();
-        Box::pin(self.missed(Arc::new(wanted), &key, trail)).await
+        let key = PrimaryKey::of(&target(parts), &fields, &policy.key)?;
+        let line = self.store.get(key.as_str())?;
+        let moment = self.store.moment();
+        let plan = decide(&request, &found(&line, false, moment), moment);
+        let Plan::Serve(Serve { revalidate: None, variant, age, shape, status }) = plan else {
+            return None;
+        };
+        let (age, head) = (Some(age.as_secs()), parts.method == Method::HEAD);
+        let response = from_entry(&line.variants[variant].0, shape, age, status, head)?;
+        trail.invocation.cache_key = Some(number(key.as_str()));
+        trail.cache(result_of(status));
+        Some(response)
     }
 
     /// Answers from the store.
@@ -83,8 +97,7 @@ impl Plane {
         serve: &Serve,
         trail: &mut Trail,
     ) -> Option<Response<Body>> {
-        let stale = serve.status.ttl.is_some_and(|ttl| ttl < 0);
-        trail.cache(if stale { CacheResult::Stale } else { CacheResult::Hit });
+        trail.cache(result_of(serve.status));
         let entry = &line.variants[serve.variant].0;
         let age = Some(serve.age.as_secs());
         from_entry(entry, serve.shape, age, serve.status, wanted.is_head())
@@ -350,7 +363,7 @@ impl Plane {
         let method = wanted.read(&fields).method();
         for url in invalidated(method, status, &wanted.target(), &FieldsOf(headers)) {
             let rules = &wanted.policy().key;
-            let key = gatewright_control::cache::PrimaryKey::of(&url.as_target(), &fields, rules);
+            let key = PrimaryKey::of(&url.as_target(), &fields, rules);
             if let Some(key) = key {
                 self.store.purge(Matcher::Url(key.url().to_owned()), false);
             }
@@ -361,6 +374,11 @@ impl Plane {
 fn found(line: &Line, fetching: bool, moment: Moment) -> Found<'_, Variant> {
     let uncacheable = line.is_uncacheable(moment.now);
     Found { variants: &line.variants, fetching, uncacheable }
+}
+
+fn result_of(served: CacheStatus) -> CacheResult {
+    let stale = served.ttl.is_some_and(|ttl| ttl < 0);
+    if stale { CacheResult::Stale } else { CacheResult::Hit }
 }
 
 /// For a request that nobody else's fetch helped.

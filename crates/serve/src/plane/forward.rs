@@ -9,6 +9,7 @@ use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Response, StatusCode, Uri};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 
@@ -19,7 +20,10 @@ use crate::function::{Function, UpstreamBase};
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
-use crate::upstream::Outgoing;
+use crate::upstream::{Outgoing, Sent, Stream};
+
+/// Longest request body in bytes that is read whole before it is passed on.
+const READ_WHOLE: u64 = 64 * 1024;
 
 impl Plane {
     /// Passes a request on and its answer back, as it comes; all at once if it is to be checked.
@@ -38,7 +42,7 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let body = self.body(body, function, trail).await?;
+        let body = self.sent(body, function, trail).await?;
         headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
         let check =
             route.and_then(|route| route.check.as_ref()).filter(|_| parts.method != Method::HEAD);
@@ -48,9 +52,24 @@ impl Plane {
                 parts.headers.remove(name);
             }
         }
-        let outgoing = Outgoing::new(parts.method, uri, parts.headers, body);
+        let outgoing = Outgoing { body, ..Outgoing::new(parts.method, uri, parts.headers) };
+        let stream = match &outgoing.body {
+            Sent::Streamed(stream) => Some(Arc::clone(stream)),
+            Sent::Whole(_) => None,
+        };
         let call = self.upstream_call(function, asked.id, trail);
-        let (mut response, attempt) = self.fetch(function, outgoing, Arc::clone(&call)).await?;
+        let answered = self.fetch(function, outgoing, Arc::clone(&call)).await;
+        if let Some(stream) = &stream {
+            trail.invocation.bytes_in = stream.bytes();
+        }
+        let (mut response, attempt) = answered.map_err(|failure| match stream {
+            Some(stream) if stream.is_too_long() => self.too_large().into(),
+            Some(stream) if stream.is_broken() => {
+                let error = "the request's body did not come whole";
+                Refusal::new(StatusCode::BAD_REQUEST, error).into()
+            }
+            _ => failure,
+        })?;
         headers::strip_hop_by_hop(response.headers_mut());
         let (parts, incoming) = response.into_parts();
         self.note_answer(parts.status, trail);
@@ -61,6 +80,27 @@ impl Plane {
             return Ok(Response::from_parts(parts, Body::whole(body)));
         }
         Ok(streamed(parts, Relayed::new(None, incoming, attempt, status)))
+    }
+
+    /// The body for the upstream: a short one is read whole, so that it can be sent twice; a long one, or one of
+    /// unknown length, is passed on as it comes.
+    async fn sent<B>(
+        &self,
+        body: B,
+        function: &Function,
+        trail: &mut Trail,
+    ) -> Result<Sent, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let announced = body.size_hint();
+        let short = announced.exact().is_some_and(|length| length <= READ_WHOLE);
+        if short || announced.lower() > self.max_body as u64 {
+            // One that says that it is too long is refused there.
+            return Ok(Sent::Whole(Full::new(self.body(body, function, trail).await?)));
+        }
+        Ok(Sent::Streamed(Stream::new(body, self.max_body)))
     }
 
     /// Notes in the record what an upstream's answer says of itself.
@@ -101,6 +141,10 @@ impl Plane {
                 Step::Dispatched => {}
                 Step::Pieces { .. } => continue,
                 Step::Ended(end) => return Err(self.failed(end, problem.as_ref(), function)),
+            }
+            if outgoing.is_spent() {
+                // Its body is gone with an attempt before: it cannot be sent whole again.
+                return Err(self.failed(End::Error, problem.as_ref(), function));
             }
             let answer = tokio::select! {
                 biased;

@@ -160,6 +160,12 @@ impl Plane {
             }
             Runtime::Http(base) => base,
         };
+        if let Some(route) = route
+            && body.is_end_stream()
+            && let Some(response) = self.hit(route, &parts, trail)
+        {
+            return Ok(response);
+        }
         let path = match route {
             None => String::new(),
             Some(route) => route.upstream_path(path, &params).map_err(|_| {

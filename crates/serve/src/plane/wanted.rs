@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use gatewright_control::cache::{
     CachePolicy, CacheStatus, Part, PrimaryKey, Request, SendAs, Shape, Target, in_not_modified,
     is_own,
@@ -47,15 +46,8 @@ impl Wanted {
         self.parts.method == Method::HEAD
     }
 
-    /// Where it goes, as its client wrote it. Hosts do not share responses: an upstream may make different ones
-    /// for them.
     pub(super) fn target(&self) -> Target<'_> {
-        let uri = &self.parts.uri;
-        let authority = match uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => self.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
-        };
-        Target { scheme: "http", authority, path: uri.path(), query: uri.query() }
+        target(&self.parts)
     }
 
     pub(super) fn key(&self) -> Option<PrimaryKey> {
@@ -90,8 +82,18 @@ impl Wanted {
                 headers.remove(name);
             }
         }
-        Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers, Bytes::new())
+        Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers)
     }
+}
+
+/// Where a request goes, as its client wrote it. Hosts do not share responses: an upstream may make different ones
+/// for them.
+pub(super) fn target(parts: &Parts) -> Target<'_> {
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
+    };
+    Target { scheme: "http", authority, path: parts.uri.path(), query: parts.uri.query() }
 }
 
 /// Answers from a stored response. `None` if it is one that still comes in, and its beginning is gone.

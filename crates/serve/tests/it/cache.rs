@@ -366,3 +366,41 @@ async fn what_goes_in_a_circle_or_names_two_hosts_is_refused() {
     }
     assert_eq!(origin.requests(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_request_body_is_passed_on_as_it_comes() {
+    let origin = Scripted::start(|_, _| {
+        let mut script = whole("200 OK", "", "done");
+        script[0].0 = 500;
+        script
+    })
+    .await;
+    let served = origin.relay("{}").await;
+    let mut stream = tokio::net::TcpStream::connect(served.client.address).await.unwrap();
+    let head = "POST /x HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let arrives = async {
+        while origin.requests() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), arrives).await.expect("before its end");
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|part| part == b"done") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_unknown_length_is_bounded_too() {
+    let origin = Scripted::start(|_, _| vec![(60_000, String::new())]).await;
+    let bound = "[gateway]\nmax_body = \"100KiB\"\n";
+    let served = serve(&format!("{}{bound}", origin.file("{}", ""))).await;
+    let piece = format!("{:x}\r\n{}\r\n", 20_000, "x".repeat(20_000));
+    let head =
+        "POST /x HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let request = format!("{head}{}0\r\n\r\n", piece.repeat(10));
+    let answer = raw(served.client.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}

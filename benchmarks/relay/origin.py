@@ -1,0 +1,44 @@
+"""An upstream for the relay's benchmarks: 1024 bytes of JSON, fresh for an hour; `/slow*` after a second, `/slow6*`
+after six, `/own*` not to be stored; `/count` says how many requests there were."""
+
+import asyncio
+import sys
+
+BODY = b'{"x":"' + b"a" * 1016 + b'"}'
+count = 0
+
+
+def head(length, control):
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: %s\r\n\r\n"
+        % (length, control)
+    )
+
+
+async def serve(reader, writer):
+    global count
+    try:
+        while True:
+            request = await reader.readuntil(b"\r\n\r\n")
+            path = request.split(b" ", 2)[1].decode()
+            if path.startswith("/count"):
+                body = b"%d" % count
+                writer.write(head(len(body), b"no-store") + body)
+                continue
+            count += 1
+            if "/slow6" in path:
+                await asyncio.sleep(6)
+            elif "/slow" in path or "/own" in path:
+                await asyncio.sleep(1)
+            control = b"private" if "/own" in path else b"max-age=3600"
+            writer.write(head(len(BODY), control) + BODY)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    await server.serve_forever()
+
+
+asyncio.run(main())

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Compares the relay with nginx on this machine, in turn and in the same minutes.
+
+Hits: 1 kB from the cache, server pinned to cpu 1, wrk (one thread, 64 connections) to cpu 0, rounds in turn. Herd:
+so many clients with a connection each ask for one URL that nobody asked for before, whose upstream takes 1 s or 6 s.
+It needs wrk, nginx and a built gateway, and writes RESULTS.md.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+GATEWRIGHT = """\
+[gateway]
+listen = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+max_connections = 20000
+
+[function.origin]
+http = "http://127.0.0.1:{origin}"
+timeout = "60s"
+
+[[route]]
+path = "/{{*path}}"
+to = "origin"
+cache = {{}}
+"""
+
+NGINX = """\
+{user}
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.log;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 30000; }}
+http {{
+  access_log off;
+  sendfile on;
+  open_file_cache max=1000;
+  keepalive_requests 1000000000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  proxy_cache_path {folder}/cache keys_zone=z:10m;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://127.0.0.1:{origin};
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_cache z;
+      proxy_cache_lock on;
+    }}
+  }}
+}}
+"""
+
+
+class Server:
+    def __init__(self, command, port, cpu):
+        pinned = ["taskset", "-c", str(cpu), *map(str, command)]
+        self.process = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.port = port
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit(f"{command[0]} does not listen")
+
+    def cpu_seconds(self):
+        """CPU time of the process and its children so far."""
+        ticks = 0
+        for pid in [self.process.pid, *children(self.process.pid)]:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gatewright", type=Path, default=HERE / "../../target/release/gatewright")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--herd", type=int, nargs="*", default=[1_000, 10_000])
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
+    arguments = parser.parse_args()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        text = compare(arguments, Path(folder))
+    print(text)
+    if arguments.write:
+        (HERE / "RESULTS.md").write_text(text)
+
+
+def compare(arguments, folder):
+    ports = free_ports(4)
+    origin, gateway, admin, nginx = ports
+    (folder / "gatewright.toml").write_text(GATEWRIGHT.format(port=gateway, admin=admin, origin=origin))
+    # Started by root, its worker would be somebody who may not enter the folder.
+    user = "user root;" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=nginx, origin=origin, user=user))
+    upstream = Server([sys.executable, HERE / "origin.py", origin], origin, 0)
+    servers = {
+        "gatewright": Server([arguments.gatewright.resolve(), "serve", folder / "gatewright.toml"], gateway, 1),
+        "nginx": Server(["nginx", "-c", folder / "nginx.conf"], nginx, 1),
+    }
+    try:
+        lines = hits(servers, arguments) + herds(servers, upstream, arguments)
+    finally:
+        for server in [*servers.values(), upstream]:
+            server.stop()
+    return "\n".join(lines)
+
+
+def hits(servers, arguments):
+    rates, costs = {name: [] for name in servers}, {name: [] for name in servers}
+    for _ in range(arguments.rounds):
+        for name, server in servers.items():
+            before = server.cpu_seconds()
+            said = wrk(server.port, arguments.seconds)
+            count = int(re.search(r"(\d+) requests in", said)[1])
+            assert "Non-2xx" not in said, said
+            rates[name].append(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]))
+            costs[name].append((server.cpu_seconds() - before) / count * 1e6)
+    ratios = [ours / theirs for ours, theirs in zip(rates["gatewright"], rates["nginx"])]
+    lines = [
+        "# The relay beside nginx",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cpus, load average at the start "
+        f"{os.getloadavg()[0]:.1f}; {nginx_version()}; wrk -t1 -c64 -d{arguments.seconds}s, "
+        f"{arguments.rounds} rounds in turn. Other work on the machine adds noise: the ratios count.",
+        "",
+        "| 1 kB hit | requests/s, median (all rounds) | CPU a request |",
+        "|---|---|---|",
+    ]
+    for name in servers:
+        every = ", ".join(f"{rate:,.0f}" for rate in rates[name])
+        lines.append(
+            f"| {name} | {statistics.median(rates[name]):,.0f} ({every}) | {statistics.median(costs[name]):.2f} us |"
+        )
+    every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    lines += ["", f"gatewright / nginx, round by round: {every}; median {statistics.median(ratios):.2f}.", ""]
+    return lines
+
+
+def wrk(port, seconds):
+    command = ["taskset", "-c", "0", "wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{port}/hit"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def nginx_version():
+    return subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip()
+
+
+def herds(servers, upstream, arguments):
+    lines = ["| herd on one cold URL | upstream requests | errors | last answer after |", "|---|---|---|---|"]
+    for clients in arguments.herd:
+        for path, what in [("slow", "1 s"), ("slow6", "6 s"), ("own", "1 s, not to be stored")]:
+            if path == "own" and clients > 1_000:
+                continue
+            for name, server in servers.items():
+                before = counted(upstream)
+                errors, last = asyncio.run(herd(server.port, f"/{path}/{clients}", clients))
+                asked = counted(upstream) - before
+                lines.append(
+                    f"| {name}, {clients:,} clients, upstream takes {what} | {asked:,} | {errors} | {last:.2f} s |"
+                )
+    return [*lines, ""]
+
+
+async def herd(port, path, clients):
+    """Connects them all, then lets all ask; errors, and when the last answer was there."""
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)]
+    request = f"GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".encode()
+    began = time.monotonic()
+    for _, writer in opened:
+        writer.write(request)
+    answers = await asyncio.gather(*(read(reader) for reader, _ in opened))
+    last = time.monotonic() - began
+    for _, writer in opened:
+        writer.close()
+    return sum(not good for good in answers), last
+
+
+async def read(reader):
+    try:
+        answer = await asyncio.wait_for(reader.read(), 90)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    return answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'a"}')
+
+
+def counted(upstream):
+    with urllib.request.urlopen(f"http://127.0.0.1:{upstream.port}/count") as answer:
+        return int(answer.read())
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+if __name__ == "__main__":
+    main()
