@@ -101,6 +101,8 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
         .route("/function/{name}", any(invoke))
         .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
         .route("/healthz", get(health))
+        .route("/docs", get(docs))
+        .route("/docs/openapi.json", get(openapi))
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here".to_owned()) })
         .with_state(admin)
 }
@@ -139,6 +141,17 @@ async fn health(State(admin): State<Admin>) -> Response {
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ "ready": ready, "draining": draining, "waiting_for": missing });
     (status, Json(body)).into_response()
+}
+
+/// What can be asked here, for people.
+async fn docs() -> axum::response::Html<&'static str> {
+    axum::response::Html(include_str!("../docs/admin.html"))
+}
+
+/// What can be asked here, for programs.
+async fn openapi() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, include_str!("../docs/openapi.json")).into_response()
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {

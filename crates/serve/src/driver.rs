@@ -272,7 +272,7 @@ impl Core {
                     }
                     // Its deployment lets none be started.
                     Runtime::Remote => return None,
-                    Runtime::Http(_) => {
+                    Runtime::Process(_) | Runtime::Http(_) => {
                         (Replica::Upstream { number }, Action::StartUpstream(replica))
                     }
                 };

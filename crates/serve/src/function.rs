@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct Function {
 pub(crate) enum Runtime {
     /// Processes with an instance of a Python class each.
     Python(PythonClass),
+    /// A process for each request. Its replicas exist in the decisions only.
+    Process(Program),
     /// Workers that were started elsewhere and join.
     Remote,
     /// An upstream. Its replicas exist in the decisions only.
@@ -48,6 +51,14 @@ pub(crate) enum Runtime {
 pub(crate) struct PythonClass {
     /// "module:Class".
     pub(crate) target: String,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// A program that is run for each request.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
 }
 
@@ -69,6 +80,14 @@ impl Function {
         let runtime = match config.runtime().map_err(|what| wrong(what.to_owned()))? {
             Runs::Python(target) => {
                 Runtime::Python(PythonClass { target: target.to_owned(), env: config.env.clone() })
+            }
+            Runs::Process(command) => {
+                let mut words = command.iter().cloned();
+                Runtime::Process(Program {
+                    path: words.next().unwrap_or_default().into(),
+                    args: words.collect(),
+                    env: config.env.clone(),
+                })
             }
             Runs::Remote => Runtime::Remote,
             Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
@@ -100,6 +119,7 @@ impl Function {
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
+            Runtime::Process(program) => program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
             Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
         }

@@ -15,6 +15,9 @@ const BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Upper ends of the buckets of batch sizes.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
 const STATUSES: [(Status, &str); 6] = [
     (Status::Ok, "ok"),
     (Status::Error, "error"),
@@ -74,6 +77,10 @@ pub(crate) struct Metrics {
     in_flight: Family<FunctionLabel, Gauge>,
     retries: Family<FunctionLabel, Counter>,
     lost: Family<FunctionLabel, Counter>,
+    started: Family<FunctionLabel, Counter>,
+    joined: Family<FunctionLabel, Gauge>,
+    expected_wait: Family<FunctionLabel, Gauge<f64, AtomicU64>>,
+    batch_size: Family<FunctionLabel, Histogram, fn() -> Histogram>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
     /// Records that were not written because the writer could not keep up.
@@ -87,6 +94,7 @@ pub(crate) struct Metrics {
 pub(crate) struct FunctionMetrics {
     requests: [Counter; STATUSES.len()],
     latency: Histogram,
+    batch_size: Histogram,
 }
 
 impl Metrics {
@@ -107,6 +115,17 @@ impl Metrics {
         registry.register("retries", "Attempts after the first", retries.clone());
         let lost = Family::default();
         registry.register("replicas_lost", "Replicas that went untold", lost.clone());
+        let started = Family::default();
+        registry.register("replicas_started", "Replicas told to start", started.clone());
+        let joined = Family::default();
+        let help = "Running workers that were started elsewhere";
+        registry.register("replicas_joined", help, joined.clone());
+        let expected_wait = Family::default();
+        let help = "Time that a request which came now would wait for its turn";
+        registry.register_with_unit("expected_wait", help, Unit::Seconds, expected_wait.clone());
+        let batch_size =
+            Family::new_with_constructor((|| Histogram::new(BATCH_BUCKETS)) as fn() -> _);
+        registry.register("batch_size", "Requests handed over together", batch_size.clone());
         let by_result = Family::<CacheLabel, Counter>::default();
         registry.register("cache_requests", "Requests of cached routes", by_result.clone());
         let cache = CACHE_RESULTS
@@ -128,6 +147,10 @@ impl Metrics {
             in_flight,
             retries,
             lost,
+            started,
+            joined,
+            expected_wait,
+            batch_size,
             cache,
             cache_bytes,
             records_dropped,
@@ -143,7 +166,10 @@ impl Metrics {
                 let labels = StatusLabels { function: function.clone(), status };
                 self.requests.get_or_create_owned(&labels)
             }),
-            latency: self.latency.get_or_create_owned(&FunctionLabel { function }),
+            latency: self
+                .latency
+                .get_or_create_owned(&FunctionLabel { function: function.clone() }),
+            batch_size: self.batch_size.get_or_create_owned(&FunctionLabel { function }),
         }
     }
 
@@ -170,6 +196,9 @@ impl Metrics {
             self.queued.get_or_create(&label).set(view.queued as i64);
             self.in_flight.get_or_create(&label).set(i64::from(view.in_flight));
             store(&self.retries.get_or_create(&label), view.totals.retries);
+            store(&self.started.get_or_create(&label), view.totals.replicas_started);
+            self.joined.get_or_create(&label).set(i64::from(view.joined));
+            self.expected_wait.get_or_create(&label).set(view.expected_wait.as_secs_f64());
             store(&self.lost.get_or_create(&label), view.totals.replicas_lost);
             for (state, word) in STATES {
                 let labels = StateLabels { function: name.to_owned(), state: word };
@@ -185,6 +214,11 @@ fn store(counter: &Counter<u64, AtomicU64>, value: u64) {
 }
 
 impl FunctionMetrics {
+    /// Counts a batch of so many requests.
+    pub(crate) fn batch(&self, size: u32) {
+        self.batch_size.observe(f64::from(size));
+    }
+
     /// Counts a request that has ended.
     pub(crate) fn ended(&self, status: Status, seconds: f64) {
         if let Some(place) = STATUSES.iter().position(|(value, _)| *value == status) {

@@ -68,7 +68,7 @@ fn what_is_wrong_is_said_with_its_place() {
     assert_snapshot!(check("[function.square]\nreplicas = { min = 2 }\n"), @r#"
     exit: 2
     --- stderr
-    error: gatewright.toml: function `square`: it has nothing to run: give it `python` or `http`, or `remote = true`
+    error: gatewright.toml: function `square`: it has nothing to run: give it `python`, `http`, `process` or `remote = true`
 
     hint: `gatewright config schema` says which keys there are and what they hold
     "#);

@@ -4,6 +4,7 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod check;
 mod error;
 mod overrides;
 mod values;
@@ -94,6 +95,11 @@ pub struct Function {
     /// An HTTP upstream, "http://host:port/path".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
+    /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
+    /// system file, or a name to be looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Vec<String>>,
     /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub remote: bool,
@@ -213,6 +219,8 @@ pub enum Runtime<'a> {
     Python(&'a str),
     /// An upstream; "http://host:port/path".
     Http(&'a str),
+    /// One process for each request; the program and its arguments.
+    Process(&'a [String]),
     /// Workers that are started elsewhere.
     Remote,
 }
@@ -248,6 +256,7 @@ impl Default for Function {
         Self {
             python: None,
             http: None,
+            process: None,
             remote: false,
             args: Vec::new(),
             kwargs: BTreeMap::new(),
@@ -300,14 +309,15 @@ impl Function {
     /// # Errors
     /// None or several are given.
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
-        match (&self.python, &self.http, self.remote) {
-            (Some(class), None, false) => Ok(Runtime::Python(class)),
-            (None, Some(url), false) => Ok(Runtime::Http(url)),
-            (None, None, true) => Ok(Runtime::Remote),
-            (None, None, false) => {
-                Err("it has nothing to run: give it `python` or `http`, or `remote = true`")
+        match (&self.python, &self.http, &self.process, self.remote) {
+            (Some(class), None, None, false) => Ok(Runtime::Python(class)),
+            (None, Some(url), None, false) => Ok(Runtime::Http(url)),
+            (None, None, Some(command), false) => Ok(Runtime::Process(command)),
+            (None, None, None, true) => Ok(Runtime::Remote),
+            (None, None, None, false) => {
+                Err("it has nothing to run: give it `python`, `http`, `process` or `remote = true`")
             }
-            _ => Err("it has more than one of `python`, `http` and `remote`: give it one of them"),
+            _ => Err("it has more than one of `python`, `http`, `process` and `remote`"),
         }
     }
 
@@ -386,7 +396,7 @@ impl SystemFile {
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (name, function) in &self.function {
-            check_function(name, function)?;
+            check::check_function(name, function)?;
         }
         for route in &self.routes {
             self.check_route(route)?;
@@ -419,72 +429,6 @@ impl SystemFile {
         }
         Ok(())
     }
-}
-
-fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
-    let at = || format!("function `{name}`");
-    let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
-        return wrong("its name must be 1 to 63 letters, digits, `-`, `_` or `.`");
-    }
-    match function.runtime() {
-        Err(what) => return wrong(what),
-        Ok(Runtime::Python(class)) => {
-            let parts = class.split_once(':');
-            if parts.is_none_or(|(module, class)| module.is_empty() || class.is_empty()) {
-                let hint = Some("write python = \"module:Class\"".to_owned());
-                return Err(ConfigError::new(at(), "`python` names no class", hint));
-            }
-        }
-        Ok(Runtime::Remote) => {
-            if !function.args.is_empty() || !function.kwargs.is_empty() || !function.env.is_empty()
-            {
-                return wrong(
-                    "`args`, `kwargs` and `env` belong to its workers, which run elsewhere",
-                );
-            }
-            if function.replicas != Replicas::default() || function.memory_limit.is_some() {
-                return wrong(
-                    "`replicas` and `memory_limit` are for workers that the gateway starts",
-                );
-            }
-        }
-        Ok(Runtime::Http(url)) => {
-            if !url
-                .strip_prefix("http://")
-                .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
-            {
-                let hint = Some(
-                    "write http = \"http://host:port\"; TLS upstreams are not supported yet"
-                        .to_owned(),
-                );
-                return Err(ConfigError::new(at(), "`http` is no http:// URL", hint));
-            }
-            if !function.args.is_empty() || !function.kwargs.is_empty() {
-                return wrong("`args` and `kwargs` are for `python` functions");
-            }
-        }
-    }
-    let deployment = function.deployment(name);
-    let Scale { min, max } = deployment.scale;
-    let rules = [
-        (max >= 1 || function.remote, "replicas.max must be at least 1"),
-        (min <= max, "replicas.min is above replicas.max"),
-        (max <= 100_000, "replicas.max is above 100000"),
-        (function.concurrency != Some(0), "concurrency must be at least 1"),
-        (
-            function.retries.attempts >= 1,
-            "retries.attempts must be at least 1, which means no retry",
-        ),
-        (function.retries.attempts <= 100, "retries.attempts is above 100"),
-        ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
-        (!function.timeout.get().is_zero(), "timeout must be above 0"),
-    ];
-    if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
-        return wrong(what);
-    }
-    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn what_types_do_not_hold_is_checked() {
         |rest: &str| fault(&format!("[function.f]\npython = \"m:C\"\n{rest}")).to_string();
     assert_eq!(
         function("http = \"http://x\""),
-        "function `f`: it has more than one of `python`, `http` and `remote`: give it one of them"
+        "function `f`: it has more than one of `python`, `http`, `process` and `remote`"
     );
     assert_eq!(
         function("replicas = { min = 3, max = 2 }"),
@@ -96,7 +96,7 @@ fn what_types_do_not_hold_is_checked() {
     );
     assert_eq!(
         fault("[function.f]\n").to_string(),
-        "function `f`: it has nothing to run: give it `python` or `http`, or `remote = true`"
+        "function `f`: it has nothing to run: give it `python`, `http`, `process` or `remote = true`"
     );
     assert_eq!(
         fault("[function.f]\npython = \"m\"").to_string(),

@@ -1,6 +1,7 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
 mod cached;
+mod fork;
 mod forward;
 mod invoke;
 
@@ -145,6 +146,9 @@ impl Plane {
         let base = match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
+            }
+            Runtime::Process(program) => {
+                return self.fork(&function, program, &parts, body, asked, trail).await;
             }
             Runtime::Http(base) => base,
         };

@@ -158,6 +158,7 @@ impl PythonReplica {
         }
         let mut gathered = self.gathered.lock();
         if gathered.is_empty() {
+            self.function.metrics.batch(dispatch.batch_left + 1);
             gathered.push(Frame::Batch { size: dispatch.batch_left + 1 });
         }
         gathered.push(frame);

@@ -38,6 +38,36 @@ async fn functions_can_be_seen_scaled_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_are_deployed_and_suspended_while_it_runs() {
+    let served = serve(SQUARE).await;
+    let admin = served.admin();
+    let deploy = |body: &'static str| {
+        admin.send(Method::POST, "/system/functions", &[("content-type", "application/json")], body)
+    };
+    let new = r#"{"service": "g", "python": "models:Same", "replicas": {"min": 2}}"#;
+    assert_eq!(deploy(new).await.unwrap().status, StatusCode::ACCEPTED);
+    assert_eq!(served.client.call("g", "\"new\"").await.text(), "new");
+    assert_eq!(deploy(new).await.unwrap().status, StatusCode::CONFLICT);
+    for (wrong, text) in [
+        (r#"{"python": "models:Same"}"#, "`service`"),
+        (r#"{"service": "h", "pyton": "models:Same"}"#, "pyton"),
+        (r#"{"service": "h"}"#, "nothing to run"),
+        (r#"{"service": "a/b", "python": "models:Same"}"#, "its name must be"),
+    ] {
+        let answer = deploy(wrong).await.unwrap();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(answer.text().contains(text), "{}", answer.text());
+    }
+    let suspend = admin.send(Method::POST, "/system/suspend-function/g", &[], "").await.unwrap();
+    assert_eq!(suspend.status, StatusCode::ACCEPTED);
+    served.until("g", |g| g["instances"].as_array().unwrap().is_empty()).await;
+    assert_eq!(served.client.call("g", "\"back\"").await.text(), "back");
+    let api = admin.get("/docs/openapi.json").await.json();
+    assert!(api["paths"]["/system/functions"]["post"].is_object());
+    assert!(admin.get("/docs").await.text().contains("openapi.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_health_tell_the_truth() {
     let served = serve(SQUARE).await;
     let admin = served.admin();
@@ -53,6 +83,9 @@ async fn metrics_and_health_tell_the_truth() {
         "gatewright_replicas{function=\"f\",state=\"running\"} 1",
         "gatewright_queued{function=\"f\"} 0",
         "gatewright_replicas_lost_total{function=\"f\"} 0",
+        "gatewright_replicas_started_total{function=\"f\"} 1",
+        "gatewright_replicas_joined{function=\"f\"} 0",
+        "gatewright_batch_size_count{function=\"f\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }

@@ -342,6 +342,28 @@ async fn the_network_is_not_let_in_without_a_token_nor_from_elsewhere() {
     assert_eq!(stranger.read(&mut [0; 8]).await.unwrap_or(0), 0, "closed at once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_in_another_language_joins() {
+    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/node-worker/worker.js");
+    let is_there = std::process::Command::new("node").arg("--version").output();
+    if !is_there.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let served = with_door("[function.f]\nremote = true\n", "127.0.0.1:0", Some("s3cret")).await;
+    let served = served.unwrap();
+    let hub = served.gateway.hub_address().unwrap();
+    let _child = Command::new("node")
+        .args([worker, &hub.to_string(), "f"])
+        .env("GATEWRIGHT_WORKER_TOKEN", "s3cret")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    for x in [12_u64, 100_000, 3] {
+        let answer = served.client.call("f", &x.to_string()).await;
+        assert_eq!((answer.status, &answer.json()["square"]), (StatusCode::OK, &(x * x).into()));
+    }
+}
+
 // The hub without a gateway.
 
 const NONE: Bytes = Bytes::from_static(b"\x80");

@@ -3,6 +3,7 @@
 mod admin;
 mod calls;
 mod connections;
+mod fault_table;
 mod faults;
 mod hub;
 mod relay;

@@ -1,0 +1,89 @@
+//! What the types of a function do not hold.
+
+use super::{ConfigError, Function, Replicas, Runtime};
+use crate::Scale;
+
+pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
+    let at = || format!("function `{name}`");
+    let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+        return wrong("its name must be 1 to 63 letters, digits, `-`, `_` or `.`");
+    }
+    check_runtime(name, function)?;
+    let deployment = function.deployment(name);
+    let Scale { min, max } = deployment.scale;
+    let rules = [
+        (max >= 1 || function.remote, "replicas.max must be at least 1"),
+        (min <= max, "replicas.min is above replicas.max"),
+        (max <= 100_000, "replicas.max is above 100000"),
+        (function.concurrency != Some(0), "concurrency must be at least 1"),
+        (
+            function.retries.attempts >= 1,
+            "retries.attempts must be at least 1, which means no retry",
+        ),
+        (function.retries.attempts <= 100, "retries.attempts is above 100"),
+        ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
+        (!function.timeout.get().is_zero(), "timeout must be above 0"),
+    ];
+    if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
+        return wrong(what);
+    }
+    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
+}
+
+fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
+    let at = || format!("function `{name}`");
+    let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
+    match function.runtime() {
+        Err(what) => return wrong(what),
+        Ok(Runtime::Python(class)) => {
+            let parts = class.split_once(':');
+            if parts.is_none_or(|(module, class)| module.is_empty() || class.is_empty()) {
+                let hint = Some("write python = \"module:Class\"".to_owned());
+                return Err(ConfigError::new(at(), "`python` names no class", hint));
+            }
+        }
+        Ok(Runtime::Process(command)) => {
+            if command.first().is_none_or(String::is_empty) {
+                let hint = Some("write process = [\"./program\", \"argument\"]".to_owned());
+                return Err(ConfigError::new(at(), "`process` names no program", hint));
+            }
+            if !function.args.is_empty() || !function.kwargs.is_empty() {
+                return wrong("`args` and `kwargs` are for `python` functions");
+            }
+            if function.batch.is_some() || function.memory_limit.is_some() {
+                return wrong("`batch` and `memory_limit` are for functions with workers");
+            }
+        }
+        Ok(Runtime::Remote) => {
+            if !function.args.is_empty() || !function.kwargs.is_empty() || !function.env.is_empty()
+            {
+                return wrong(
+                    "`args`, `kwargs` and `env` belong to its workers, which run elsewhere",
+                );
+            }
+            if function.replicas != Replicas::default() || function.memory_limit.is_some() {
+                return wrong(
+                    "`replicas` and `memory_limit` are for workers that the gateway starts",
+                );
+            }
+        }
+        Ok(Runtime::Http(url)) => {
+            if !url
+                .strip_prefix("http://")
+                .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
+            {
+                let hint = Some(
+                    "write http = \"http://host:port\"; TLS upstreams are not supported yet"
+                        .to_owned(),
+                );
+                return Err(ConfigError::new(at(), "`http` is no http:// URL", hint));
+            }
+            if !function.args.is_empty() || !function.kwargs.is_empty() {
+                return wrong("`args` and `kwargs` are for `python` functions");
+            }
+        }
+    }
+    Ok(())
+}
