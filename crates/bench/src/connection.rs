@@ -1,14 +1,17 @@
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use gatewright_determinism::Time;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, ipproto,
+    recv, send, socket_with, sockopt,
 };
 
+use crate::answer::{AnswerKind, TokenWatch};
+use crate::feed::Turn;
 use crate::response::ResponseParser;
 
 /// One connection to the server and the request that is on it.
@@ -17,6 +20,8 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     pub(crate) phase: Phase,
     pub(crate) parser: ResponseParser,
+    /// For answers of language models.
+    pub(crate) tokens: Option<Box<TokenWatch>>,
     /// Bytes of the request that were given to the socket.
     written: usize,
     /// Whether that is all of them.
@@ -30,11 +35,21 @@ pub(crate) enum Phase {
     Busy(InFlight),
 }
 
+/// Where a server is.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
 /// A request that was sent and is not answered yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlight {
     pub(crate) number: u64,
     pub(crate) scheduled: Option<Time>,
+    pub(crate) turn: Turn,
+    /// Which of several requests it is.
+    pub(crate) choice: usize,
     pub(crate) sent: Time,
     pub(crate) first_byte: Option<Time>,
 }
@@ -48,7 +63,21 @@ impl InFlight {
 
 impl Connection {
     /// Begins to connect to `address`.
-    pub(crate) fn open(address: &SocketAddr, now: Time) -> Result<Self, Errno> {
+    pub(crate) fn open(address: &Address, now: Time) -> Result<Self, Errno> {
+        match address {
+            Address::Tcp(address) => Self::open_tcp(address, now),
+            Address::Unix(path) => {
+                let address = SocketAddrUnix::new(path)?;
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                // A Unix socket is connected at once, or refuses because too many wait for the server.
+                connect(&socket, &address)?;
+                Ok(Self::new(socket, Phase::Idle))
+            }
+        }
+    }
+
+    fn open_tcp(address: &SocketAddr, now: Time) -> Result<Self, Errno> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -62,14 +91,14 @@ impl Connection {
     }
 
     /// Takes over a connection that was made elsewhere.
-    pub(crate) fn from_stream(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        Ok(Self::new(stream.into(), Phase::Idle))
+    pub(crate) fn from_socket(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self::new(socket, Phase::Idle))
     }
 
     const fn new(socket: OwnedFd, phase: Phase) -> Self {
-        Self { socket, phase, parser: ResponseParser::new(), written: 0, all_written: true }
+        let parser = ResponseParser::new();
+        Self { socket, phase, parser, tokens: None, written: 0, all_written: true }
     }
 
     pub(crate) const fn socket(&self) -> &OwnedFd {
@@ -82,7 +111,12 @@ impl Connection {
     }
 
     /// Begins a request, whose bytes are then to be given to [`Connection::write`].
-    pub(crate) fn begin(&mut self, request: InFlight) {
+    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind) {
+        match (kind, &mut self.tokens) {
+            (AnswerKind::Opaque, tokens) => *tokens = None,
+            (AnswerKind::OpenAi, Some(tokens)) => tokens.reset(),
+            (AnswerKind::OpenAi, tokens) => *tokens = Some(Box::default()),
+        }
         self.phase = Phase::Busy(request);
         self.parser.reset();
         self.written = 0;

@@ -1,7 +1,10 @@
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use gatewright_workload::constraint::{ConstraintError, WindowError};
+use gatewright_workload::profile::{ProfileError, SloError};
 use gatewright_workload::{LimitsError, StrategyError};
 
 /// Why a run was not made, or was given up.
@@ -24,6 +27,18 @@ pub enum BenchError {
     /// A limit is zero.
     #[error(transparent)]
     Limits(#[from] LimitsError),
+    /// A constraint is out of range.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
+    /// Warm-up and cool-down do not fit.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// The objective cannot be used.
+    #[error(transparent)]
+    Slo(#[from] SloError),
+    /// The profile cannot be run.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// Nothing would ever end the run.
     #[error("the run has no end; limit its duration or its number of requests")]
     Endless,
@@ -48,6 +63,14 @@ pub enum BenchError {
     Connect {
         /// The address that was tried last.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody listens on the Unix socket.
+    #[error("cannot connect to {path}: {source}; is the server running there?")]
+    ConnectUnix {
+        /// The socket.
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },

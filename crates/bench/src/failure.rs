@@ -26,6 +26,14 @@ pub(crate) enum Failure {
     Response(ResponseError),
     /// The answer's status code said so.
     Code(u16),
+    /// An event of the answer, or all of it, was not what a language model answers.
+    BadEvent,
+    /// An event told of an error.
+    ErrorEvent,
+    /// The stream of events ended before its end was told.
+    StreamCut,
+    /// It was cut off when the run ended.
+    CutOff,
 }
 
 /// Failures in words, each kept once.
@@ -46,12 +54,15 @@ impl Failure {
     pub(crate) const fn status(self) -> Status {
         match self {
             Self::Timeout | Self::NoConnection => Status::Timeout,
-            Self::Unsent => Status::Cancelled,
+            Self::Unsent | Self::CutOff => Status::Cancelled,
             Self::Connect(_)
             | Self::Broken(_)
             | Self::Closed
             | Self::Response(_)
-            | Self::Code(_) => Status::Error,
+            | Self::Code(_)
+            | Self::BadEvent
+            | Self::ErrorEvent
+            | Self::StreamCut => Status::Error,
         }
     }
 
@@ -66,6 +77,10 @@ impl Failure {
             Self::Unsent => "unsent when the run ended".into(),
             Self::Response(error) => error.to_string(),
             Self::Code(code) => format!("HTTP {code}"),
+            Self::BadEvent => "the answer is not that of a language model".into(),
+            Self::ErrorEvent => "the stream told of an error".into(),
+            Self::StreamCut => "the stream ended before its end was told".into(),
+            Self::CutOff => "cut off when the run ended".into(),
         }
     }
 }

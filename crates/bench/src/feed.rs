@@ -6,11 +6,14 @@ use gatewright_determinism::Time;
 use gatewright_record::LatencyHistogram;
 use gatewright_workload::{Limits, Pacing, Share};
 
+use crate::visits::VisitFeed;
+
 /// Where a thread's requests come from: its part of the schedule, or its streams that were answered.
 #[derive(Debug)]
 pub(crate) enum Feed {
     Open(Box<OpenFeed>),
     Closed(ClosedFeed),
+    Visits(Box<VisitFeed>),
 }
 
 /// A request that is to be sent.
@@ -19,6 +22,14 @@ pub(crate) struct Due {
     pub(crate) number: u64,
     /// Its moment; none in a closed loop.
     pub(crate) scheduled: Option<Time>,
+    pub(crate) turn: Turn,
+}
+
+/// Where in a session a request stands; the first of the first one, where there are no sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    pub(crate) session: u64,
+    pub(crate) number: u64,
 }
 
 /// How a thread's requests are bounded.
@@ -92,6 +103,9 @@ impl Feed {
                 step: u64::from(of),
                 bounds,
             }),
+            Pacing::Sessions(sessions) => {
+                Self::Visits(Box::new(VisitFeed::new(sessions, nth, of, bounds)))
+            }
         }
     }
 
@@ -99,6 +113,7 @@ impl Feed {
     pub(crate) fn notice(&mut self, now: Time) {
         match self {
             Self::Open(feed) => feed.notice(now),
+            Self::Visits(feed) => feed.notice(now),
             Self::Closed(feed) => {
                 while feed.resting.front().is_some_and(|&until| until <= now) {
                     feed.resting.pop_front();
@@ -112,6 +127,7 @@ impl Feed {
     pub(crate) fn ready(&self, now: Time) -> usize {
         match self {
             Self::Open(feed) => feed.ready.len(),
+            Self::Visits(feed) => feed.ready(),
             Self::Closed(feed) if feed.is_over(now) => 0,
             Self::Closed(feed) => {
                 let left = (feed.bounds.requests - feed.next).div_ceil(feed.step);
@@ -125,8 +141,9 @@ impl Feed {
         match self {
             Self::Open(feed) => {
                 let (number, scheduled) = feed.ready.pop_front()?;
-                Some(Due { number, scheduled: Some(scheduled) })
+                Some(Due { number, scheduled: Some(scheduled), turn: Turn::default() })
             }
+            Self::Visits(feed) => feed.take(),
             Self::Closed(feed) => {
                 if feed.free_streams == 0 || feed.is_over(now) {
                     return None;
@@ -134,22 +151,26 @@ impl Feed {
                 feed.free_streams -= 1;
                 let number = feed.next;
                 feed.next += feed.step;
-                Some(Due { number, scheduled: None })
+                Some(Due { number, scheduled: None, turn: Turn::default() })
             }
         }
     }
 
     /// A request that was taken has ended.
-    pub(crate) fn ended(&mut self) {
-        if let Self::Closed(feed) = self {
-            feed.free_streams += 1;
+    pub(crate) fn ended(&mut self, turn: Turn, now: Time) {
+        match self {
+            Self::Open(_) => {}
+            Self::Closed(feed) => feed.free_streams += 1,
+            Self::Visits(feed) => feed.ended(turn, now),
         }
     }
 
     /// A request that was taken has ended for want of a connection.
-    pub(crate) fn ended_unconnected(&mut self, now: Time) {
-        if let Self::Closed(feed) = self {
-            feed.resting.push_back(now + REST);
+    pub(crate) fn ended_unconnected(&mut self, turn: Turn, now: Time) {
+        match self {
+            Self::Open(_) => {}
+            Self::Closed(feed) => feed.resting.push_back(now + REST),
+            Self::Visits(feed) => feed.ended(turn, now + REST),
         }
     }
 
@@ -159,6 +180,7 @@ impl Feed {
             Self::Open(feed) if feed.blocked => None,
             Self::Open(feed) => feed.peek().map(|(_, time)| time),
             Self::Closed(feed) => feed.resting.front().copied(),
+            Self::Visits(feed) => feed.next_due(),
         }
     }
 
@@ -167,6 +189,7 @@ impl Feed {
         match self {
             Self::Open(feed) => feed.ready.front().map(|&(_, time)| time),
             Self::Closed(_) => None,
+            Self::Visits(feed) => feed.oldest(),
         }
     }
 
@@ -175,6 +198,7 @@ impl Feed {
         let bounds = match self {
             Self::Open(feed) => &mut feed.bounds,
             Self::Closed(feed) => &mut feed.bounds,
+            Self::Visits(feed) => &mut feed.bounds,
         };
         bounds.end = bounds.end.min(now);
     }
@@ -184,6 +208,7 @@ impl Feed {
         match self {
             Self::Open(feed) => feed.bounds.end,
             Self::Closed(feed) => feed.bounds.end,
+            Self::Visits(feed) => feed.bounds.end,
         }
     }
 
@@ -192,6 +217,16 @@ impl Feed {
         match self {
             Self::Open(feed) => feed.ready.is_empty() && feed.peek().is_none(),
             Self::Closed(feed) => feed.is_over(now),
+            Self::Visits(feed) => feed.is_over(now),
+        }
+    }
+
+    /// Whether there would be nothing more without any limit.
+    pub(crate) fn is_dry(&mut self) -> bool {
+        match self {
+            Self::Open(feed) => feed.share.peek().is_none(),
+            Self::Closed(_) => false,
+            Self::Visits(feed) => feed.is_dry(),
         }
     }
 
@@ -199,6 +234,7 @@ impl Feed {
         match self {
             Self::Open(feed) => feed.noticed,
             Self::Closed(_) => Noticed::default(),
+            Self::Visits(feed) => feed.noticed,
         }
     }
 }
@@ -302,18 +338,18 @@ mod tests {
         let limits = Limits { requests: Some(6), ..Limits::default() };
         let mut feed = feed(Strategy::Concurrent { streams: 2 }, limits, 2);
         assert_eq!(numbers(&mut feed, millis(0)), [0, 1]);
-        feed.ended();
+        feed.ended(Turn::default(), millis(1));
         assert_eq!(feed.ready(millis(1)), 1);
         assert_eq!(numbers(&mut feed, millis(1)), [2]);
-        feed.ended_unconnected(millis(1));
+        feed.ended_unconnected(Turn::default(), millis(1));
         assert_eq!(feed.ready(millis(1)), 0);
         assert_eq!(feed.next_due(), Some(millis(11)));
         feed.notice(millis(11));
         assert_eq!(numbers(&mut feed, millis(11)), [3]);
-        feed.ended();
-        feed.ended();
+        feed.ended(Turn::default(), millis(1));
+        feed.ended(Turn::default(), millis(1));
         assert_eq!(numbers(&mut feed, millis(11)), [4, 5]);
-        feed.ended();
+        feed.ended(Turn::default(), millis(1));
         assert_eq!(feed.ready(millis(11)), 0, "no connection is needed for what is not asked");
         assert!(feed.is_over(millis(11)));
     }
@@ -338,7 +374,7 @@ mod tests {
             streams += feed.ready(Time::ZERO);
             while let Some(due) = feed.take(Time::ZERO) {
                 taken.push(due.number);
-                feed.ended();
+                feed.ended(Turn::default(), millis(1));
             }
         }
         taken.sort_unstable();

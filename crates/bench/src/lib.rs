@@ -15,26 +15,34 @@
 //! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
 //! each. The engine runs on Linux and speaks HTTP/1.1 without TLS.
 
+mod answer;
 mod clock;
 mod connection;
 mod error;
 mod failure;
 mod feed;
+mod openai;
 mod outcome;
 mod plan;
 mod poller;
 mod pool;
+mod profile;
 mod progress;
+mod requests;
 mod response;
 mod run;
 mod shard;
 mod tally;
 mod target;
 mod verdict;
+mod visits;
 
+pub use answer::AnswerKind;
 pub use error::BenchError;
+pub use openai::{OpenAi, OpenAiApi};
 pub use outcome::{Outcome, OutcomeReport, Stop};
-pub use plan::{DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target};
+pub use plan::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target, WeightedTarget};
+pub use profile::{ProfileOutcome, ProfileStep, run_profile};
 pub use progress::{Progress, RecordSink, Snapshot};
 pub use run::run;
 pub use verdict::Verdict;

@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use gatewright_record::{LatencyHistogram, RunReport, RunSummary, Summary};
+use gatewright_record::{
+    LatencyHistogram, RunReport, RunSummary, Summary, TokenReport, TokenSummary,
+};
+use gatewright_workload::constraint::{Breach, Mode, Scope};
+use gatewright_workload::profile::{Attainment, StepResult};
 use serde::{Deserialize, Serialize};
 
 use crate::Verdict;
@@ -10,13 +14,19 @@ use crate::Verdict;
 pub struct Outcome {
     /// The requests after the warm-up.
     pub summary: RunSummary,
+    /// What the answers of a language model came to, if there were any.
+    pub tokens: Option<Box<TokenSummary>>,
+    /// How many requests met the plan's objective, if it has one.
+    pub attainment: Option<Attainment>,
+    /// Constraints that were broken.
+    pub breaches: Vec<Breach>,
     /// Whether the numbers are the server's.
     pub verdict: Verdict,
     /// What ended the run.
     pub stop: Stop,
     /// From the start of the run to the end of its last request, warm-up included.
     pub elapsed: Duration,
-    /// Requests of the warm-up, which are in no other number here.
+    /// Requests of the warm-up and the cool-down, which are in no other number here.
     pub warmup_requests: u64,
     /// Requests that were due and never sent: no connection could be made or was free in time. They are in the
     /// summary as failures, with the time they waited.
@@ -52,8 +62,12 @@ pub enum Stop {
     Duration,
     /// All its requests were made.
     Requests,
+    /// Its schedule was over: the last step, or the end of a trace.
+    Schedule,
     /// Too many requests failed.
     Errors,
+    /// A constraint was broken: see [`Outcome::breaches`].
+    Constraint,
     /// Whoever watched its progress wanted it.
     Asked,
 }
@@ -69,6 +83,15 @@ pub struct OutcomeReport {
     pub elapsed_ns: u64,
     /// See [`Outcome::summary`].
     pub run: RunReport,
+    /// See [`Outcome::tokens`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenReport>,
+    /// See [`Outcome::attainment`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attainment: Option<Attainment>,
+    /// See [`Outcome::breaches`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
     /// See [`Outcome::warmup_requests`].
     pub warmup_requests: u64,
     /// See [`Outcome::unsent`].
@@ -103,6 +126,35 @@ impl Outcome {
         (requests > 0).then(|| self.cpu.as_secs_f64() * 1e6 / requests as f64)
     }
 
+    /// What the answers of a language model came to, in plain numbers; rates from the first start to the last end.
+    #[must_use]
+    pub fn token_report(&self) -> Option<TokenReport> {
+        let seconds = self.summary.span().as_secs_f64();
+        self.tokens.as_ref().map(|tokens| tokens.report(seconds))
+    }
+
+    /// What a profile has to know of it.
+    #[must_use]
+    pub fn step_result(&self) -> StepResult {
+        let seconds = self.summary.span().as_secs_f64().max(1e-9);
+        let served = &self.summary.service_time;
+        let in_service = served.mean().unwrap_or(0.0) / 1e9 * served.count() as f64;
+        let behind = |breach: &Breach| ["backlog", "over_saturation"].contains(&&*breach.rule);
+        let ends_all = |breach: &Breach| breach.scope == Scope::All && breach.mode == Mode::Enforce;
+        let attainment = self.attainment.clone().unwrap_or_default();
+        StepResult {
+            rate: self.summary.achieved_rate().unwrap_or(0.0),
+            concurrency: in_service / seconds,
+            mean_response: self.summary.response_time.mean().unwrap_or(0.0) / 1e9,
+            output_tokens_rate: self
+                .token_report()
+                .and_then(|report| report.output_tokens_per_second),
+            attainment,
+            overloaded: self.unsent > 0 || self.breaches.iter().any(behind),
+            ends_all: self.stop == Stop::Asked || self.breaches.iter().any(ends_all),
+        }
+    }
+
     /// The outcome in plain numbers.
     #[must_use]
     pub fn report(&self) -> OutcomeReport {
@@ -111,6 +163,9 @@ impl Outcome {
             stop: self.stop,
             elapsed_ns: u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX),
             run: self.summary.report(),
+            tokens: self.token_report(),
+            attainment: self.attainment.clone(),
+            breaches: self.breaches.clone(),
             warmup_requests: self.warmup_requests,
             unsent: self.unsent,
             waited: self.waited,

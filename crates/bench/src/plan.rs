@@ -1,10 +1,14 @@
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use gatewright_determinism::Time;
+use gatewright_workload::constraint::{Constraint, Measured, Window};
+use gatewright_workload::profile::Slo;
 use gatewright_workload::{Limits, Strategy};
 
-use crate::BenchError;
+use crate::{AnswerKind, BenchError};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
@@ -34,6 +38,29 @@ pub struct Target {
     pub body: Vec<u8>,
 }
 
+/// One of several things that are asked for.
+#[derive(Clone, Debug)]
+pub struct WeightedTarget {
+    /// Its name, which is the class of its records.
+    pub name: Option<String>,
+    /// How often it is asked for, beside the others: more than zero.
+    pub weight: f64,
+    /// What is asked for.
+    pub target: Target,
+    /// What its answers hold.
+    pub answer: AnswerKind,
+}
+
+/// What becomes of requests in flight when the run ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtEnd {
+    /// They are awaited: the slowest answers count.
+    #[default]
+    Drain,
+    /// They are cut off, and counted as cancelled.
+    Cancel,
+}
+
 /// A run to be made.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -61,6 +88,21 @@ pub struct Plan {
     /// Whether each request carries a header `x-request-id: {name}-{number, 12 digits}`, by which the server's
     /// records can be matched with these.
     pub request_ids: bool,
+    /// What the answers of `target` hold.
+    pub answer: AnswerKind,
+    /// Several targets on one server in place of `target`, which then counts for nothing. With equal weights they
+    /// come one after the other; otherwise each request's is drawn from the seed and its number.
+    pub mix: Vec<WeightedTarget>,
+    /// Unix socket on which the server listens; the URL then only tells host header and path.
+    pub unix_socket: Option<PathBuf>,
+    /// What ends the run besides its limits.
+    pub constraints: Vec<Constraint>,
+    /// Part of the run, after `warmup`, that is measured.
+    pub window: Window,
+    /// What becomes of requests in flight at the end.
+    pub at_end: AtEnd,
+    /// What each request is measured by, if anything.
+    pub slo: Option<Slo>,
 }
 
 impl Target {
@@ -87,6 +129,13 @@ impl Plan {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             timeout: DEFAULT_TIMEOUT,
             request_ids: true,
+            answer: AnswerKind::Opaque,
+            mix: Vec::new(),
+            unix_socket: None,
+            constraints: Vec::new(),
+            window: Window::default(),
+            at_end: AtEnd::Drain,
+            slo: None,
         }
     }
 
@@ -95,14 +144,9 @@ impl Plan {
     /// takes processor time from a server on the same machine.
     #[must_use]
     pub fn threads(&self) -> u32 {
-        let most = match self.strategy {
-            Strategy::Synchronous => 1,
-            Strategy::Concurrent { streams: count }
-            | Strategy::Throughput { max_concurrency: count } => count,
-            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
-        };
+        let most = self.strategy.concurrency().unwrap_or(self.max_connections);
         let wanted = self.threads.unwrap_or_else(|| {
-            let useful = match self.strategy.rate() {
+            let useful = match self.strategy.peak_rate() {
                 Some(rate) => (rate / RATE_PER_THREAD).ceil() as u32,
                 None => most.div_ceil(STREAMS_PER_THREAD),
             };
@@ -113,13 +157,13 @@ impl Plan {
     }
 
     /// Connections that the whole run may have open at once.
-    pub(crate) const fn connections(&self) -> u32 {
-        match self.strategy {
-            Strategy::Synchronous => 1,
-            Strategy::Concurrent { streams: count }
-            | Strategy::Throughput { max_concurrency: count } => count,
-            Strategy::Constant { .. } | Strategy::Poisson { .. } => self.max_connections,
-        }
+    pub(crate) fn connections(&self) -> u32 {
+        self.strategy.concurrency().unwrap_or(self.max_connections)
+    }
+
+    /// The part of the run that is in its numbers.
+    pub(crate) fn measured(&self) -> Result<Measured, BenchError> {
+        Ok(self.window.measured(Time::ZERO + self.warmup, &self.limits)?)
     }
 
     /// Whether the plan can be carried out, the target aside.
@@ -128,8 +172,16 @@ impl Plan {
     /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), BenchError> {
         self.strategy.check()?;
+        self.strategy.ready()?;
         self.limits.check()?;
-        if !self.limits.are_finite() {
+        self.constraints.iter().try_for_each(Constraint::check)?;
+        self.slo.as_ref().map_or(Ok(()), Slo::check)?;
+        self.measured()?;
+        self.check_settings()
+    }
+
+    fn check_settings(&self) -> Result<(), BenchError> {
+        if !self.limits.are_finite() && !self.strategy.is_finite() {
             return Err(BenchError::Endless);
         }
         let setting = |name, problem: String| Err(BenchError::Setting { name, problem });
@@ -149,6 +201,11 @@ impl Plan {
             let problem =
                 format!("{} is not usable; give 1 to {MAX_CONNECTIONS}", self.connections());
             return setting("connections", problem);
+        }
+        if let Some(bad) =
+            self.mix.iter().find(|target| !(target.weight > 0.0 && target.weight < 1e9))
+        {
+            return setting("weight", format!("{} is not usable; give more than 0", bad.weight));
         }
         if self.timeout.is_zero() || self.timeout > MAX_SPAN {
             return setting("timeout", "give more than zero and at most seven days".into());

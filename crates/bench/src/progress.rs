@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use gatewright_determinism::Time;
 use gatewright_record::{Invocation, LatencyHistogram, RecordWriter};
+use gatewright_workload::constraint::{Breach, Constraint, Monitor};
 
 /// Who wants to see a run go on: told about four times a second, from the thread that called
 /// [`run`](crate::run).
@@ -73,6 +75,11 @@ pub(crate) struct Shared {
     stop: AtomicBool,
     errors: AtomicU64,
     pub(crate) shards: Vec<ShardProgress>,
+    /// Watches for broken constraints, if there are any.
+    monitor: Option<Mutex<Monitor>>,
+    /// Whether the monitor wants to hear of every request; otherwise nothing is shared for one.
+    tells_requests: bool,
+    in_flight: AtomicU64,
 }
 
 /// What one thread tells of its progress; written by it alone.
@@ -85,9 +92,50 @@ pub(crate) struct ShardProgress {
 }
 
 impl Shared {
-    pub(crate) fn new(threads: u32) -> Self {
+    pub(crate) fn new(threads: u32, constraints: &[Constraint]) -> Self {
         let shards = (0..threads).map(|_| ShardProgress::default()).collect();
-        Self { shards, ..Self::default() }
+        let monitor = (!constraints.is_empty()).then(|| Monitor::new(constraints));
+        let tells_requests = monitor.as_ref().is_some_and(Monitor::wants_requests);
+        Self { shards, tells_requests, monitor: monitor.map(Mutex::new), ..Self::default() }
+    }
+
+    fn monitor(&self, tell: impl FnOnce(&mut Monitor), now: Time) {
+        let Some(monitor) = &self.monitor else { return };
+        let mut monitor = monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        tell(&mut monitor);
+        if monitor.check(now).is_some() {
+            self.stop();
+        }
+    }
+
+    pub(crate) fn monitor_sent(&self, now: Time) {
+        if self.tells_requests {
+            let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+            self.monitor(|monitor| monitor.sent(now, in_flight), now);
+        }
+    }
+
+    pub(crate) fn monitor_ended(&self, now: Time, was_sent: bool, ok: bool, ttft: Option<u64>) {
+        if self.tells_requests {
+            self.in_flight.fetch_sub(u64::from(was_sent), Ordering::Relaxed);
+            self.monitor(|monitor| monitor.ended(now, ok, ttft), now);
+        }
+    }
+
+    /// How things stand, for those constraints that go by it.
+    pub(crate) fn monitor_tick(
+        &self,
+        now: Time,
+        offered: u64,
+        done: u64,
+        mean_response: Option<f64>,
+    ) {
+        self.monitor(|monitor| monitor.tick(now, offered, done, mean_response), now);
+    }
+
+    pub(crate) fn breaches(&self) -> Vec<Breach> {
+        let Some(monitor) = &self.monitor else { return Vec::new() };
+        monitor.lock().unwrap_or_else(PoisonError::into_inner).breaches().to_vec()
     }
 
     /// Asks all threads to offer no more requests.

@@ -100,11 +100,12 @@ impl ResponseParser {
     }
 
     /// Takes the next bytes. When the response is complete, says how many of them belong to it.
-    /// `no_body`: the request was a HEAD.
+    /// `no_body`: the request was a HEAD. `body` gets the code and the pieces of the body.
     pub(crate) fn feed(
         &mut self,
         input: &[u8],
         no_body: bool,
+        mut body: impl FnMut(u16, &[u8]),
     ) -> Result<Option<usize>, ResponseError> {
         let mut used = 0;
         while self.state == State::Head {
@@ -118,7 +119,7 @@ impl ResponseParser {
                 None => return Ok(None),
             }
         }
-        let complete = self.feed_body(&input[used..])?;
+        let complete = self.feed_body(&input[used..], &mut body)?;
         if self.body_bytes > MAX_BODY {
             return Err(ResponseError::BodyTooLong);
         }
@@ -189,17 +190,24 @@ impl ResponseParser {
         }
     }
 
-    fn feed_body(&mut self, input: &[u8]) -> Result<Option<usize>, ResponseError> {
+    fn feed_body(
+        &mut self,
+        input: &[u8],
+        body: &mut impl FnMut(u16, &[u8]),
+    ) -> Result<Option<usize>, ResponseError> {
+        let code = self.code;
         match &mut self.state {
             State::Head => Ok(None),
             State::UntilClose => {
                 self.body_bytes += input.len() as u64;
+                body(code, input);
                 Ok(None)
             }
             State::Length(left) => {
                 let count = (input.len() as u64).min(*left);
                 *left -= count;
                 self.body_bytes += count;
+                body(code, &input[..count as usize]);
                 Ok((*left == 0).then_some(count as usize))
             }
             State::Chunk(chunk) => {
@@ -209,6 +217,7 @@ impl ResponseParser {
                         let count = ((input.len() - used) as u64).min(*left);
                         *left -= count;
                         self.body_bytes += count;
+                        body(code, &input[used..used + count as usize]);
                         used += count as usize;
                         if *left == 0 {
                             *chunk = Chunk::DataEnd;
@@ -330,11 +339,15 @@ mod tests {
 
     fn read(pieces: &[&[u8]], no_body: bool) -> Seen {
         let mut parser = ResponseParser::new();
+        let mut seen = 0;
         let mut total: usize = pieces.iter().map(|piece| piece.len()).sum();
         for piece in pieces {
-            if let Some(used) = parser.feed(piece, no_body).map_err(Some)? {
+            if let Some(used) =
+                parser.feed(piece, no_body, |_, part| seen += part.len() as u64).map_err(Some)?
+            {
                 total -= used;
                 let code = parser.code().ok_or(None)?;
+                assert_eq!(seen, parser.body_bytes(), "every byte of the body is handed over");
                 return Ok((code, parser.body_bytes(), parser.keep_alive(), total));
             }
             total -= piece.len();
@@ -404,7 +417,7 @@ mod tests {
         let mut parser = ResponseParser::new();
         for (text, expected) in CASES {
             parser.reset();
-            let complete = parser.feed(text.as_bytes(), false);
+            let complete = parser.feed(text.as_bytes(), false, |_, _| ());
             let complete = complete.map(|used| used.is_some() || parser.end());
             assert_eq!(complete == Ok(true), expected.is_ok(), "{text:?}");
         }

@@ -1,23 +1,27 @@
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RunSummary};
+use gatewright_record::{Invocation, RunSummary, TokenSummary};
+use gatewright_workload::constraint::{Measured, Mode};
+use gatewright_workload::profile::Attainment;
+use gatewright_workload::{Pacing, Schedule};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock::{Clock, ProcessorTime};
+use crate::connection::Address;
 use crate::feed::{Bounds, Feed, Noticed};
 use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
-use crate::tally::Account;
+use crate::tally::{Account, Batches};
 use crate::target::ParsedTarget;
 use crate::verdict::Evidence;
-use crate::{BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
+use crate::{AtEnd, BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
 
 /// The threads get this long to be ready.
 const HEAD_START: Duration = Duration::from_millis(10);
@@ -43,17 +47,33 @@ pub fn run(
 ) -> Result<Outcome, BenchError> {
     plan.check()?;
     let target = ParsedTarget::of(plan)?;
+    let measured = plan.measured()?;
     let (address, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
     let threads = plan.threads();
     let connections = plan.connections().max(threads);
     raise_file_limit(u64::from(connections) + OTHER_FILES);
 
-    let shared = Shared::new(threads);
+    let shared = Shared::new(threads, &plan.constraints);
     let clock = Clock::starting_in(HEAD_START);
     let before = ProcessorTime::of_this_thread();
-    let engine =
-        Engine { plan, target: &target, address, clock, shared: &shared, threads, connections };
-    let mut watch = Watch { plan, clock, shared: &shared, last: (0, Time::ZERO), asked: false };
+    let engine = Engine {
+        plan,
+        target: &target,
+        address,
+        measured,
+        clock,
+        shared: &shared,
+        threads,
+        connections,
+    };
+    let mut watch = Watch {
+        plan,
+        clock,
+        shared: &shared,
+        last: (0, Time::ZERO),
+        asked: false,
+        offered: Offered::of(plan),
+    };
     let shards = engine.run(first, &mut watch, progress, records)?;
     let cpu = ProcessorTime::of_this_thread().since(before).used;
     Ok(gather(plan, &shared, watch.asked, shards, cpu))
@@ -62,7 +82,8 @@ pub fn run(
 struct Engine<'a> {
     plan: &'a Plan,
     target: &'a ParsedTarget,
-    address: SocketAddr,
+    address: Address,
+    measured: Measured,
     clock: Clock,
     shared: &'a Shared,
     threads: u32,
@@ -74,7 +95,7 @@ type Chunks = SyncSender<Vec<Invocation>>;
 impl Engine<'_> {
     fn run(
         &self,
-        first: TcpStream,
+        first: OwnedFd,
         watch: &mut Watch<'_>,
         progress: &mut dyn Progress,
         records: Option<&mut dyn RecordSink>,
@@ -109,27 +130,32 @@ impl Engine<'_> {
     fn run_shard(
         &self,
         nth: u32,
-        first: Option<TcpStream>,
+        first: Option<OwnedFd>,
         sender: &Chunks,
         with_records: bool,
     ) -> io::Result<ShardOutcome> {
         let plan = self.plan;
         let most =
             self.connections / self.threads + u32::from(nth < self.connections % self.threads);
-        let setup =
-            Setup { address: self.address, timeout: plan.timeout, max_connections: most as usize };
+        let setup = Setup {
+            address: self.address.clone(),
+            timeout: plan.timeout,
+            max_connections: most as usize,
+            cuts_off: plan.at_end == AtEnd::Cancel,
+        };
         let bounds = Bounds::of(&plan.limits, plan.warmup, setup.max_connections);
         let account = Account {
             name: plan.name.as_str().into(),
-            body_len: self.target.template.body_len,
-            measured_from: Time::ZERO + plan.warmup,
+            measured: self.measured,
+            slo: plan.slo,
+            batches: batches(plan, &self.measured),
             max_errors: plan.limits.errors.unwrap_or(u64::MAX),
             shared: self.shared,
             progress: &self.shared.shards[nth as usize],
             records: with_records.then(|| sender.clone()),
         };
         let feed = Feed::new(plan.strategy.pacing(plan.seed, DEMAND), nth, self.threads, bounds);
-        let shard = Shard::new(self.clock, setup, self.target.template.clone(), feed, account);
+        let shard = Shard::new(self.clock, setup, self.target.requests.clone(), feed, account);
         let outcome = shard.and_then(|shard| shard.run(first));
         if outcome.is_err() {
             self.shared.stop();
@@ -151,6 +177,47 @@ struct Watch<'a> {
     last: (u64, Time),
     /// Whether the observer wanted the end.
     asked: bool,
+    offered: Option<Offered>,
+}
+
+/// Counts what was due so far, on a copy of the schedule.
+struct Offered {
+    schedule: std::iter::Peekable<Schedule>,
+    count: u64,
+    limits: (u64, Time),
+}
+
+impl Offered {
+    /// None for a plan that has no schedule, or nobody who wants to know.
+    fn of(plan: &Plan) -> Option<Self> {
+        let Pacing::Open(schedule) = plan.strategy.pacing(plan.seed, DEMAND) else { return None };
+        let bounds = Bounds::of(&plan.limits, plan.warmup, 0);
+        let limits = (bounds.requests, bounds.end);
+        let wanted = !plan.constraints.is_empty();
+        wanted.then(|| Self { schedule: schedule.peekable(), count: 0, limits })
+    }
+
+    fn until(&mut self, now: Time) -> u64 {
+        let (requests, end) = self.limits;
+        while self.count < requests && self.schedule.next_if(|&at| at <= now && at < end).is_some()
+        {
+            self.count += 1;
+        }
+        self.count
+    }
+}
+
+/// Parts of a run for the variation of its numbers.
+fn batches(plan: &Plan, measured: &Measured) -> Batches {
+    let parts = Attainment::BATCHES as u64;
+    let end = plan.limits.duration.map(|span| Time::ZERO + plan.warmup + span);
+    match (end, plan.limits.requests) {
+        (Some(end), _) => {
+            let nanos = end.min(measured.until).nanos_since(measured.from).div_ceil(parts);
+            Batches::Time { from: measured.from, nanos }
+        }
+        (None, requests) => Batches::Numbers { each: requests.unwrap_or(0).div_ceil(parts) },
+    }
 }
 
 impl Watch<'_> {
@@ -191,6 +258,10 @@ impl Watch<'_> {
         let done = self.shared.total(|shard| &shard.done);
         let since = (now - self.last.1).as_secs_f64();
         let response_time = self.shared.response_time();
+        if let Some(offered) = &mut self.offered {
+            let offered = offered.until(now);
+            self.shared.monitor_tick(now, offered, done, response_time.mean());
+        }
         let (fraction, left) = self.extent(now, done);
         let snapshot = Snapshot {
             elapsed: now - Time::ZERO,
@@ -233,8 +304,12 @@ fn gather(
     shards: Vec<ShardOutcome>,
     own_cpu: Duration,
 ) -> Outcome {
-    let stop = stop(plan, shared, asked);
+    let stop = match stop(plan, shared, asked) {
+        Stop::Duration if shards.iter().all(|shard| shard.dry) => Stop::Schedule,
+        stop => stop,
+    };
     let mut summary = RunSummary::new();
+    let (mut tokens, mut attainment) = (None::<Box<TokenSummary>>, Attainment::default());
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
     let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
@@ -245,6 +320,10 @@ fn gather(
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
     for shard in shards {
         summary.merge(&shard.summary);
+        attainment.merge(&shard.attainment);
+        if let Some(part) = shard.tokens {
+            tokens.get_or_insert_default().merge(&part);
+        }
         noticed.merge(&shard.noticed);
         pool.merge(shard.pool);
         unsent += shard.unsent;
@@ -255,8 +334,12 @@ fn gather(
         starved = starved.max(part(shard.processor.awaited));
         offered_until = offered_until.max(shard.offered_until);
     }
-    if plan.strategy.rate().is_some() && stop != Stop::Requests {
-        summary.set_offered_over(offered_until - (Time::ZERO + plan.warmup));
+    if plan.strategy.is_open() && ![Stop::Requests, Stop::Schedule].contains(&stop) {
+        // Checked when the run began.
+        let measured = plan.measured().unwrap_or_default();
+        if measured.first == 0 && measured.last == u64::MAX {
+            summary.set_offered_over(offered_until.min(measured.until) - measured.from);
+        }
     }
     let evidence = Evidence {
         noticing: &noticed.delay,
@@ -281,6 +364,9 @@ fn gather(
         cpu,
         busy,
         starved,
+        tokens,
+        attainment: plan.slo.map(|_| attainment),
+        breaches: shared.breaches(),
         summary,
     }
 }
@@ -289,6 +375,8 @@ fn stop(plan: &Plan, shared: &Shared, asked: bool) -> Stop {
     let done = shared.total(|shard| &shard.done);
     if asked {
         Stop::Asked
+    } else if shared.breaches().iter().any(|breach| breach.mode == Mode::Enforce) {
+        Stop::Constraint
     } else if plan.limits.errors.is_some_and(|errors| shared.errors() >= errors) {
         Stop::Errors
     } else if plan.limits.requests.is_some_and(|requests| done >= requests) {

@@ -1,27 +1,28 @@
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::RunSummary;
+use gatewright_record::{RunSummary, TokenSummary};
+use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
 use crate::clock::{Clock, ProcessorTime};
-use crate::connection::{Connection, InFlight, Phase};
+use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
 use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
+use crate::requests::Requests;
 use crate::tally::{Account, End, Tally};
-use crate::target::RequestTemplate;
 
 /// One thread of the engine: its part of the requests on its own connections.
 pub(crate) struct Shard<'a> {
     clock: Clock,
     shared: &'a Shared,
     setup: Setup,
-    template: RequestTemplate,
+    requests: Requests,
     feed: Feed,
     tally: Tally<'a>,
     poller: Poller,
@@ -35,17 +36,21 @@ pub(crate) struct Shard<'a> {
     unread: Vec<(u64, bool)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
+    /// Requests in flight at the end are cut off.
+    pub(crate) cuts_off: bool,
 }
 
 /// What a thread leaves behind.
 #[derive(Debug)]
 pub(crate) struct ShardOutcome {
     pub(crate) summary: RunSummary,
+    pub(crate) tokens: Option<Box<TokenSummary>>,
+    pub(crate) attainment: Attainment,
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
     pub(crate) waited: u64,
@@ -55,6 +60,8 @@ pub(crate) struct ShardOutcome {
     pub(crate) ended: Time,
     /// When it stopped to offer requests, if not for want of more.
     pub(crate) offered_until: Time,
+    /// Whether its part of a finite schedule was over.
+    pub(crate) dry: bool,
     pub(crate) processor: ProcessorTime,
 }
 
@@ -68,30 +75,30 @@ impl<'a> Shard<'a> {
     pub(crate) fn new(
         clock: Clock,
         setup: Setup,
-        template: RequestTemplate,
+        requests: Requests,
         feed: Feed,
         account: Account<'a>,
     ) -> io::Result<Self> {
         Ok(Self {
             clock,
             shared: account.shared,
+            next_sweep: Time::ZERO + setup.timeout,
             setup,
-            template,
+            requests,
             feed,
             tally: Tally::new(account),
             poller: Poller::new()?,
             pool: Pool::default(),
             waited: 0,
-            next_sweep: Time::ZERO + setup.timeout,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             unread: Vec::new(),
         })
     }
 
     /// Makes all its requests; `first` is a connection to begin with.
-    pub(crate) fn run(mut self, first: Option<TcpStream>) -> io::Result<ShardOutcome> {
-        if let Some(stream) = first {
-            self.adopt(Connection::from_stream(stream)?)?;
+    pub(crate) fn run(mut self, first: Option<OwnedFd>) -> io::Result<ShardOutcome> {
+        if let Some(socket) = first {
+            self.adopt(Connection::from_socket(socket)?)?;
         }
         self.clock.sleep_until_start();
         let before = ProcessorTime::of_this_thread();
@@ -118,10 +125,13 @@ impl<'a> Shard<'a> {
         self.tally.finish();
         Ok(ShardOutcome {
             summary: self.tally.summary,
+            tokens: self.tally.tokens,
+            attainment: self.tally.attainment,
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
             waited: self.waited,
             offered_until: self.feed.end(),
+            dry: self.feed.is_dry(),
             noticed: self.feed.into_noticed(),
             pool: self.pool.counts,
             ended,
@@ -141,7 +151,10 @@ impl<'a> Shard<'a> {
         if now >= self.next_sweep {
             self.sweep(now)?;
         }
-        if now >= self.feed.end() + GRACE {
+        let end = self.feed.end();
+        if self.setup.cuts_off && now >= end {
+            self.cut_off(now);
+        } else if now >= end + GRACE {
             self.give_up_unsent(now);
         }
         self.tally.publish(now);
@@ -217,18 +230,24 @@ impl<'a> Shard<'a> {
         }
         if let Some(due) = self.feed.take(now) {
             self.end_unsent(due, failure, now);
-            self.feed.ended_unconnected(now);
+            self.feed.ended_unconnected(due.turn, now);
         }
     }
 
     fn send(&mut self, index: usize, due: Due, now: Time) {
         let Some(connection) = self.pool.get(index) else { return };
-        let request =
-            InFlight { number: due.number, scheduled: due.scheduled, sent: now, first_byte: None };
-        connection.begin(request);
-        let written = connection.write(self.template.for_request(due.number));
+        let request = InFlight {
+            number: due.number,
+            scheduled: due.scheduled,
+            turn: due.turn,
+            choice: self.requests.choose(due.number),
+            sent: now,
+            first_byte: None,
+        };
+        connection.begin(request, self.requests.get(request.choice).kind);
+        let written = connection.write(self.requests.bytes(request.choice, due.number));
         self.pool.busy += 1;
-        self.tally.sent();
+        self.tally.sent(now);
         self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
         if let Err(error) = written {
             self.fail(index, Failure::broken(error), self.clock.now());
@@ -251,7 +270,8 @@ impl<'a> Shard<'a> {
                 if let Phase::Busy(request) = connection.phase
                     && !connection.is_all_written()
                     && flags.contains(EventFlags::OUT)
-                    && let Err(error) = connection.write(self.template.for_request(request.number))
+                    && let Err(error) =
+                        connection.write(self.requests.bytes(request.choice, request.number))
                 {
                     return self.fail(index, Failure::broken(error), self.clock.now());
                 }
@@ -304,7 +324,14 @@ impl<'a> Shard<'a> {
                 Err(error) => return self.fail(index, Failure::broken(error), now),
             };
             request.first_byte.get_or_insert(now);
-            match connection.parser.feed(&self.buffer[..count], self.template.is_head) {
+            let is_head = self.requests.get(request.choice).template.is_head;
+            let tokens = &mut connection.tokens;
+            let body = |code: u16, piece: &[u8]| {
+                if let Some(tokens) = tokens.as_mut().filter(|_| code < 400) {
+                    tokens.feed(piece, now);
+                }
+            };
+            match connection.parser.feed(&self.buffer[..count], is_head, body) {
                 Err(error) => return self.fail(index, Failure::Response(error), now),
                 Ok(Some(used)) => return self.answered(index, now, used == count && !hung_up),
                 // A read that did not fill the buffer has emptied the socket: the next bytes are a new edge.
@@ -321,12 +348,13 @@ impl<'a> Shard<'a> {
         let Phase::Busy(request) = connection.phase else { return };
         let code = connection.parser.code();
         let failure = code.filter(|code| *code >= 400).map(Failure::Code);
+        let failure = failure.or_else(|| connection.tokens.as_mut()?.finish());
         let end = end_of(&request, now, connection, failure);
         let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
         connection.phase = Phase::Idle;
+        self.tally.end(end, self.requests.get(request.choice), connection.tokens.as_deref());
         self.pool.busy -= 1;
-        self.tally.end(end);
-        self.feed.ended();
+        self.feed.ended(request.turn, now);
         if !reusable {
             self.pool.remove(index);
             return;
@@ -347,14 +375,14 @@ impl<'a> Shard<'a> {
             let end = end_of(&request, now, connection, Some(failure));
             connection.phase = Phase::Idle;
             self.pool.busy -= 1;
-            self.tally.end(end);
-            self.feed.ended();
+            self.tally.end(end, self.requests.get(request.choice), None);
+            self.feed.ended(request.turn, now);
         }
         self.pool.remove(index);
     }
 
     fn end_unsent(&mut self, due: Due, failure: Failure, now: Time) {
-        self.tally.end(End {
+        let end = End {
             number: due.number,
             scheduled: due.scheduled,
             sent: None,
@@ -363,7 +391,19 @@ impl<'a> Shard<'a> {
             code: None,
             body_bytes: 0,
             failure: Some(failure),
-        });
+        };
+        self.tally.end(end, self.requests.get(self.requests.choose(due.number)), None);
+    }
+
+    /// Ends all that is in flight, and what was due.
+    fn cut_off(&mut self, now: Time) {
+        for index in self.pool.numbers() {
+            let Some(connection) = self.pool.get(index) else { continue };
+            if matches!(connection.phase, Phase::Busy(_)) {
+                self.fail(index, Failure::CutOff, now);
+            }
+        }
+        self.give_up_unsent(now);
     }
 
     /// Ends what has taken longer than the timeout, and finds out when that is due next.
@@ -393,6 +433,7 @@ impl<'a> Shard<'a> {
             }
             if let Some(due) = self.feed.take(now) {
                 self.end_unsent(due, Failure::NoConnection, now);
+                self.feed.ended(due.turn, now);
             }
             self.feed.notice(now);
         }
@@ -405,6 +446,7 @@ impl<'a> Shard<'a> {
             self.feed.notice(now);
             let Some(due) = self.feed.take(now) else { return };
             self.end_unsent(due, Failure::Unsent, now);
+            self.feed.ended(due.turn, now);
         }
     }
 }

@@ -1,21 +1,29 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RunSummary, Status, World};
+use gatewright_record::{Invocation, RunSummary, Status, TokenSummary, World};
+use gatewright_workload::constraint::Measured;
+use gatewright_workload::profile::{Attainment, Slo};
 
+use crate::answer::TokenWatch;
 use crate::failure::{Failure, Reasons};
 use crate::progress::{ShardProgress, Shared};
+use crate::requests::Prepared;
 
 /// One thread's account of its requests.
 #[derive(Debug)]
 pub(crate) struct Tally<'a> {
     pub(crate) summary: RunSummary,
+    /// Of language models.
+    pub(crate) tokens: Option<Box<TokenSummary>>,
+    pub(crate) attainment: Attainment,
+    slo: Option<Slo>,
+    batches: Batches,
     pub(crate) warmup_requests: u64,
     /// Requests that were due but not sent.
     pub(crate) unsent: u64,
-    measured_from: Time,
+    measured: Measured,
     max_errors: u64,
     shared: &'a Shared,
     progress: &'a ShardProgress,
@@ -47,12 +55,30 @@ pub(crate) struct End {
     pub(crate) failure: Option<Failure>,
 }
 
+/// How a run is divided into equal parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Batches {
+    Time { from: Time, nanos: u64 },
+    Numbers { each: u64 },
+}
+
+impl Batches {
+    fn of(self, start: Time, number: u64) -> usize {
+        let part = match self {
+            Self::Time { from, nanos } => start.nanos_since(from) / nanos.max(1),
+            Self::Numbers { each } => number / each.max(1),
+        };
+        usize::try_from(part).unwrap_or(usize::MAX)
+    }
+}
+
 /// What an account is kept for.
 #[derive(Debug)]
 pub(crate) struct Account<'a> {
-    pub(crate) name: Arc<str>,
-    pub(crate) body_len: u64,
-    pub(crate) measured_from: Time,
+    pub(crate) name: std::sync::Arc<str>,
+    pub(crate) measured: Measured,
+    pub(crate) slo: Option<Slo>,
+    pub(crate) batches: Batches,
     pub(crate) max_errors: u64,
     pub(crate) shared: &'a Shared,
     pub(crate) progress: &'a ShardProgress,
@@ -65,17 +91,17 @@ const PUBLISH_EVERY: u64 = 250_000_000;
 impl<'a> Tally<'a> {
     pub(crate) fn new(account: Account<'a>) -> Self {
         let records = account.records.map(|sender| Records { chunk: Vec::new(), sender });
-        let invocation = Invocation {
-            world: World::Bench,
-            function: account.name,
-            bytes_in: account.body_len,
-            ..Invocation::default()
-        };
+        let invocation =
+            Invocation { world: World::Bench, function: account.name, ..Invocation::default() };
         Self {
             summary: RunSummary::new(),
+            tokens: None,
+            attainment: Attainment::default(),
+            slo: account.slo,
+            batches: account.batches,
             warmup_requests: 0,
             unsent: 0,
-            measured_from: account.measured_from,
+            measured: account.measured,
             max_errors: account.max_errors,
             shared: account.shared,
             progress: account.progress,
@@ -86,12 +112,13 @@ impl<'a> Tally<'a> {
         }
     }
 
-    pub(crate) fn sent(&self) {
+    pub(crate) fn sent(&self, now: Time) {
         bump(&self.progress.sent);
+        self.shared.monitor_sent(now);
     }
 
     /// Takes account of a request that has ended.
-    pub(crate) fn end(&mut self, end: End) {
+    pub(crate) fn end(&mut self, end: End, request: &Prepared, tokens: Option<&TokenWatch>) {
         bump(&self.progress.done);
         if end.failure.is_some() {
             bump(&self.progress.errors);
@@ -99,8 +126,11 @@ impl<'a> Tally<'a> {
                 self.shared.stop();
             }
         }
+        let first_token = tokens.and_then(TokenWatch::first);
+        let ttft = first_token.zip(end.sent).map(|(first, sent)| first.nanos_since(sent));
+        self.shared.monitor_ended(end.finished, end.sent.is_some(), end.failure.is_none(), ttft);
         let start = end.scheduled.or(end.sent).unwrap_or(end.finished);
-        if start < self.measured_from {
+        if !self.measured.contains(start, end.number) {
             self.warmup_requests += 1;
             return;
         }
@@ -109,13 +139,31 @@ impl<'a> Tally<'a> {
         invocation.id = end.number;
         invocation.scheduled = end.scheduled;
         invocation.sent = end.sent;
-        invocation.first_byte = end.first_byte;
+        // Of a stream, the first token is what is waited for.
+        invocation.first_byte = first_token.or(end.first_byte);
+        invocation.class.clone_from(&request.name);
+        invocation.bytes_in = request.template.body_len;
         invocation.finished = Some(end.finished);
         invocation.attempts = u32::from(end.sent.is_some());
         invocation.code = end.code;
         invocation.bytes_out = end.body_bytes;
         invocation.status = end.failure.map_or(Status::Ok, Failure::status);
         invocation.reason = end.failure.map(|failure| self.reasons.of(failure));
+        (invocation.tokens_in, invocation.tokens_out) = (None, None);
+        let response = invocation.response_nanos().unwrap_or(0);
+        let (mut token_ttft, mut itl) = (None, None);
+        if let (Some(tokens), Some(sent), None) = (tokens, end.sent, end.failure) {
+            let times = tokens.times(end.scheduled, sent, end.finished);
+            (token_ttft, itl) = (times.response_ttft_nanos(), times.itl_nanos());
+            let narrow = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
+            (invocation.tokens_in, invocation.tokens_out) =
+                (narrow(times.tokens_in), narrow(times.tokens_out));
+            self.tokens.get_or_insert_default().add(&times);
+        }
+        if let Some(slo) = self.slo.filter(|_| invocation.status != Status::Cancelled) {
+            let met = end.failure.is_none() && slo.is_met(response, token_ttft, itl);
+            self.attainment.add(self.batches.of(start, end.number), met);
+        }
         self.summary.add(invocation);
         if let Some(records) = &mut self.records {
             records.chunk.push(invocation.clone());

@@ -1,10 +1,15 @@
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
-use crate::{BenchError, Plan, Target};
+use crate::connection::Address;
+use crate::requests::{Prepared, Requests};
+use crate::{BenchError, Plan, Target, WeightedTarget};
 
 /// A request as the bytes that go over the wire, the same for all but the digits of its id.
 #[derive(Clone, Debug)]
@@ -21,12 +26,13 @@ const NUMBER_DIGITS: usize = 12;
 
 const MAX_HEAD: usize = 64 << 10;
 
-/// A [`Target`] that was understood.
+/// The targets of a plan, understood.
 #[derive(Debug)]
 pub(crate) struct ParsedTarget {
     host: String,
     port: u16,
-    pub(crate) template: RequestTemplate,
+    unix_socket: Option<PathBuf>,
+    pub(crate) requests: Requests,
 }
 
 impl RequestTemplate {
@@ -45,26 +51,57 @@ impl RequestTemplate {
 
 impl ParsedTarget {
     pub(crate) fn of(plan: &Plan) -> Result<Self, BenchError> {
-        let target = &plan.target;
-        let uri = parse_url(&target.url)?;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(80);
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let name = plan.request_ids.then_some(plan.name.as_str());
-        let template = template(target, authority, path, name)?;
-        Ok(Self { host, port, template })
+        let only = [WeightedTarget {
+            name: None,
+            weight: 1.0,
+            target: plan.target.clone(),
+            answer: plan.answer,
+        }];
+        let targets = if plan.mix.is_empty() { &only[..] } else { &plan.mix[..] };
+        let id_prefix = plan.request_ids.then_some(plan.name.as_str());
+        let mut server: Option<(String, u16)> = None;
+        let mut prepared = Vec::with_capacity(targets.len());
+        for weighted in targets {
+            let target = &weighted.target;
+            let uri = parse_url(&target.url)?;
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let own = (host, uri.port_u16().unwrap_or(80));
+            let first = server.get_or_insert_with(|| own.clone());
+            if *first != own {
+                let problem = format!(
+                    "all targets of a run are on one server, the first is on {}:{}",
+                    first.0, first.1
+                );
+                return Err(BenchError::Url { url: target.url.clone(), problem });
+            }
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            let template = template(target, authority, path, id_prefix)?;
+            let name = weighted.name.as_deref().map(Into::into);
+            prepared.push((weighted.weight, Prepared { template, kind: weighted.answer, name }));
+        }
+        let (host, port) = server.unwrap_or_default();
+        let requests = Requests::new(prepared, plan.seed);
+        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), requests })
     }
 
     /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
-    pub(crate) fn connect(&self, timeout: Duration) -> Result<(SocketAddr, TcpStream), BenchError> {
+    pub(crate) fn connect(&self, timeout: Duration) -> Result<(Address, OwnedFd), BenchError> {
+        if let Some(path) = &self.unix_socket {
+            let stream = UnixStream::connect(path)
+                .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
+            return Ok((Address::Unix(path.clone()), stream.into()));
+        }
         let host = format!("{}:{}", self.host, self.port);
         let resolve = |source| BenchError::Resolve { host: host.clone(), source };
         let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
         let mut last = None;
         for address in addresses {
             match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => return Ok((address, stream)),
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok((Address::Tcp(address), stream.into()));
+                }
                 Err(source) => last = Some(BenchError::Connect { address, source }),
             }
         }
@@ -203,14 +240,15 @@ mod tests {
             ..Target::get("http://[::1]:8080/function/square?x=1#part")
         };
         let mut parsed = parse(target).unwrap();
+        assert_eq!(parsed.requests.choose(7), 0);
         assert_eq!((parsed.host.as_str(), parsed.port), ("::1", 8080));
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(
             "POST /function/square?x=1 HTTP/1.1\r\nuser-agent: gatewright-bench/{version}\r\naccept: */*\r\n\
              host: example\r\nx-a: 1\r\ncontent-length: 5\r\nx-request-id: bench-000000000042\r\n\r\n[0.5]"
         );
-        assert_eq!(std::str::from_utf8(parsed.template.for_request(42)).unwrap(), expected);
-        let next = parsed.template.for_request(7).to_vec();
+        assert_eq!(std::str::from_utf8(parsed.requests.bytes(0, 42)).unwrap(), expected);
+        let next = parsed.requests.bytes(0, 7).to_vec();
         assert!(String::from_utf8(next).unwrap().contains("bench-000000000007\r\n"));
     }
 
@@ -239,5 +277,33 @@ mod tests {
             let error = parse(target.clone()).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part), "{target:?}: {error}");
         }
+    }
+
+    #[test]
+    fn several_targets_come_in_turn_or_by_weight() {
+        let weighted = |path: &str, weight| WeightedTarget {
+            name: Some(path.into()),
+            weight,
+            target: Target::get(format!("http://localhost/{path}")),
+            answer: crate::AnswerKind::Opaque,
+        };
+        let parse = |mix| {
+            let plan = Plan::new(Target::default(), Strategy::Synchronous, Limits::default());
+            ParsedTarget::of(&Plan { mix, ..plan })
+        };
+        let even = parse(vec![weighted("a", 2.0), weighted("b", 2.0)]).unwrap();
+        assert_eq!(
+            (0..4).map(|number| even.requests.choose(number)).collect::<Vec<_>>(),
+            [0, 1, 0, 1]
+        );
+        let uneven = parse(vec![weighted("a", 3.0), weighted("b", 1.0)]).unwrap();
+        let chosen: Vec<_> = (0..10_000).map(|number| uneven.requests.choose(number)).collect();
+        let second = chosen.iter().sum::<usize>();
+        assert!((2_350..2_650).contains(&second), "{second} of 10000 for a quarter");
+        assert_eq!(uneven.requests.get(1).name.as_deref(), Some("b"));
+        let elsewhere =
+            WeightedTarget { target: Target::get("http://other/"), ..weighted("a", 1.0) };
+        let error = parse(vec![weighted("a", 1.0), elsewhere]).unwrap_err().to_string();
+        assert!(error.contains("all targets of a run are on one server"), "{error}");
     }
 }

@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, calibrate, compare, config, deploy, describe, functions, generate, invoke, predict,
-    reload, remove, replicas, scale, serve, simulate, suspend, worker,
+    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, mock,
+    predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -74,6 +74,7 @@ pub(crate) enum Command {
     Simulate(simulate::Simulate),
     Predict(predict::Predict),
     Compare(compare::Compare),
+    Mock(mock::Mock),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),
@@ -85,6 +86,7 @@ pub(crate) enum Command {
     Replicas(replicas::Replicas),
     Worker(worker::Worker),
     Remove(remove::Remove),
+    Cache(cache::Cache),
     Generate(generate::Generate),
 }
 

@@ -67,6 +67,10 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)
     }
 
+    pub(crate) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, "the body took too long to come")
+    }
+
     pub(crate) fn broken_body() -> Self {
         let message = "the body broke off";
         Self::new(StatusCode::BAD_REQUEST, INVALID, message)

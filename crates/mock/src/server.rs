@@ -40,8 +40,18 @@ pub struct Mock {
     lateness: Vec<Arc<Lateness>>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    /// Closed when a thread has ended.
-    alive: Option<mpsc::Receiver<()>>,
+    /// Told when a thread has ended.
+    any_ended: Option<mpsc::Receiver<()>>,
+}
+
+/// Tells that a thread ends, even if it panics.
+struct LastWord(mpsc::Sender<()>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        // One word is enough, so it is no loss if there is no room for another.
+        self.0.try_send(()).unwrap_or_default();
+    }
 }
 
 /// Starts a mock server on threads of its own.
@@ -56,14 +66,14 @@ pub fn start(config: Config) -> Result<Mock, MockError> {
     let threads = config.threads;
     let server = Arc::new(Server::new(config));
     let (stop, stopped) = watch::channel(false);
-    let (lives, alive) = mpsc::channel(1);
+    let (ended, any_ended) = mpsc::channel(1);
     let mut mock = Mock {
         address: bound,
         server,
         lateness: vec![],
         stop,
         threads: vec![],
-        alive: Some(alive),
+        any_ended: Some(any_ended),
     };
     let mut lanes = Vec::new();
     let (ready, started) = std::sync::mpsc::channel();
@@ -73,26 +83,20 @@ pub fn start(config: Config) -> Result<Mock, MockError> {
         let lateness = Arc::new(Lateness::new());
         mock.lateness.push(Arc::clone(&lateness));
         let server = Arc::clone(&mock.server);
-        let (stopped, ready, lives) = (stopped.clone(), ready.clone(), lives.clone());
-        mock.spawn(&format!("mock-{number}"), move || {
+        let (stopped, ready) = (stopped.clone(), ready.clone());
+        mock.spawn(&format!("mock-{number}"), &ended, move || {
             let runtime = runtime()?;
-            let worker = {
-                let _inside = runtime.enter();
-                Worker::new(server, lateness)
-            };
-            let worker = match worker {
-                Ok(worker) => worker,
-                Err(error) => return Err(error),
-            };
-            // The receiver waits for every thread, unless one failed already.
+            let inside = runtime.enter();
+            let worker = Worker::new(server, lateness)?;
+            drop(inside);
+            // Nobody listens if another thread has failed already.
             ready.send(()).unwrap_or_default();
-            let ended = runtime.block_on(worker.run(connections, stopped));
-            drop(lives);
-            ended
+            drop(ready);
+            runtime.block_on(worker.run(connections, stopped))
         })?;
     }
     let server = Arc::clone(&mock.server);
-    mock.spawn("mock-accept", move || accept(&server, listener, &lanes, stopped))?;
+    mock.spawn("mock-accept", &ended, move || accept(&server, listener, &lanes, stopped))?;
     drop(ready);
     for _ in 0..threads {
         if started.recv().is_err() {
@@ -110,16 +114,16 @@ pub fn start(config: Config) -> Result<Mock, MockError> {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Summary, MockError> {
     let mut mock = start(config)?;
     tracing::info!(address = %mock.address(), "the mock server listens");
-    let mut alive = mock.alive.take();
+    let mut any_ended = mock.any_ended.take();
     let died = async {
-        match &mut alive {
-            Some(alive) => drop(alive.recv().await),
+        match &mut any_ended {
+            Some(ended) => ended.recv().await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         () = shutdown => {}
-        () = died => {}
+        _ = died => {}
     }
     let ended = tokio::task::spawn_blocking(move || mock.stop());
     ended.await.map_err(|_| MockError::Died)?
@@ -151,9 +155,14 @@ impl Mock {
     fn spawn(
         &mut self,
         name: &str,
+        ended: &mpsc::Sender<()>,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<(), MockError> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let last_word = LastWord(ended.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _last_word = last_word;
+            run()
+        });
         self.threads.push(thread.map_err(MockError::Thread)?);
         Ok(())
     }

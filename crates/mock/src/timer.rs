@@ -81,7 +81,9 @@ impl Timer {
                 read?;
             }
             let inner = &self.inner;
-            inner.lead.learn(inner.clock.now().nanos_since(inner.fires.get()));
+            let now = inner.clock.now();
+            inner.lead.learn(now.nanos_since(inner.fires.get()));
+            inner.lead.refill(now);
             inner.armed.set(Time::MAX);
             inner.wake_due();
         }
@@ -107,6 +109,7 @@ impl Inner {
                 return;
             }
             let waited = now < due;
+            self.lead.spend(due.nanos_since(now));
             while now < due {
                 std::hint::spin_loop();
                 now = self.clock.now();
@@ -143,23 +146,44 @@ impl Inner {
 }
 
 /// How long before a moment the thread is to be woken, because waking takes time: what three of four wake-ups
-/// needed. The rest, which is short, is waited for without sleeping.
+/// needed. The rest, which is short, is waited for without sleeping, for a tenth of the time at most: a busy
+/// thread wakes faster anyway, and its processor has more to do.
 #[derive(Debug)]
 struct Lead {
-    nanos: Cell<u64>,
+    learnt: Cell<u64>,
     longest: u64,
+    /// Nanoseconds that may be waited without sleeping.
+    credit: Cell<u64>,
+    refilled: Cell<Time>,
 }
 
 /// By how much one wake-up changes what is thought of them all.
 const STEP: u64 = 2_000;
+/// One nanosecond of waiting without sleep is earned in so many.
+const PRICE: u64 = 10;
+const MOST_CREDIT: u64 = 1_000_000;
 
 impl Lead {
-    fn new(longest: u64) -> Self {
-        Self { nanos: Cell::new(longest / 2), longest }
+    const fn new(longest: u64) -> Self {
+        Self {
+            learnt: Cell::new(longest / 2),
+            longest,
+            credit: Cell::new(MOST_CREDIT),
+            refilled: Cell::new(Time::ZERO),
+        }
     }
 
     const fn nanos(&self) -> u64 {
-        self.nanos.get()
+        if self.learnt.get() <= self.credit.get() { self.learnt.get() } else { 0 }
+    }
+
+    fn refill(&self, now: Time) {
+        let earned = now.nanos_since(self.refilled.replace(now)) / PRICE;
+        self.credit.set(self.credit.get().saturating_add(earned).min(MOST_CREDIT));
+    }
+
+    fn spend(&self, nanos: u64) {
+        self.credit.set(self.credit.get().saturating_sub(nanos));
     }
 
     /// A wake-up took `nanos`. One that took too long tells of a busy machine, not of waking.
@@ -167,9 +191,9 @@ impl Lead {
         if nanos > self.longest {
             return;
         }
-        let lead = self.nanos.get();
-        let lead = if nanos > lead { lead + 3 * STEP } else { lead.saturating_sub(STEP) };
-        self.nanos.set(lead.min(self.longest));
+        let learnt = self.learnt.get();
+        let learnt = if nanos > learnt { learnt + 3 * STEP } else { learnt.saturating_sub(STEP) };
+        self.learnt.set(learnt.min(self.longest));
     }
 }
 
@@ -232,6 +256,20 @@ mod tests {
         }
         let mean = sum / 2_000;
         assert!(mean.abs_diff(70_000) < 3_000, "{mean}");
+    }
+
+    #[test]
+    fn at_most_a_tenth_of_the_time_is_waited_without_sleep() {
+        let lead = Lead::new(100_000);
+        let mut waited = 0;
+        for millis in 1..=1_000 {
+            lead.refill(Time::from_nanos(millis * 1_000_000));
+            for _ in 0..10 {
+                waited += lead.nanos();
+                lead.spend(lead.nanos());
+            }
+        }
+        assert!((90_000_000..=101_000_000).contains(&waited), "{waited}");
     }
 
     #[test]

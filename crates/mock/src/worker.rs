@@ -143,12 +143,17 @@ impl Worker {
         let server = Arc::clone(&self.server);
         let number = server.counters.requests.fetch_add(1, Ordering::Relaxed);
         let (head, body) = request.into_parts();
+        tracing::debug!(number, method = %head.method, path = head.uri.path(), "request");
         let body = if body.is_end_stream() {
             Bytes::new()
         } else {
-            match read(body, server.config.limits.body_bytes).await {
-                Ok(body) => body,
-                Err(refusal) => return Ok(refusal.into_response()),
+            let limits = &server.config.limits;
+            let whole = read(body, limits.body_bytes);
+            let patience = Duration::from_secs_f64(limits.head_seconds);
+            match tokio::time::timeout(patience, whole).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(refusal)) => return Ok(refusal.into_response()),
+                Err(_) => return Ok(Refusal::too_slow().into_response()),
             }
         };
         let visit = Visit { number, arrival, reset, worker: self };

@@ -7,6 +7,7 @@ mod histogram;
 mod invocation;
 mod read;
 mod summary;
+mod tokens;
 mod write;
 
 pub use estimate::{Estimate, EstimateError, batch_means, student_t};
@@ -14,4 +15,5 @@ pub use histogram::{LatencyHistogram, MAX_LATENCY, Summary, samples_needed};
 pub use invocation::{CacheResult, Invocation, Status, World};
 pub use read::{ReadError, Records, read_records};
 pub use summary::{CacheCounts, RunReport, RunSummary, StatusCounts};
+pub use tokens::{TokenReport, TokenSummary, TokenTimes};
 pub use write::{Format, RecordWriter, WriteError};

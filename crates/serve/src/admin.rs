@@ -99,6 +99,7 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
         .route("/system/reload/{name}", post(reload))
         .route("/system/suspend-function/{name}", post(suspend))
         .route("/function/{name}", any(invoke))
+        .merge(crate::purging::router(Arc::clone(&admin.plane)))
         .route_layer(middleware::from_fn_with_state(admin.clone(), check_token))
         .route("/healthz", get(health))
         .route("/docs", get(docs))

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::call::Step;
 use crate::driver::Ticket;
 use crate::records::Trail;
+use crate::store::Reader;
 
 /// Body of a response.
 #[derive(Debug)]
@@ -22,8 +23,18 @@ pub(crate) enum Body {
     Whole(Option<Bytes>),
     /// What an upstream sends, as it comes.
     Upstream(Box<Relayed>),
+    /// What an upstream sends to all who asked for the same, as it comes.
+    Shared(Box<Shared>),
     /// What a worker sends, as it comes.
     Pieces(Box<Pieces>),
+}
+
+/// A body that may be sent to many clients.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    reader: Reader,
+    trail: Option<Trail>,
+    bytes: u64,
 }
 
 /// Why a body broke off: the client sees its connection (or stream) end early.
@@ -148,6 +159,24 @@ impl Drop for Relayed {
     }
 }
 
+impl Shared {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self { reader, trail: None, bytes: 0 }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A body whose length is known is not asked for its end.
+        let Some(trail) = self.trail.take() else { return };
+        if self.reader.is_at_end() {
+            trail.streamed(None, self.bytes);
+        } else {
+            trail.abandoned(self.bytes);
+        }
+    }
+}
+
 /// What a status of an upstream means to the system.
 pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
     if status.is_server_error() { Outcome::Error } else { Outcome::Ok }
@@ -172,6 +201,15 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(next.map(|next| next.map(Frame::data)))
             }
+            Self::Shared(body) => {
+                let next = ready!(body.reader.poll(context));
+                if let Some(Ok(data)) = &next {
+                    body.bytes += data.len() as u64;
+                } else if let Some(trail) = body.trail.take() {
+                    trail.streamed(next.as_ref().and_then(|next| next.as_ref().err()), body.bytes);
+                }
+                Poll::Ready(next.map(|next| next.map(Frame::data)))
+            }
             Self::Pieces(body) => {
                 let next = ready!(body.poll(context));
                 if let Some(Ok(data)) = &next {
@@ -188,6 +226,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Upstream(body) => body.is_end(),
+            Self::Shared(body) => body.reader.is_at_end(),
             Self::Pieces(_) => false,
         }
     }
@@ -201,6 +240,9 @@ impl http_body::Body for Body {
                 let prefix = body.prefix.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 let rest = body.incoming.size_hint();
                 rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(prefix + rest))
+            }
+            Self::Shared(body) => {
+                body.reader.left().map_or_else(SizeHint::new, SizeHint::with_exact)
             }
             Self::Pieces(_) => SizeHint::new(),
         }
@@ -246,7 +288,7 @@ impl Body {
     pub(crate) fn len(&self) -> Option<u64> {
         match self {
             Self::Whole(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Upstream(_) | Self::Pieces(_) => None,
+            Self::Upstream(_) | Self::Shared(_) | Self::Pieces(_) => None,
         }
     }
 
@@ -255,6 +297,7 @@ impl Body {
         match self {
             Self::Whole(_) => {}
             Self::Upstream(body) => body.trail = Some(trail),
+            Self::Shared(body) => body.trail = Some(trail),
             Self::Pieces(body) => body.trail = Some(trail),
         }
     }

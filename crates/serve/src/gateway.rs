@@ -81,7 +81,7 @@ impl Gateway {
         base_dir: PathBuf,
         options: Options,
     ) -> Result<Self, ServeError> {
-        let routes = Routes::new(&system.routes)?;
+        let routes = Routes::new(&system.routes, &base_dir)?;
         let data = bind("gateway.listen", &system.gateway.listen).await?;
         let operations = bind("gateway.admin", &system.gateway.admin).await?;
         let (address, admin_address) = (local(&data)?, local(&operations)?);
@@ -103,17 +103,23 @@ impl Gateway {
         let kill = driver.kill.clone().drop_guard();
         let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
+        let run: String = driver.hub.token()[..8].chars().rev().collect();
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
-            store: Store::new(system.cache.memory.bytes(), system.cache.max_body.bytes()),
+            store: Store::new(
+                system.cache.memory.bytes(),
+                system.cache.max_body.bytes(),
+                driver.clock,
+            ),
             routes,
             functions: RwLock::default(),
             upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             draining: false.into(),
             requests: 0.into(),
-            run: driver.hub.token()[..8].chars().rev().collect(),
+            pseudonym: format!("gatewright-{}", &run),
+            run,
         });
         let bounds = Bounds {
             connections: system.gateway.max_connections as usize,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use gatewright_control::URGENCY_DEFAULT;
+use gatewright_control::cache::Fields;
 use http::header::{
     CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -19,6 +20,20 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The fields of a message, as the rules of the cache read them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldsOf<'a>(pub(crate) &'a HeaderMap);
+
+impl Fields for FieldsOf<'_> {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
 
 /// Where a request came from, if it came over the network.
 pub(crate) type ClientAddress = Option<IpAddr>;
@@ -73,6 +88,7 @@ pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
     client: ClientAddress,
     request_id: &HeaderValue,
+    pseudonym: &str,
 ) {
     strip_hop_by_hop(headers);
     // The client of the upstream sets its own, from the address.
@@ -89,8 +105,18 @@ pub(crate) fn to_upstream(
         }
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.append(VIA, HeaderValue::from_static("1.1 gatewright"));
+    if let Ok(via) = HeaderValue::try_from(format!("1.1 {pseudonym}")) {
+        headers.append(VIA, via);
+    }
     headers.insert(REQUEST_ID, request_id.clone());
+}
+
+/// Whether a request came through this gateway before: it goes in a circle.
+pub(crate) fn is_loop(headers: &HeaderMap, pseudonym: &str) -> bool {
+    let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
 }
 
 /// The client's own request id, if it is one that can be logged and passed on.
@@ -159,7 +185,8 @@ mod tests {
         headers.insert(HOST, HeaderValue::from_static("front"));
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
         let client = Some(IpAddr::from([127, 0, 0, 1]));
-        to_upstream(&mut headers, client, &HeaderValue::from_static("id"));
+        to_upstream(&mut headers, client, &HeaderValue::from_static("id"), "gw");
+        assert_eq!(headers[VIA], "1.1 gw");
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
         assert_eq!(headers[FORWARDED_HOST], "front");
         assert_eq!(headers[REQUEST_ID], "id");

@@ -6,6 +6,7 @@
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
+//! - `check`: what a response must look like;
 //! - `python`: worker processes, the hub they connect to, and the door for those from elsewhere;
 //! - `embedded`: the hub alone, for programs that ask workers themselves;
 //! - `upstream`: the client for HTTP functions;
@@ -15,6 +16,7 @@
 mod admin;
 mod answer;
 mod call;
+mod check;
 mod clock;
 mod driver;
 mod embedded;
@@ -26,6 +28,7 @@ mod listener;
 mod metrics;
 mod options;
 mod plane;
+mod purging;
 mod python;
 mod records;
 mod route;

@@ -1,10 +1,12 @@
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use gatewright_control::cache::CachePolicy;
 use gatewright_control::config;
 use matchit::{Params, Router};
 
 use crate::ServeError;
+use crate::check::Check;
 
 /// Path under which every function can be asked for.
 const FUNCTION_PATH: &str = "/function/{name}";
@@ -27,20 +29,17 @@ pub(crate) enum Destination {
 /// A route of the system file.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// Its place in the file, from 0.
-    pub(crate) number: u32,
     /// Its pattern, for records.
     pub(crate) pattern: Arc<str>,
     /// Name of the function it leads to.
     pub(crate) function: Arc<str>,
     /// Path at the upstream; the request's own unless given.
     target: Option<Template>,
-    /// Whether responses are stored, and the lifetime that the operator set.
-    pub(crate) cache: Option<Lifetime>,
+    /// How responses are stored, if they are.
+    pub(crate) cache: Option<CachePolicy>,
+    /// What successful responses must look like.
+    pub(crate) check: Option<Check>,
 }
-
-/// The lifetime that the operator set for a route's responses; their own unless given.
-pub(crate) type Lifetime = Option<Duration>;
 
 /// A path with gaps.
 #[derive(Debug)]
@@ -59,10 +58,11 @@ enum Part {
 pub(crate) struct Escapes;
 
 impl Routes {
-    pub(crate) fn new(routes: &[config::Route]) -> Result<Self, ServeError> {
+    /// Reads routes; `base_dir` is the folder of the system file, where schemas are looked for.
+    pub(crate) fn new(routes: &[config::Route], base_dir: &Path) -> Result<Self, ServeError> {
         let mut router = Router::new();
         router.insert(FUNCTION_PATH, Destination::Named).expect("the first route fits");
-        for (number, described) in routes.iter().enumerate() {
+        for described in routes {
             let wrong = |what: String| ServeError::Route { path: described.path.clone(), what };
             let (function, target) = described.target();
             let target = target.map(Template::parse).transpose().map_err(wrong)?;
@@ -71,12 +71,14 @@ impl Routes {
                     "`to` uses {{{unknown}}}, which its path does not have"
                 )));
             }
+            let cache = described.cache.clone().map(CachePolicy::checked);
+            let check = described.check.as_ref().map(|check| Check::read(check, base_dir));
             let route = Route {
-                number: u32::try_from(number).unwrap_or(u32::MAX),
                 pattern: described.path.as_str().into(),
                 function: function.into(),
                 target,
-                cache: described.cache.map(|cache| cache.ttl()),
+                cache: cache.transpose().map_err(|error| wrong(format!("cache: {error}")))?,
+                check: check.transpose().map_err(wrong)?,
             };
             router
                 .insert(described.path.clone(), Destination::Route(Arc::new(route)))
@@ -164,9 +166,10 @@ mod tests {
                 path: (*path).to_owned(),
                 to: (*to).to_owned(),
                 cache: None,
+                check: None,
             })
             .collect();
-        Routes::new(&routes)
+        Routes::new(&routes, Path::new("."))
     }
 
     fn upstream_path(routes: &Routes, path: &str) -> Option<Result<String, Escapes>> {

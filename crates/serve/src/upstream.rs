@@ -30,6 +30,12 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
 }
 
+impl Outgoing {
+    pub(crate) fn new(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Self {
+        Self { method, uri, headers, body }
+    }
+}
+
 impl Upstreams {
     pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();

@@ -187,7 +187,7 @@ impl Demand {
         self.target().or_else(|what| wrong(what).map(|()| Target::Function("")))?;
         self.arrival.check().or_else(|fault| wrong(&fault.to_string()))?;
         self.limits().check().or_else(|fault| wrong(&fault.to_string()))?;
-        if !self.limits().are_finite() {
+        if !self.limits().are_finite() && !self.arrival.is_finite() {
             let hint = Some("give it `duration` or `requests`".to_owned());
             return Err(ConfigError::new(at, "it never ends", hint));
         }

@@ -1,8 +1,11 @@
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use crate::{MAX_RATE, MIN_RATE};
+use crate::gaps::GapSampler;
+use crate::intensity::{FOREVER, Intensity, Piece};
+use crate::{Gaps, MAX_RATE, MIN_RATE};
 
-/// When requests are due: an endless, seeded sequence of moments since the start of the run, never going back.
+/// When requests are due: a seeded sequence of moments since the start of the run, never going back; endless
+/// unless it replays something or comes to the end of its steps.
 ///
 /// It is a value: a clone gives the same moments again, on every machine. Nothing is stored per request.
 #[derive(Clone, Debug)]
@@ -16,13 +19,55 @@ enum Law {
         rate: f64,
         next: u64,
     },
-    Poisson {
+    /// Independent gaps of one distribution.
+    Renewal {
         mean_gap_nanos: f64,
-        gaps: Stream,
+        gaps: GapSampler,
         now: Time,
         /// What rounding to whole nanoseconds has left over so far, in [0, 1): carried on, never lost.
         fraction: f64,
     },
+    Modulated(Box<Modulated>),
+    Recorded {
+        moments: Box<dyn Moments>,
+        last: Time,
+    },
+}
+
+/// Moments from elsewhere, such as a trace; a clone gives the same again from where it stands.
+///
+/// Every iterator of [`Time`] that can be cloned is one. Moments that go back are moved to the last one before.
+pub trait Moments: Iterator<Item = Time> + std::fmt::Debug + Send {
+    /// A clone.
+    fn fork(&self) -> Box<dyn Moments>;
+}
+
+impl<I: Iterator<Item = Time> + Clone + std::fmt::Debug + Send + 'static> Moments for I {
+    fn fork(&self) -> Box<dyn Moments> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Moments> {
+    fn clone(&self) -> Self {
+        (**self).fork()
+    }
+}
+
+/// A process whose rate changes in time, by a change of time: arrivals of a process of rate 1 at x come at the
+/// moment t by which the integral of the rate is x (Cinlar, "Introduction to Stochastic Processes", 1975,
+/// section 4.7; Lewis and Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979, compare
+/// the two ways). Unlike thinning it throws nothing away, and even gaps may be warped as well as random ones.
+#[derive(Clone, Debug)]
+struct Modulated {
+    gaps: GapSampler,
+    intensity: Intensity,
+    piece: Piece,
+    /// When the piece began.
+    start: u64,
+    /// Requests that have come in the piece (in the process of rate 1).
+    used: f64,
+    begun: bool,
 }
 
 impl Schedule {
@@ -38,14 +83,38 @@ impl Schedule {
     /// [`MIN_RATE`]..=[`MAX_RATE`] is moved into it.
     #[must_use]
     pub fn poisson(rate: f64, seed: u64, demand: u64) -> Self {
+        Self::renewal(rate, Gaps::Poisson, seed, demand)
+    }
+
+    /// Independent gaps, the first one included, of the distribution `gaps` with a mean of 1/`rate` seconds.
+    /// A rate outside [`MIN_RATE`]..=[`MAX_RATE`] is moved into it.
+    #[must_use]
+    pub fn renewal(rate: f64, gaps: Gaps, seed: u64, demand: u64) -> Self {
+        if gaps == Gaps::Constant {
+            return Self::constant(rate);
+        }
         Self {
-            law: Law::Poisson {
+            law: Law::Renewal {
                 mean_gap_nanos: 1e9 / in_range(rate),
-                gaps: Stream::new(seed, Purpose::Arrival, demand),
+                gaps: gaps.sampler(Stream::new(seed, Purpose::Arrival, demand)),
                 now: Time::ZERO,
                 fraction: 0.0,
             },
         }
+    }
+
+    pub(crate) fn modulated(intensity: Intensity, gaps: Gaps, seed: u64, demand: u64) -> Self {
+        let gaps = gaps.sampler(Stream::new(seed, Purpose::Arrival, demand));
+        let piece = Piece::flat(0, 0.0);
+        let law = Modulated { gaps, intensity, piece, start: 0, used: 0.0, begun: false };
+        Self { law: Law::Modulated(Box::new(law)) }
+    }
+
+    /// The moments of something that was recorded, or made elsewhere; it ends when they do. Moments that go
+    /// back are moved to the last one before.
+    #[must_use]
+    pub fn replay<M: Moments + 'static>(moments: M) -> Self {
+        Self { law: Law::Recorded { moments: Box::new(moments), last: Time::ZERO } }
     }
 
     /// The part that thread `nth` of `of` owns: requests nth, nth + of, nth + 2 of, ... with their numbers.
@@ -55,30 +124,80 @@ impl Schedule {
         Share { schedule: self, number: 0, skip: u64::from(nth), of: u64::from(of.max(1)) }
     }
 
-    fn advance(&mut self) -> Time {
+    fn advance(&mut self) -> Option<Time> {
         match &mut self.law {
             Law::Constant { rate, next } => {
                 let due = *next as f64 * 1e9 / *rate;
                 *next += 1;
                 // `as` saturates; rounding half up is enough for a number that is never negative.
-                Time::from_nanos((due + 0.5) as u64)
+                Some(Time::from_nanos((due + 0.5) as u64))
             }
-            Law::Poisson { mean_gap_nanos, gaps, now, fraction } => {
-                let gap = gaps.exponential() * *mean_gap_nanos + *fraction;
+            Law::Renewal { mean_gap_nanos, gaps, now, fraction } => {
+                let gap = gaps.draw() * *mean_gap_nanos + *fraction;
                 let whole = gap as u64;
                 *fraction = gap - whole as f64;
                 *now = now.plus_nanos(whole);
-                *now
+                Some(*now)
+            }
+            Law::Modulated(law) => law.advance(),
+            Law::Recorded { moments, last } => {
+                *last = moments.next()?.max(*last);
+                Some(*last)
             }
         }
     }
 
-    fn skip_ahead(&mut self, count: u64) {
+    /// Passes over `count` requests; how many of them there were.
+    fn skip_ahead(&mut self, count: u64) -> u64 {
         match &mut self.law {
-            Law::Constant { next, .. } => *next += count,
-            Law::Poisson { .. } => {
-                for _ in 0..count {
-                    self.advance();
+            Law::Constant { next, .. } => {
+                *next += count;
+                count
+            }
+            _ => (0..count).take_while(|_| self.advance().is_some()).count() as u64,
+        }
+    }
+}
+
+impl Modulated {
+    fn advance(&mut self) -> Option<Time> {
+        let mut gap = self.gaps.draw();
+        if !self.begun {
+            self.begun = true;
+            if self.gaps.begins_at_start() {
+                gap = 0.0;
+            }
+            self.piece = self.intensity.next_piece()?;
+        }
+        let mut wanted = self.used + gap;
+        loop {
+            let requests = self.piece.requests();
+            if wanted < requests {
+                self.used = wanted;
+                let nanos = self.start.saturating_add(self.piece.nanos_until(wanted));
+                return (nanos < u64::MAX).then(|| Time::from_nanos(nanos));
+            }
+            if self.piece.nanos == FOREVER {
+                return None;
+            }
+            wanted -= requests;
+            self.start = self.start.saturating_add(self.piece.nanos);
+            if let Some((requests, nanos)) = self.intensity.cycle()
+                && wanted >= requests
+            {
+                // A gap of many rounds is not gone through round by round.
+                let rounds = libm::floor(wanted / requests);
+                wanted -= rounds * requests;
+                self.start = self.start.saturating_add((rounds * nanos as f64) as u64);
+            }
+            if self.start == u64::MAX {
+                return None;
+            }
+            match self.intensity.next_piece() {
+                Some(piece) => self.piece = piece,
+                None => {
+                    // Nothing comes after the last piece, however often it is asked.
+                    self.piece = Piece::flat(FOREVER, 0.0);
                 }
             }
         }
@@ -93,11 +212,7 @@ impl Iterator for Schedule {
     type Item = Time;
 
     fn next(&mut self) -> Option<Time> {
-        Some(self.advance())
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::MAX, None)
+        self.advance()
     }
 }
 
@@ -116,16 +231,14 @@ impl Iterator for Share {
     type Item = (u64, Time);
 
     fn next(&mut self) -> Option<(u64, Time)> {
-        self.schedule.skip_ahead(self.skip);
+        if self.schedule.skip_ahead(self.skip) < self.skip {
+            return None;
+        }
         self.number += self.skip;
         self.skip = self.of - 1;
-        let mine = (self.number, self.schedule.advance());
+        let mine = (self.number, self.schedule.advance()?);
         self.number += 1;
         Some(mine)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::MAX, None)
     }
 }
 

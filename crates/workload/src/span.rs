@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer, Serializer};
 
 pub(crate) fn serialize<S: Serializer>(
@@ -10,7 +9,7 @@ pub(crate) fn serialize<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match span {
-        Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
+        Some(span) => required::serialize(span, serializer),
         None => serializer.serialize_none(),
     }
 }
@@ -19,10 +18,37 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let span = humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!(
+    parse(&text).map(Some)
+}
+
+fn parse<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
+    humantime::parse_duration(text).map_err(|error| {
+        E::custom(format!(
             "\"{text}\" is not a span of time ({error}); write for example \"30s\" or \"10m\""
         ))
-    })?;
-    Ok(Some(span))
+    })
+}
+
+/// The same for a span that must be there.
+pub(crate) mod required {
+    use super::{Deserializer, Duration, Serializer, parse};
+    use serde::Deserialize as _;
+
+    pub(crate) fn serialize<S: Serializer>(
+        span: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*span))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        parse(&String::deserialize(deserializer)?)
+    }
+}
+
+/// Whole nanoseconds; the longest span is u64::MAX of them.
+pub(crate) fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ fn all_good(answer: &'static [u8], closes: bool, method: &str, body: u64) {
     });
     for strategy in [Strategy::Concurrent { streams: 3 }, Strategy::Constant { rate: 1_000.0 }] {
         let target = Target { method: method.into(), ..Target::get(server.url()) };
-        let (outcome, records) = bench(&Plan { target, ..plan(&server, strategy, 40) });
+        let (outcome, records) = bench(&Plan { target, ..plan(&server, strategy.clone(), 40) });
         let what = String::from_utf8_lossy(answer);
         assert_eq!(outcome.summary.statuses.ok, 40, "{what}: {:?}", outcome.summary.reasons);
         assert!(records.iter().all(|record| record.bytes_out == body), "{what}");

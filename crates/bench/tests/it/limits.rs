@@ -57,7 +57,7 @@ fn too_many_errors_end_the_run() {
         Server::start(|_| Answer::Bytes(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".into()));
     let limits = Limits { errors: Some(10), ..for_millis(60_000) };
     for strategy in [Strategy::Concurrent { streams: 4 }, Strategy::Constant { rate: 200.0 }] {
-        let (outcome, _) = bench(&Plan { limits, ..plan(&server, strategy, 1) });
+        let (outcome, _) = bench(&Plan { limits, ..plan(&server, strategy.clone(), 1) });
         assert_eq!(outcome.stop, Stop::Errors);
         let failed = outcome.summary.statuses.failed();
         // Those in flight are awaited; more than a handful means that the limit was passed over.

@@ -1,8 +1,11 @@
 //! The engine against real servers on real sockets.
 
+mod constraints;
 mod failures;
 mod framing;
 mod limits;
+mod openai;
+mod profiles;
 mod server;
 mod stall;
 mod strategies;

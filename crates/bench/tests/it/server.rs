@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 pub(crate) struct Server {
     address: SocketAddr,
@@ -31,6 +32,8 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// Send this and close.
     Last(Vec<u8>),
+    /// Send these, each after its pause, and go on.
+    Slow(Vec<(Duration, Vec<u8>)>),
 }
 
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -133,6 +136,12 @@ fn converse(
         let number = shared.requests.fetch_add(1, Ordering::SeqCst);
         match answer(&Request { number, head, body }) {
             Answer::Bytes(bytes) => writer.write_all(&bytes)?,
+            Answer::Slow(pieces) => {
+                for (pause, bytes) in pieces {
+                    thread::sleep(pause);
+                    writer.write_all(&bytes)?;
+                }
+            }
             Answer::Last(bytes) => {
                 writer.write_all(&bytes)?;
                 return writer.shutdown(Shutdown::Both);

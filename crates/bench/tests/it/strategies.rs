@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewright_bench::{Plan, Stop, Target};
 use gatewright_record::World;
-use gatewright_workload::{Pacing, Strategy};
+use gatewright_workload::{Gaps, Pacing, Step, Strategy, Think, Turns};
 
 use crate::server::{Answer, Server};
 use crate::{bench, plan};
@@ -29,7 +29,7 @@ fn every_strategy_makes_each_request_once() {
                 assert!(seen.lock().unwrap().insert(id.unwrap().to_owned()), "{id:?} came twice");
                 Answer::ok()
             });
-            let plan = Plan { threads, name: "all".into(), ..plan(&server, strategy, 200) };
+            let plan = Plan { threads, name: "all".into(), ..plan(&server, strategy.clone(), 200) };
             let (outcome, records) = bench(&plan);
             assert_eq!(
                 outcome.summary.statuses.ok, 200,
@@ -49,7 +49,8 @@ fn an_open_loop_keeps_to_the_schedule() {
     for strategy in STRATEGIES {
         let server = Server::start(|_| Answer::ok());
         for threads in 1..=3 {
-            let plan = Plan { threads: Some(threads), seed: 9, ..plan(&server, strategy, 100) };
+            let plan =
+                Plan { threads: Some(threads), seed: 9, ..plan(&server, strategy.clone(), 100) };
             let (outcome, records) = bench(&plan);
             let scheduled: Vec<_> = records.iter().filter_map(|record| record.scheduled).collect();
             match strategy.pacing(9, 0) {
@@ -58,7 +59,7 @@ fn an_open_loop_keeps_to_the_schedule() {
                     assert_eq!(outcome.summary.lateness.count(), 100);
                     assert_eq!(outcome.noticing.count(), 100);
                 }
-                Pacing::Closed { .. } => {
+                Pacing::Closed { .. } | Pacing::Sessions(_) => {
                     assert!(scheduled.is_empty(), "{strategy} has no schedule");
                     assert_eq!(outcome.summary.lateness.count(), 0);
                 }
@@ -74,7 +75,7 @@ fn an_open_loop_keeps_to_the_schedule() {
 
 #[test]
 fn a_closed_loop_has_as_many_requests_in_flight_as_streams() {
-    for (strategy, streams) in [(STRATEGIES[0], 1), (STRATEGIES[1], 4), (STRATEGIES[2], 8)] {
+    for (strategy, streams) in STRATEGIES.into_iter().zip([1, 4, 8]) {
         let counts = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let seen = Arc::clone(&counts);
         let server = Server::start(move |_| {
@@ -84,7 +85,7 @@ fn a_closed_loop_has_as_many_requests_in_flight_as_streams() {
             seen.0.fetch_sub(1, Ordering::SeqCst);
             Answer::ok()
         });
-        let (outcome, _) = bench(&plan(&server, strategy, 10 * streams));
+        let (outcome, _) = bench(&plan(&server, strategy.clone(), 10 * streams));
         assert_eq!(counts.1.load(Ordering::SeqCst), streams, "{strategy}");
         assert_eq!(outcome.connections_peak as u64, streams, "{strategy}");
         assert_eq!(server.connections() as u64, streams, "{strategy}");
@@ -138,4 +139,37 @@ fn version_6_addresses_and_names_are_found() {
     let url = server.url().replace("127.0.0.1", "localhost");
     let plan = Plan { target: Target::get(url), ..plan(&server, Strategy::Synchronous, 3) };
     assert_eq!(bench(&plan).0.summary.statuses.ok, 3);
+}
+
+#[test]
+fn a_finite_schedule_ends_the_run() {
+    let server = Server::start(|_| Answer::ok());
+    let duration = Duration::from_millis(100);
+    let steps = vec![Step { rate: 100.0, duration }, Step { rate: 1_000.0, duration }];
+    let strategy = Strategy::Steps { steps, repeat: false, gaps: Gaps::Constant };
+    let limits = gatewright_workload::Limits::default();
+    let plan = Plan { limits, threads: Some(2), ..plan(&server, strategy, 1) };
+    let (outcome, records) = bench(&plan);
+    assert_eq!((records.len(), outcome.stop), (110, Stop::Schedule));
+}
+
+#[test]
+fn users_think_and_visitors_go() {
+    let think = Think { mean: Duration::from_millis(5), cv: 0.0 };
+    let users = Strategy::Users { users: 4, think, ramp_up: Duration::from_millis(2) };
+    let visits =
+        Strategy::Sessions { rate: 400.0, turns: Turns::Fixed(3), think, gaps: Gaps::Poisson };
+    for strategy in [users, visits] {
+        let server = Server::start(|_| Answer::ok());
+        let plan = Plan { threads: Some(2), ..plan(&server, strategy.clone(), 120) };
+        let (outcome, records) = bench(&plan);
+        assert_eq!(outcome.summary.statuses.ok, 120, "{strategy}: {:?}", outcome.summary.reasons);
+        assert_eq!(outcome.stop, Stop::Requests);
+        assert!(records.iter().all(|record| record.sent >= record.scheduled), "{strategy}");
+        if let Strategy::Users { .. } = strategy {
+            // 30 requests of each user with 29 pauses between them.
+            assert!(outcome.elapsed >= 29 * think.mean, "{:?}", outcome.elapsed);
+            assert!(outcome.connections_peak <= 4);
+        }
+    }
 }

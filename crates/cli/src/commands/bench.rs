@@ -269,7 +269,7 @@ fn document<'a>(plan: &'a Plan, measured: &'a Measured) -> Document<'a> {
         name: &plan.name,
         url: &plan.target.url,
         method: &plan.target.method,
-        strategy: plan.strategy,
+        strategy: plan.strategy.clone(),
         limits: plan.limits,
         seed: plan.seed,
         verdict: &measured.verdict,

@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod config;
@@ -9,6 +10,7 @@ pub(crate) mod describe;
 pub(crate) mod functions;
 pub(crate) mod generate;
 pub(crate) mod invoke;
+pub(crate) mod mock;
 pub(crate) mod predict;
 pub(crate) mod reload;
 pub(crate) mod remove;
@@ -43,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Predict(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
+        Command::Mock(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Functions(command) => command.run(),
         Command::Invoke(command) => command.run(),
@@ -54,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Replicas(command) => command.run(),
         Command::Worker(command) => command.run(),
         Command::Remove(command) => command.run(quiet),
+        Command::Cache(command) => command.run(quiet),
         Command::Generate(command) => command.run(),
     }
 }

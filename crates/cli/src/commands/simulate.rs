@@ -131,7 +131,7 @@ fn document(scenario: String, seed: u64, reports: &[SimulationReport]) -> Docume
             reports.iter().map(|report| report.demands[nth].summary.clone()).collect();
         let DemandReport { function, route, arrival, .. } = &reports[0].demands[nth];
         let asks_for = route.as_ref().unwrap_or(function).to_string();
-        Demand { asks_for, arrival: *arrival, report: together(&own) }
+        Demand { asks_for, arrival: arrival.clone(), report: together(&own) }
     });
     Document {
         schema: SCHEMA,

@@ -30,6 +30,7 @@ fn the_whole_fits_on_one_screen() {
       simulate   Run a system in virtual time, with the same decisions
       predict    Say what a scenario will come to, and how sure that is
       compare    Lay a measurement beside a prediction, with signed errors
+      mock       Stand in for a server, plain HTTP or a language model, with chosen delays and faults
       config     Check or show the system file
       functions  List the functions of a running gateway
       invoke     Ask a function of a running gateway, and print its answer

@@ -37,7 +37,9 @@ const ROOMS: [Room; 11] = [
     Room {
         name: "cli",
         kind: Kind::Top,
-        uses: &["control", "workload", "record", "protocol", "sim", "twin", "serve", "bench"],
+        uses: &[
+            "control", "workload", "record", "protocol", "sim", "twin", "serve", "bench", "mock",
+        ],
     },
 ];
 

@@ -16,11 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, nearest};
-pub use overrides::Override;
+pub use overrides::{Override, read_with};
 pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
+use crate::cache::{CachePolicy, PolicyError};
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -200,16 +201,26 @@ pub struct Route {
     pub to: String,
     /// Whether and how long responses are stored. Not at all unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<RouteCache>,
+    pub cache: Option<CachePolicy>,
+    /// JSON Schema that successful responses must fit: "schema.json", or { schema = "schema.json", status = 404 }.
+    /// One that does not fit is answered with 502, or that status, and never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
-/// How responses of a route are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteCache {
-    /// How long a response is fresh. What the response itself says, unless set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<HumanDuration>,
+/// What the body of a successful response must look like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Check {
+    /// Path of a JSON Schema file, from the folder of the system file.
+    Schema(String),
+    /// The same, and the status of the answer in place of a response that does not fit.
+    WithStatus {
+        /// Path of a JSON Schema file, from the folder of the system file.
+        schema: String,
+        /// 400 to 599.
+        status: u16,
+    },
 }
 
 /// What the replicas of a function run.
@@ -364,11 +375,14 @@ impl Route {
     }
 }
 
-impl RouteCache {
-    /// The lifetime that the operator set.
+impl Check {
+    /// Path of the schema file, and the status of the answer in place of a response that does not fit it.
     #[must_use]
-    pub fn ttl(&self) -> Option<Duration> {
-        self.ttl.map(HumanDuration::get)
+    pub fn parts(&self) -> (&str, u16) {
+        match self {
+            Self::Schema(schema) => (schema, 502),
+            Self::WithStatus { schema, status } => (schema, *status),
+        }
     }
 }
 
@@ -384,7 +398,7 @@ impl SystemFile {
         } else {
             // The text alone first, so that its own faults are reported with their lines.
             toml::from_str::<Self>(text).map_err(|fault| ConfigError::from_toml(text, &fault))?;
-            overrides::read_with(text, overrides)?
+            read_with(text, overrides)?
         };
         file.check()?;
         Ok(file)
@@ -426,6 +440,20 @@ impl SystemFile {
         if function.http.is_none() && route.cache.is_some() {
             let what = "only responses of an `http` function are cached";
             return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
+        }
+        if let Some(policy) = &route.cache {
+            let wrong =
+                |error: PolicyError| ConfigError::new(&at, &format!("cache: {error}"), None);
+            policy.clone().checked().map_err(wrong)?;
+        }
+        if let Some(check) = &route.check {
+            if function.python.is_some() {
+                let what = "only responses of an `http` function are checked";
+                return Err(ConfigError::new(at, what, Some("leave `check` out".to_owned())));
+            }
+            if !(400..=599).contains(&check.parts().1) {
+                return Err(ConfigError::new(at, "check.status must be 400 to 599", None));
+            }
         }
         Ok(())
     }

@@ -25,8 +25,12 @@ impl Override {
     }
 }
 
-/// Reads `text` with the overrides applied in order.
-pub(super) fn read_with<T: DeserializeOwned>(
+/// Reads any file of settings with overrides applied in order; what the types alone do not hold is the caller's to
+/// check.
+///
+/// # Errors
+/// The first thing wrong: syntax, an unknown key, a wrong type, an override that leads nowhere.
+pub fn read_with<T: DeserializeOwned>(
     text: &str,
     overrides: &[Override],
 ) -> Result<T, ConfigError> {

@@ -126,7 +126,8 @@ fn overrides_change_any_key_and_are_named_when_wrong() {
     assert_eq!(file.function["square"].replicas.max, Some(16));
     assert_eq!(file.gateway.listen, "127.0.0.1:1");
     assert_eq!(file.cache.memory.bytes(), 1 << 30);
-    assert_eq!(file.routes[0].cache.unwrap().ttl(), Some(Duration::from_secs(5)));
+    let policy = file.routes[0].cache.as_ref().unwrap();
+    assert_eq!(policy.ttl, Some(HumanDuration::from_secs(5)));
     let wrong = SystemFile::parse(SQUARE, &[set("route.1.path", "/x")]).unwrap_err();
     assert_eq!(
         wrong.to_string(),

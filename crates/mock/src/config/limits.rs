@@ -14,7 +14,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of a request's head, 8 KiB to 1 MiB; a longer one is answered 431.
     pub head_bytes: usize,
-    /// Seconds that a client may take for the head of a request, or leave a connection idle; 0.1 to a day.
+    /// Seconds that a client may take for the head of a request, again for its body (408), or leave a connection
+    /// idle; 0.1 to a day.
     pub head_seconds: f64,
     /// Requests at a time on one HTTP/2 connection, 1 to 1 million.
     pub streams: u32,

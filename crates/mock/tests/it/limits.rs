@@ -62,6 +62,15 @@ fn bodies_and_heads_that_are_too_long_are_refused() {
 }
 
 #[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let mock = server(|config| config.limits.head_seconds = 0.1);
+    let mut stream = TcpStream::connect(mock.address()).unwrap();
+    let head = b"POST /tokenize HTTP/1.1\r\nhost: mock\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head).unwrap();
+    assert_eq!(read(&mut stream).unwrap().status, 408);
+}
+
+#[test]
 fn one_connection_too_many_is_closed() {
     let mock = server(|config| config.limits.connections = 1);
     let ask = || {
@@ -93,6 +102,18 @@ fn what_is_under_way_ends_before_the_server_does() {
     stream.read_to_end(&mut rest).unwrap();
     assert!(String::from_utf8_lossy(&rest).contains("[DONE]"));
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn it_runs_until_it_is_told_to_stop() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = || Config { listen: "127.0.0.1:0".to_owned(), threads: 3, ..Config::default() };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    stop.send(()).unwrap();
+    let told = runtime.block_on(gatewright_mock::run(config(), async { stopped.await.unwrap() }));
+    assert_eq!(told.unwrap(), gatewright_mock::Summary::default());
+    let bad = Config { threads: 0, ..config() };
+    assert!(runtime.block_on(gatewright_mock::run(bad, std::future::pending())).is_err());
 }
 
 #[test]

@@ -1,14 +1,14 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use gatewright_mock::PrefixCache;
+use gatewright_mock::{OpenAiConfig, PrefixCache};
 use gatewright_sim::Law;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
-use crate::client::{openai, post, read, send};
+use crate::client::{openai, post, read, send, server};
 
 /// Streams at a time, ten tokens each; the seconds until all have ended.
 fn seconds(mock: &gatewright_mock::Mock, streams: usize) -> f64 {
@@ -27,9 +27,15 @@ fn seconds(mock: &gatewright_mock::Mock, streams: usize) -> f64 {
 /// Sleeping is never too short, so lower bounds hold however busy the machine is.
 #[test]
 fn who_finds_no_slot_waits() {
-    let mock = openai(|openai| {
-        openai.itl = Law::Fixed(0.005);
-        openai.slots = NonZeroU32::new(2);
+    // Two threads share the slots.
+    let mock = server(|config| {
+        config.threads = 2;
+        config.openai = Some(OpenAiConfig {
+            ttft: Law::Fixed(0.0),
+            itl: Law::Fixed(0.005),
+            slots: NonZeroU32::new(2),
+            ..OpenAiConfig::default()
+        });
     });
     // Four pairs, one after the other, of nine gaps each.
     assert!(seconds(&mock, 8) > 4.0 * 9.0 * 0.005);

@@ -1,50 +1,32 @@
 //! Requests that may be answered from the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use gatewright_control::Outcome;
-use gatewright_control::cache::{self, Decision, Directives, Stored};
-use gatewright_record::CacheResult;
-use http::header::{
-    ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, SET_COOKIE, VARY,
+use bytes::Bytes;
+use gatewright_control::cache::{
+    CacheStatus, Forward, ForwardReason, Found, Moment, Plan, SendAs, Serve, decide, invalidated,
+    on_failure,
 };
+use gatewright_record::{CacheResult, Status};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::sync::oneshot;
 
+use super::fill::Filled;
 use super::forward::streamed;
-use super::{Asked, Failure, Plane};
-use crate::answer::{Body, Refusal, Relayed, outcome_of};
-use crate::call::{Call, Step};
+use super::wanted::{Wanted, from_entry, mark};
+use super::{Asked, Failure, Plane, cause_of};
+use crate::answer::{Body, Refusal, Shared};
+use crate::call::Call;
 use crate::function::Function;
-use crate::headers::{self, CACHE_STATUS};
+use crate::headers::FieldsOf;
 use crate::records::Trail;
-use crate::route::{Lifetime, Route};
-use crate::store::{Entry, Fetch, Fetched, KeyRef, Turn};
-use crate::upstream::Outgoing;
+use crate::route::Route;
+use crate::store::{Fill, Flight, Line, Matcher, Reader, Stage, Turn, Variant, number};
 
-/// How often a request waits for another one's fetch before it fetches for itself.
-const WAITS: usize = 3;
-
-/// What came of a request to an upstream whose answer may be stored.
-enum Absorbed {
-    /// All of it is here, for whoever asks.
-    Whole(Arc<Entry>),
-    /// It is for this request alone, or too long.
-    Stream(http::response::Parts, Box<Relayed>),
-    Failed(Failure),
-}
-
-/// What a route lets the store do.
-#[derive(Clone, Copy)]
-struct Rules {
-    lifetime: Lifetime,
-    authorized: bool,
-}
+/// How many fetches of others a request waits for before it asks for itself: each may have been for other
+/// selecting fields, or broken off.
+const ROUNDS: usize = 8;
 
 impl Plane {
     #[expect(clippy::too_many_arguments, reason = "what a request consists of at this point")]
@@ -52,293 +34,347 @@ impl Plane {
         self: &Arc<Self>,
         route: &Arc<Route>,
         function: &Arc<Function>,
-        uri: Uri,
+        upstream: Uri,
         parts: Parts,
         body: B,
         asked: &Asked,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let key = KeyRef { route: route.number, path: &path };
-        trail.invocation.cache_key = Some(key.number());
-        let wishes = directives(&parts.headers);
-        if !cache::request_cacheable(parts.method.as_str(), &wishes) || !body.is_end_stream() {
-            trail.cache(CacheResult::Bypass);
-            let mut response = self.relay(function, uri, parts, body, asked, trail).await?;
-            status_line(&mut response, "gatewright; fwd=bypass");
+        let received = trail.invocation.received.unwrap_or_default();
+        let wanted = Wanted {
+            route: Arc::clone(route),
+            function: Arc::clone(function),
+            upstream,
+            parts,
+            asked: asked.clone(),
+            deadline: received + function.timeout,
+        };
+        let fields = wanted.fields();
+        let request = wanted.read(&fields);
+        let key = wanted.key().filter(|_| body.is_end_stream() && request.method().reads_store());
+        let Some(key) = key else { return self.through(wanted, body, trail).await };
+        let key = key.as_str();
+        trail.invocation.cache_key = Some(number(key));
+        let moment = self.store.moment();
+        if let Some(line) = self.store.get(key)
+            && let Plan::Serve(serve) = decide(&request, &found(&line, false, moment), moment)
+        {
+            let key = serve.revalidate.is_some().then(|| key.to_owned());
+            if let Some(response) = self.serve(&wanted, &line, &serve, trail) {
+                if let (Some(key), Some(send)) = (key, serve.revalidate) {
+                    self.revalidate(&wanted, &key, send, &line);
+                }
+                return Ok(response);
+            }
+        }
+        let key = key.to_owned();
+        Box::pin(self.missed(Arc::new(wanted), &key, trail)).await
+    }
+
+    /// Answers from the store.
+    fn serve(
+        &self,
+        wanted: &Wanted,
+        line: &Line,
+        serve: &Serve,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let stale = serve.status.ttl.is_some_and(|ttl| ttl < 0);
+        trail.cache(if stale { CacheResult::Stale } else { CacheResult::Hit });
+        let entry = &line.variants[serve.variant].0;
+        let age = Some(serve.age.as_secs());
+        from_entry(entry, serve.shape, age, serve.status, wanted.is_head())
+    }
+
+    /// Answers what the first look at the store could not.
+    async fn missed(
+        self: &Arc<Self>,
+        wanted: Arc<Wanted>,
+        key: &str,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure> {
+        let mut passed: Option<Flight> = None;
+        for _ in 0..ROUNDS {
+            match self.turn(&wanted, key, passed.as_ref()) {
+                Turn::Do(Plan::Serve(serve), line) => {
+                    let Some(response) = self.serve(&wanted, &line, &serve, trail) else { break };
+                    if let Some(send) = serve.revalidate {
+                        self.revalidate(&wanted, key, send, &line);
+                    }
+                    return Ok(response);
+                }
+                Turn::Do(Plan::NotCached, _) => return Err(not_cached()),
+                Turn::Do(Plan::Forward(forward), line) => {
+                    return self.ask(wanted, key, forward, line, None, trail).await;
+                }
+                Turn::Lead(forward, line, fill) => {
+                    return self.ask(wanted, key, forward, line, Some(fill), trail).await;
+                }
+                Turn::Do(Plan::Collapse, _) => break,
+                Turn::Wait(mut flight) => {
+                    let landed = self.in_time(&wanted, flight.landed()).await?;
+                    match landed {
+                        // It was broken off: somebody else leads.
+                        None => continue,
+                        Some(Stage::Own | Stage::Asking) => break,
+                        Some(Stage::Failed(failure)) => {
+                            return self.shared_failure(&wanted, key, &failure, trail);
+                        }
+                        Some(stage) => {
+                            if let Some(response) = self.share(&wanted, stage, trail) {
+                                return Ok(response);
+                            }
+                        }
+                    }
+                    passed = Some(flight);
+                }
+            }
+        }
+        let line = self.store.get(key).unwrap_or_default();
+        let forward = match self.plan(&wanted, &line, false, true) {
+            Plan::Forward(forward) => forward,
+            Plan::NotCached => return Err(not_cached()),
+            Plan::Serve(_) | Plan::Collapse => alone(),
+        };
+        self.ask(wanted, key, forward, line, None, trail).await
+    }
+
+    fn plan(&self, wanted: &Wanted, line: &Line, fetching: bool, alone: bool) -> Plan {
+        let moment = self.store.moment();
+        let fields = wanted.fields();
+        let mut found = found(line, fetching, moment);
+        found.uncacheable |= alone;
+        decide(&wanted.read(&fields), &found, moment)
+    }
+
+    fn turn(self: &Arc<Self>, wanted: &Wanted, key: &str, passed: Option<&Flight>) -> Turn {
+        self.store.turn(key, passed, |line, fetching| self.plan(wanted, line, fetching, false))
+    }
+
+    /// Waits for others no longer than the request's time.
+    async fn in_time<T>(
+        &self,
+        wanted: &Wanted,
+        waits: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let late = || super::without_answer(gatewright_control::End::TimedOut, &wanted.function);
+        let left = wanted.deadline - self.store.moment().now.min(wanted.deadline);
+        tokio::time::timeout(left, waits).await.map_err(|_| late())
+    }
+
+    /// Answers with what another request's fetch brings, if it is for this one too.
+    fn share(&self, wanted: &Wanted, stage: Stage, trail: &mut Trail) -> Option<Response<Body>> {
+        let collapsed =
+            CacheStatus { collapsed: true, ..CacheStatus::forwarded(ForwardReason::UriMiss) };
+        let response = match stage {
+            Stage::Head(entry) => {
+                let (fields, moment) = (wanted.fields(), self.store.moment());
+                let variants = [Variant(entry)];
+                let found = Found { variants: &variants, fetching: true, uncacheable: false };
+                let Plan::Serve(serve) = decide(&wanted.read(&fields), &found, moment) else {
+                    return None;
+                };
+                let age = Some(serve.age.as_secs()).filter(|age| *age > 0);
+                let status = CacheStatus { ttl: serve.status.ttl, ..collapsed };
+                from_entry(&variants[0].0, serve.shape, age, status, wanted.is_head())?
+            }
+            Stage::Error(passing) => {
+                let body = Body::Shared(Box::new(Shared::new(Reader::new(&passing.body)?)));
+                let mut response = Response::new(body);
+                *response.status_mut() = passing.status;
+                *response.headers_mut() = passing.headers.clone();
+                mark(&mut response, collapsed);
+                response
+            }
+            Stage::Asking | Stage::Own | Stage::Failed(_) => return None,
+        };
+        trail.cache(CacheResult::Collapsed);
+        self.note_answer(response.status(), trail);
+        Some(response)
+    }
+
+    /// Another request's fetch failed: a stale response may do, or the failure is this request's too.
+    fn shared_failure(
+        &self,
+        wanted: &Wanted,
+        key: &str,
+        failure: &Failure,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure> {
+        let line = self.store.get(key).unwrap_or_default();
+        if let Plan::Forward(forward) = self.plan(wanted, &line, false, true)
+            && let Some(response) = self.stale(wanted, &forward, &line, failure, trail)
+        {
             return Ok(response);
         }
-        let rules = Rules {
-            lifetime: route.cache.flatten(),
-            authorized: parts.headers.contains_key(AUTHORIZATION),
-        };
-        if let Some(entry) = self.store.get(key)
-            && let Decision::Hit { age } = self.look(Some(&entry), false, rules)
-        {
-            trail.cache(CacheResult::Hit);
-            return Ok(hit(&entry, age, &parts.method));
-        }
-        trail.cache(CacheResult::Miss);
-        let outgoing = outgoing(&parts, uri, asked);
-        if rules.authorized || parts.method == Method::HEAD {
-            return self.alone(key, function, outgoing, rules, asked, trail).await;
-        }
-        for _ in 0..WAITS {
-            match self.store.turn(key, |entry, fetching| self.look(entry, fetching, rules)) {
-                Turn::Found(entry) => {
-                    trail.cache(CacheResult::Hit);
-                    let age = entry.stored.map_or(Duration::ZERO, |s| s.age(self.book.clock.now()));
-                    return Ok(hit(&entry, age, &parts.method));
-                }
-                Turn::Fetch(fetch) => {
-                    return self.lead(fetch, function, outgoing, rules, asked, trail).await;
-                }
-                Turn::Wait(mut fetching) => {
-                    // A fetch that ended without a word was broken off: somebody else leads.
-                    let Ok(done) = fetching.wait_for(Option::is_some).await else { continue };
-                    match done.clone() {
-                        Some(Fetched::Shared(entry)) => {
-                            trail.cache(CacheResult::Collapsed);
-                            self.note_answer(entry.status, trail);
-                            return Ok(collapsed(&entry));
-                        }
-                        Some(Fetched::Failed(failure)) => {
-                            trail.cache(CacheResult::Collapsed);
-                            return Err((*failure).clone());
-                        }
-                        Some(Fetched::Own) | None => break,
-                    }
-                }
-            }
-        }
-        self.alone(key, function, outgoing, rules, asked, trail).await
+        trail.cache(CacheResult::Collapsed);
+        Err(failure.clone())
     }
 
-    fn look(&self, entry: Option<&Entry>, fetching: bool, rules: Rules) -> Decision {
-        let usable = entry.filter(|entry| entry.public || !rules.authorized);
-        let stored = usable.and_then(|entry| entry.stored.as_ref());
-        cache::look_up(self.book.clock.now(), stored, fetching)
+    /// A stale response in place of a failure, if that is allowed.
+    fn stale(
+        &self,
+        wanted: &Wanted,
+        forward: &Forward,
+        line: &Line,
+        failure: &Failure,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let variant = forward.fallback?;
+        let (fields, moment) = (wanted.fields(), self.store.moment());
+        let meta = &line.variants.get(variant)?.0.meta;
+        let serve = on_failure(&wanted.read(&fields), variant, meta, cause_of(failure), moment)?;
+        self.serve(wanted, line, &serve, trail)
     }
 
-    /// Fetches for this request; what may be stored is stored.
-    async fn alone(
+    /// Asks the upstream, in a task of its own: a fetch for others goes on when this client goes away.
+    async fn ask(
         self: &Arc<Self>,
-        key: KeyRef<'_>,
-        function: &Arc<Function>,
-        outgoing: Outgoing,
-        rules: Rules,
-        asked: &Asked,
+        wanted: Arc<Wanted>,
+        key: &str,
+        forward: Forward,
+        line: Arc<Line>,
+        fill: Option<Fill>,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure> {
-        let get = outgoing.method == Method::GET;
-        let call = self.upstream_call(function, asked.id, trail);
-        match self.absorb(function, outgoing, rules, call).await {
-            Absorbed::Whole(entry) => {
-                if get {
-                    self.store.keep(key, &entry);
-                }
-                self.note_answer(entry.status, trail);
-                Ok(fetched(&entry))
+        if line.is_paused(self.store.moment().now) {
+            // It failed a moment ago: what is stale is served at once.
+            let failure = Refusal::new(StatusCode::BAD_GATEWAY, "the upstream failed just now");
+            let failure = Failure::from(failure);
+            if let Some(response) = self.stale(&wanted, &forward, &line, &failure, trail) {
+                return Ok(response);
             }
-            Absorbed::Stream(parts, body) => Ok(self.pass(parts, body, trail)),
-            Absorbed::Failed(failure) => Err(failure),
         }
-    }
-
-    /// Fetches for everyone who asks meanwhile, in a task of its own: it goes on when this client goes away.
-    async fn lead(
-        self: &Arc<Self>,
-        fetch: Fetch,
-        function: &Arc<Function>,
-        outgoing: Outgoing,
-        rules: Rules,
-        asked: &Asked,
-        trail: &mut Trail,
-    ) -> Result<Response<Body>, Failure> {
-        let call = self.upstream_call(function, asked.id, trail);
-        let (sender, receiver) = oneshot::channel();
-        let (plane, function) = (Arc::clone(self), Arc::clone(function));
-        tokio::spawn(async move {
-            let absorbed = tokio::select! {
-                absorbed = plane.absorb(&function, outgoing, rules, call) => absorbed,
-                () = plane.driver.kill.cancelled() => return,
-            };
-            fetch.finish(match &absorbed {
-                Absorbed::Whole(entry) => Fetched::Shared(Arc::clone(entry)),
-                Absorbed::Stream(..) => Fetched::Own,
-                Absorbed::Failed(failure) => Fetched::Failed(Arc::new(failure.clone())),
-            });
-            // Dropped if this client is gone; so is an answer that was for it alone.
-            drop(sender.send(absorbed));
+        trail.cache(if forward.store { CacheResult::Miss } else { CacheResult::Bypass });
+        let call = self.upstream_call(&wanted.function, wanted.asked.id, trail);
+        let (reply, answer) = oneshot::channel();
+        self.spawn_fetch(super::fill::Fetch {
+            wanted: Arc::clone(&wanted),
+            key: key.into(),
+            forward,
+            line,
+            fill,
+            call,
+            reply: Some(reply),
         });
-        match receiver.await {
-            Ok(Absorbed::Whole(entry)) => {
-                self.note_answer(entry.status, trail);
-                Ok(fetched(&entry))
-            }
-            Ok(Absorbed::Stream(parts, body)) => Ok(self.pass(parts, body, trail)),
-            Ok(Absorbed::Failed(failure)) => Err(failure),
-            Err(_) => Err(broken_off().into()),
-        }
+        let filled = answer.await.map_err(|_| Failure::from(broken_off()))?;
+        self.filled(&wanted, filled, trail)
     }
 
-    fn pass(
+    /// The answer that came of asking the upstream.
+    fn filled(
         &self,
-        parts: http::response::Parts,
-        body: Box<Relayed>,
+        wanted: &Wanted,
+        filled: Filled,
         trail: &mut Trail,
-    ) -> Response<Body> {
-        self.note_answer(parts.status, trail);
-        let line = format!("gatewright; fwd=miss; fwd-status={}", parts.status.as_u16());
-        let mut response = streamed(parts, *body);
-        status_line(&mut response, &line);
-        response
+    ) -> Result<Response<Body>, Failure> {
+        let mut response = match filled {
+            Filled::Entry { entry, shape, age, status, result } => {
+                trail.cache(result);
+                let age = Some(age).filter(|age| *age > 0 || result == CacheResult::Stale);
+                let head = wanted.is_head();
+                from_entry(&entry, shape, age, status, head).ok_or_else(broken_off)?
+            }
+            Filled::First { parts, body, status } => {
+                let mut response = Response::from_parts(parts, body);
+                mark(&mut response, status);
+                response
+            }
+            Filled::Stream { parts, body, status } => {
+                let mut response = streamed(parts, *body);
+                mark(&mut response, status);
+                response
+            }
+            Filled::Failed(failure) => return Err(failure),
+        };
+        if wanted.is_head() && matches!(response.body(), Body::Shared(_)) {
+            *response.body_mut() = Body::empty();
+        }
+        self.note_answer(response.status(), trail);
+        Ok(response)
     }
 
-    /// Fetches, and reads the whole answer if it is for all.
-    async fn absorb(
-        &self,
-        function: &Function,
-        outgoing: Outgoing,
-        rules: Rules,
-        call: Arc<Call>,
-    ) -> Absorbed {
-        let head = outgoing.method == Method::HEAD;
-        let (mut response, mut attempt) =
-            match self.fetch(function, outgoing, Arc::clone(&call)).await {
-                Ok(answered) => answered,
-                Err(failure) => return Absorbed::Failed(failure),
-            };
-        let received = self.book.clock.now();
-        headers::strip_hop_by_hop(response.headers_mut());
-        let (mut parts, mut incoming) = response.into_parts();
-        let fields = directives(&parts.headers);
-        let lifetime =
-            cache::lifetime(parts.status.as_u16(), rules.authorized, &fields, rules.lifetime);
-        // An error is no one's own: those who wait for it now get it too, but it is not stored.
-        let error = parts.status.is_client_error() || parts.status.is_server_error();
-        let forbidden = fields.no_store || fields.private || rules.authorized;
-        let shareable = lifetime.is_some() || (error && !forbidden);
-        if head || !shareable || personal(&parts.headers) {
-            let relayed = Relayed::new(None, incoming, attempt, parts.status);
-            return Absorbed::Stream(parts, Box::new(relayed));
-        }
-        let mut body = BytesMut::new();
-        loop {
-            let frame = tokio::select! {
-                biased;
-                frame = incoming.frame() => frame,
-                Step::Ended(end) = call.step() => return Absorbed::Failed(self.ended(end, function)),
-            };
-            match frame {
-                None => break,
-                Some(Err(_)) => {
-                    attempt.finish(Outcome::Error);
-                    return Absorbed::Failed(broken_off().into());
-                }
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    body.extend_from_slice(&data);
-                    if body.len() > self.store.max_body {
-                        let relayed =
-                            Relayed::new(Some(body.freeze()), incoming, attempt, parts.status);
-                        return Absorbed::Stream(parts, Box::new(relayed));
-                    }
-                }
+    /// Asks for a stale response anew, unless somebody does already.
+    fn revalidate(self: &Arc<Self>, wanted: &Wanted, key: &str, send: SendAs, line: &Arc<Line>) {
+        let Some(fill) = self.store.refresh(key) else { return };
+        let mut wanted = wanted.clone();
+        wanted.parts.method = Method::GET;
+        let id = self.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        wanted.deadline = self.store.moment().now + wanted.function.timeout;
+        let call = Arc::new(Call::new(id, None, wanted.deadline));
+        let why = ForwardReason::Stale;
+        let forward = Forward { why, send, lead: true, store: true, fallback: None };
+        self.spawn_fetch(super::fill::Fetch {
+            wanted: Arc::new(wanted),
+            key: key.into(),
+            forward,
+            line: Arc::clone(line),
+            fill: Some(fill),
+            call,
+            reply: None,
+        });
+    }
+
+    /// Passes on what no store answers, and forgets what it changes.
+    async fn through<B>(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        body: B,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: std::fmt::Display,
+    {
+        trail.cache(CacheResult::Bypass);
+        let Wanted { function, upstream, parts, asked, route, .. } = wanted.clone();
+        let sent = self.relay(&function, Some(&route), upstream, parts, body, &asked, trail);
+        let mut response = sent.await?;
+        self.invalidate(&wanted, response.status().as_u16(), response.headers());
+        let why = if wanted.parts.method == Method::GET || wanted.is_head() {
+            ForwardReason::Bypass
+        } else {
+            ForwardReason::Method
+        };
+        mark(&mut response, CacheStatus::forwarded(why));
+        Ok(response)
+    }
+
+    /// Forgets what a response to an unsafe method makes invalid.
+    fn invalidate(&self, wanted: &Wanted, status: u16, headers: &HeaderMap) {
+        let fields = wanted.fields();
+        let method = wanted.read(&fields).method();
+        for url in invalidated(method, status, &wanted.target(), &FieldsOf(headers)) {
+            let rules = &wanted.policy().key;
+            let key = gatewright_control::cache::PrimaryKey::of(&url.as_target(), &fields, rules);
+            if let Some(key) = key {
+                self.store.purge(Matcher::Url(key.url().to_owned()), false);
             }
         }
-        attempt.finish(outcome_of(parts.status));
-        let initial_age = parts.headers.remove(AGE).map_or(Duration::ZERO, |age| seconds(&age));
-        let body = body.freeze();
-        // One length, whichever way it came.
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        Absorbed::Whole(Arc::new(Entry {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-            stored: lifetime.map(|lifetime| Stored { at: received, initial_age, lifetime }),
-            public: fields.public,
-        }))
     }
 }
 
-fn broken_off() -> Refusal {
+fn found(line: &Line, fetching: bool, moment: Moment) -> Found<'_, Variant> {
+    let uncacheable = line.is_uncacheable(moment.now);
+    Found { variants: &line.variants, fetching, uncacheable }
+}
+
+/// For a request that nobody else's fetch helped.
+fn alone() -> Forward {
+    let (why, send) = (ForwardReason::UriMiss, SendAs::AsReceived);
+    Forward { why, send, lead: false, store: true, fallback: None }
+}
+
+fn not_cached() -> Failure {
+    let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "nothing stored answers the request")
+        .hint("it says only-if-cached; without that, the upstream is asked");
+    Failure { status: Status::Error, refusal }
+}
+
+pub(super) fn broken_off() -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "the upstream broke off its answer")
-}
-
-/// A request whose answer may be stored: for the whole of it, not encoded, whatever the client has already.
-fn outgoing(parts: &Parts, uri: Uri, asked: &Asked) -> Outgoing {
-    let mut headers = parts.headers.clone();
-    headers::to_upstream(&mut headers, asked.client, &asked.request_id);
-    for name in [
-        ACCEPT_ENCODING,
-        IF_MATCH,
-        IF_MODIFIED_SINCE,
-        IF_NONE_MATCH,
-        IF_RANGE,
-        IF_UNMODIFIED_SINCE,
-        RANGE,
-    ] {
-        headers.remove(name);
-    }
-    Outgoing { method: parts.method.clone(), uri, headers, body: Bytes::new() }
-}
-
-fn directives(headers: &HeaderMap) -> Directives {
-    let lines = headers.get_all(CACHE_CONTROL).iter();
-    Directives::parse(lines.filter_map(|line| line.to_str().ok()))
-}
-
-/// Whether an answer depends on who asked in a way that its key does not show. Encodings are not asked for.
-fn personal(headers: &HeaderMap) -> bool {
-    let varies = headers.get_all(VARY).iter().any(|line| {
-        let line = line.to_str().unwrap_or("*");
-        line.split(',')
-            .any(|name| !matches!(name.trim(), "" | "accept-encoding" | "Accept-Encoding"))
-    });
-    varies || headers.contains_key(SET_COOKIE)
-}
-
-fn seconds(value: &HeaderValue) -> Duration {
-    let digits = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    Duration::from_secs(digits.unwrap_or(0))
-}
-
-fn hit(entry: &Entry, age: Duration, method: &Method) -> Response<Body> {
-    let left = entry.stored.map_or(0, |stored| stored.lifetime.saturating_sub(age).as_secs());
-    let mut response = whole(entry, &format!("gatewright; hit; ttl={left}"));
-    response.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
-    if method == Method::HEAD {
-        *response.body_mut() = Body::empty();
-    }
-    response
-}
-
-fn fetched(entry: &Entry) -> Response<Body> {
-    let stored = if entry.stored.is_some() { "; stored" } else { "" };
-    let status = entry.status.as_u16();
-    whole(entry, &format!("gatewright; fwd=miss; fwd-status={status}{stored}"))
-}
-
-fn collapsed(entry: &Entry) -> Response<Body> {
-    let status = entry.status.as_u16();
-    whole(entry, &format!("gatewright; fwd=miss; fwd-status={status}; collapsed"))
-}
-
-fn whole(entry: &Entry, line: &str) -> Response<Body> {
-    let mut response = Response::new(Body::whole(entry.body.clone()));
-    *response.status_mut() = entry.status;
-    *response.headers_mut() = entry.headers.clone();
-    status_line(&mut response, line);
-    response
-}
-
-fn status_line(response: &mut Response<Body>, line: &str) {
-    if let Ok(line) = HeaderValue::try_from(line) {
-        response.headers_mut().append(CACHE_STATUS, line);
-    }
 }

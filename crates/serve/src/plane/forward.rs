@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gatewright_control::{End, Outcome};
 use gatewright_record::Status;
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Response, StatusCode, Uri};
+use http::{Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 
@@ -17,13 +18,16 @@ use crate::call::{Call, Step};
 use crate::function::{Function, UpstreamBase};
 use crate::headers;
 use crate::records::Trail;
+use crate::route::Route;
 use crate::upstream::Outgoing;
 
 impl Plane {
-    /// Passes a request on and its answer back, as it comes.
+    /// Passes a request on and its answer back, as it comes; all at once if it is to be checked.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of at this point")]
     pub(super) async fn relay<B>(
         &self,
         function: &Arc<Function>,
+        route: Option<&Route>,
         uri: Uri,
         mut parts: Parts,
         body: B,
@@ -31,18 +35,31 @@ impl Plane {
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
         let body = self.body(body, function, trail).await?;
-        headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id);
-        let outgoing = Outgoing { method: parts.method, uri, headers: parts.headers, body };
+        headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
+        let check =
+            route.and_then(|route| route.check.as_ref()).filter(|_| parts.method != Method::HEAD);
+        if check.is_some() {
+            // What is looked at must be whole and readable.
+            for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
+                parts.headers.remove(name);
+            }
+        }
+        let outgoing = Outgoing::new(parts.method, uri, parts.headers, body);
         let call = self.upstream_call(function, asked.id, trail);
-        let (mut response, attempt) = self.fetch(function, outgoing, call).await?;
+        let (mut response, attempt) = self.fetch(function, outgoing, Arc::clone(&call)).await?;
         headers::strip_hop_by_hop(response.headers_mut());
         let (parts, incoming) = response.into_parts();
         self.note_answer(parts.status, trail);
         let status = parts.status;
+        if let Some(check) = check.filter(|check| check.concerns(status)) {
+            let max = self.store.max_body;
+            let body = self.checked(check, &parts, incoming, attempt, &call, max, function).await?;
+            return Ok(Response::from_parts(parts, Body::whole(body)));
+        }
         Ok(streamed(parts, Relayed::new(None, incoming, attempt, status)))
     }
 

@@ -1,9 +1,11 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
 mod cached;
+mod fill;
 mod fork;
 mod forward;
 mod invoke;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use gatewright_control::cache::Failure as Cause;
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
@@ -50,6 +54,8 @@ pub(crate) struct Plane {
     pub(crate) requests: AtomicU64,
     /// Tells the request ids of this run from those of others.
     pub(crate) run: String,
+    /// What this gateway calls itself in `Via`.
+    pub(crate) pseudonym: String,
 }
 
 /// Why a request was not answered as it should be.
@@ -66,6 +72,7 @@ impl From<Refusal> for Failure {
 }
 
 /// What is known of a request besides its HTTP.
+#[derive(Clone, Debug)]
 struct Asked {
     id: u64,
     request_id: HeaderValue,
@@ -80,7 +87,7 @@ impl Plane {
         client: ClientAddress,
     ) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
         let received = self.book.clock.now();
@@ -125,10 +132,11 @@ impl Plane {
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
         let (parts, body) = request.into_parts();
+        self.acceptable(&parts)?;
         let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
             let refusal =
@@ -163,8 +171,29 @@ impl Plane {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
             }
-            _ => self.relay(&function, uri, parts, body, asked, trail).await,
+            _ => {
+                let route = route.map(|route| &**route);
+                self.relay(&function, route, uri, parts, body, asked, trail).await
+            }
         }
+    }
+
+    /// Refuses what can mean two things (RFC 9112 section 3.2), and what goes in a circle.
+    fn acceptable(&self, parts: &Parts) -> Result<(), Refusal> {
+        let hosts = parts.headers.get_all(HOST).iter().count();
+        let needed = parts.version == Version::HTTP_11 && parts.uri.authority().is_none();
+        if hosts > 1 || (needed && hosts == 0) {
+            let error = format!("a request names one host, not {hosts}");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+        }
+        if headers::is_loop(&parts.headers, &self.pseudonym) {
+            let refusal =
+                Refusal::new(StatusCode::LOOP_DETECTED, "the request has been here before");
+            return Err(
+                refusal.hint("an upstream leads back to this gateway: look at `http` and `to`")
+            );
+        }
+        Ok(())
     }
 
     fn unknown(&self, name: &str) -> Failure {
@@ -280,6 +309,15 @@ where
     };
     // Whether it came to its end or not, enough was done.
     drop(tokio::time::timeout(DISCARDED_WITHIN, read).await);
+}
+
+/// How an upstream failed, as the rules of the cache see it.
+fn cause_of(failure: &Failure) -> Cause {
+    match failure.status {
+        Status::Timeout => Cause::Timeout,
+        Status::Shed | Status::Lost => Cause::Connect,
+        _ => Cause::Broken,
+    }
 }
 
 /// The answer to what comes after the functions are gone.

@@ -1,6 +1,7 @@
 //! The gateway from outside: real sockets, real workers, real signals.
 
 mod admin;
+mod cache;
 mod calls;
 mod connections;
 mod fault_table;

@@ -28,7 +28,7 @@ async fn a_request_is_passed_on_and_its_answer_back() {
     let text = answer.text();
     assert!(text.starts_with("PUT /base/p/a%20b?q=1&r=2 body=hello "), "{text}");
     assert!(text.contains(&format!("host={}", origin.address)), "{text}");
-    assert!(text.contains("via=1.1 gatewright xff=127.0.0.1 own="), "{text}");
+    assert!(text.contains("via=1.1 gatewright-") && text.contains(" xff=127.0.0.1 own="), "{text}");
     assert!(text.ends_with("own="), "what Connection names is not passed on: {text}");
     assert_eq!(answer.field("x-own"), "", "nor in the answer");
     assert_eq!(answer.field("x-number"), "1");
@@ -120,7 +120,11 @@ async fn a_stored_response_is_served_until_it_is_stale() {
     let served = relay(&origin, "").await;
     let client = &served.client;
     let first = client.get("/cached/x?a=1").await;
-    assert_eq!(first.field("cache-status"), "gatewright; fwd=miss; fwd-status=200; stored");
+    let status = first.field("cache-status");
+    assert!(
+        status.starts_with("gatewright; fwd=uri-miss; ttl=3") && status.ends_with("; stored"),
+        "{status}"
+    );
     let second = client.get("/cached/x?a=1").await;
     assert!(second.field("cache-status").starts_with("gatewright; hit; ttl=35"));
     assert_eq!((second.field("age"), second.text()), ("0", first.text()));
@@ -149,9 +153,9 @@ async fn what_must_not_be_stored_is_not() {
         "/said/2?cc=no-store",
         "/said/3?cc=private,max-age=60",
         "/said/4?cc=max-age=0",
-        "/said/5?cc=max-age=60&status=500",
-        "/said/6?cc=max-age=60&cookie=a",
-        "/said/7?cc=max-age=60&vary=cookie",
+        "/said/5?status=500",
+        "/cached/6?cookie=a",
+        "/said/7?cc=max-age=60&vary=*",
         "/cached/8?cc=no-store",
         "/cached/9?status=404",
     ] {
@@ -166,7 +170,7 @@ async fn what_must_not_be_stored_is_not() {
     assert_eq!(origin.requests(), before + 1, "encodings are not asked for");
     for method in [Method::POST, Method::PUT] {
         let answer = client.send(method, "/cached/x", &[], "b").await.unwrap();
-        assert_eq!(answer.field("cache-status"), "gatewright; fwd=bypass");
+        assert_eq!(answer.field("cache-status"), "gatewright; fwd=method");
     }
 }
 
@@ -183,12 +187,12 @@ async fn what_was_fetched_with_credentials_is_for_them_alone() {
     client.get("/cached/x").await;
     assert_eq!(origin.requests(), 3);
     client.get_with("/cached/x", &credentials).await;
-    assert_eq!(origin.requests(), 4, "and what others fetched is not for them");
+    assert_eq!(origin.requests(), 3, "what is for everyone is for them too (RFC 9111 section 3.5)");
     let public = "/cached/x?cc=public";
     client.get_with(public, &credentials).await;
     client.get_with(public, &credentials).await;
     client.get(public).await;
-    assert_eq!(origin.requests(), 5);
+    assert_eq!(origin.requests(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
 use gatewright_record::{Invocation, RunSummary, World};
-use gatewright_workload::{Pacing, Schedule};
+use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
 use super::flights::{FlightId, Flights};
@@ -62,6 +62,11 @@ pub(super) enum Event {
     Ask {
         demand: u32,
     },
+    /// A user asks again.
+    Turn {
+        demand: u32,
+        turn: Turn,
+    },
     /// The gateway has read a request.
     Admit {
         flight: FlightId,
@@ -86,6 +91,19 @@ pub(super) enum Event {
     },
 }
 
+/// Where in a session a request stands; the first of the first one, where there are no sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    pub(super) session: u32,
+    pub(super) number: u32,
+}
+
+/// What says when a demand's requests are due, or its sessions begin.
+enum Arrivals {
+    Requests(Schedule),
+    Sessions(SessionStarts),
+}
+
 /// An attempt in service.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -108,8 +126,11 @@ pub(super) struct FunctionRun {
 
 pub(super) struct DemandRun {
     /// Absent in a closed loop.
-    schedule: Option<Schedule>,
+    arrivals: Option<Arrivals>,
     streams: u32,
+    pub(super) sessions: Option<Sessions>,
+    /// The session whose start is in the calendar.
+    next_session: u32,
     pub(super) offered: u64,
     pub(super) failed: u64,
     /// Whether a limit other than the duration has ended it.
@@ -177,13 +198,18 @@ impl<'a> Engine<'a> {
     fn open_demands(&mut self) {
         for (number, setup) in (0..).zip(&self.setup.demands) {
             let function = &self.setup.functions[setup.function].name;
-            let (schedule, streams) = match setup.arrival.pacing(self.seed, number) {
-                Pacing::Open(schedule) => (Some(schedule), 0),
-                Pacing::Closed { streams } => (None, streams),
+            let (arrivals, streams, sessions) = match setup.arrival.pacing(self.seed, number) {
+                Pacing::Open(schedule) => (Some(Arrivals::Requests(schedule)), 0, None),
+                Pacing::Closed { streams } => (None, streams, None),
+                Pacing::Sessions(sessions) => {
+                    (Some(Arrivals::Sessions(sessions.starts(0, 1))), 0, Some(sessions))
+                }
             };
             self.demands.push(DemandRun {
-                schedule,
+                arrivals,
                 streams,
+                sessions,
+                next_session: 0,
                 offered: 0,
                 failed: 0,
                 cut: false,
@@ -197,7 +223,7 @@ impl<'a> Engine<'a> {
             });
         }
         for demand in 0..self.demands.len() as u32 {
-            if self.demands[demand as usize].schedule.is_some() {
+            if self.demands[demand as usize].arrivals.is_some() {
                 self.schedule_next(demand);
             }
             for _ in 0..self.demands[demand as usize].streams {
@@ -238,14 +264,21 @@ impl<'a> Engine<'a> {
             Event::Due { demand } => {
                 self.sources -= 1;
                 if self.may_offer(demand, self.now) {
-                    self.offer(demand);
+                    let session = self.demands[demand as usize].next_session;
+                    self.offer(demand, Turn { session, number: 0 });
                     self.schedule_next(demand);
                 }
             }
             Event::Ask { demand } => {
                 self.sources -= 1;
                 if self.may_offer(demand, self.now) {
-                    self.offer(demand);
+                    self.offer(demand, Turn::default());
+                }
+            }
+            Event::Turn { demand, turn } => {
+                self.sources -= 1;
+                if self.may_offer(demand, self.now) {
+                    self.offer(demand, turn);
                 }
             }
             Event::Admit { flight } => self.admit(flight),
@@ -266,10 +299,18 @@ impl<'a> Engine<'a> {
         !demand.cut && limits.duration.is_none_or(|span| at < Time::ZERO + span)
     }
 
-    /// Enters the next moment of an open loop.
+    /// Enters the next moment of an open loop, or the start of the next session.
     fn schedule_next(&mut self, demand: u32) {
-        let schedule = &mut self.demands[demand as usize].schedule;
-        let Some(due) = schedule.as_mut().and_then(Iterator::next) else { return };
+        let run = &mut self.demands[demand as usize];
+        let next = match &mut run.arrivals {
+            None => None,
+            Some(Arrivals::Requests(schedule)) => schedule.next(),
+            Some(Arrivals::Sessions(starts)) => starts.next().map(|(session, at)| {
+                run.next_session = session as u32;
+                at
+            }),
+        };
+        let Some(due) = next else { return };
         if self.may_offer(demand, due) {
             self.sources += 1;
             self.calendar.push(due, Event::Due { demand });
@@ -351,15 +392,15 @@ impl<'a> Engine<'a> {
             });
         let functions = functions.collect();
         let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
-            if let (Some(span), true, false) =
-                (setup.limits.duration, run.schedule.is_some(), run.cut)
+            if let (Some(span), Some(Arrivals::Requests(_)), false) =
+                (setup.limits.duration, &run.arrivals, run.cut)
             {
                 run.summary.set_offered_over(span);
             }
             DemandReport {
                 function: run.record.function,
                 route: run.record.route,
-                arrival: setup.arrival,
+                arrival: setup.arrival.clone(),
                 summary: run.summary,
             }
         });

@@ -1,5 +1,7 @@
 use gatewright_determinism::Time;
 
+use super::engine::Turn;
+
 /// Requests between sending and answer, in places that are used again: as many as there ever were at once.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
@@ -19,6 +21,7 @@ pub(super) struct Flight {
     /// Number in the run.
     pub(super) id: u64,
     pub(super) demand: u32,
+    pub(super) turn: Turn,
     /// Key asked for, where there is a cache.
     pub(super) key: u32,
     pub(super) sent: Time,

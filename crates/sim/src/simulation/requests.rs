@@ -7,7 +7,7 @@ use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URG
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
-use super::engine::{Attempt, Engine, Event};
+use super::engine::{Attempt, Engine, Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
 
 /// Why requests end otherwise than well, made once.
@@ -46,7 +46,7 @@ impl Reasons {
 
 impl Engine<'_> {
     /// A demand sends its next request now.
-    pub(super) fn offer(&mut self, demand: u32) {
+    pub(super) fn offer(&mut self, demand: u32, turn: Turn) {
         let setup = &self.setup.demands[demand as usize];
         let function = &self.setup.functions[setup.function];
         let run = &mut self.demands[demand as usize];
@@ -69,6 +69,7 @@ impl Engine<'_> {
         let flight = self.flights.insert(Flight {
             id,
             demand,
+            turn,
             key,
             sent: self.now,
             received,
@@ -216,8 +217,8 @@ impl Engine<'_> {
         let handed = flight.started.is_some();
         let record = &mut demand.record;
         record.id = flight.id;
-        let open_loop = setup.arrival.rate().is_some();
-        record.scheduled = open_loop.then_some(flight.sent);
+        let has_moment = setup.arrival.is_open() || demand.sessions.is_some();
+        record.scheduled = has_moment.then_some(flight.sent);
         record.sent = Some(flight.sent);
         record.received = Some(flight.received);
         record.queued_out = flight.queued_out;
@@ -242,10 +243,26 @@ impl Engine<'_> {
         {
             self.failure = Some(error.into());
         }
-        if !open_loop {
-            let next = self.now.max(flight.sent.plus_nanos(LEAST_TURN));
+        self.ask_again(&flight);
+    }
+
+    /// Whoever had this answer may have another question.
+    fn ask_again(&mut self, flight: &Flight) {
+        let index = flight.demand as usize;
+        let (demand, number) = (flight.demand, flight.turn.number + 1);
+        let at = match &self.demands[index].sessions {
+            None if self.setup.demands[index].arrival.is_open() => None,
+            None => Some((self.now, Event::Ask { demand })),
+            Some(sessions) => {
+                let session = flight.turn.session;
+                let turn = Event::Turn { demand, turn: Turn { session, number } };
+                let next = sessions.next_turn(u64::from(session), u64::from(number - 1), self.now);
+                next.map(|at| (at, turn))
+            }
+        };
+        if let Some((at, event)) = at {
             self.sources += 1;
-            self.calendar.push(next, Event::Ask { demand: flight.demand });
+            self.calendar.push(at.max(flight.sent.plus_nanos(LEAST_TURN)), event);
         }
     }
 }

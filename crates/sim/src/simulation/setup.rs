@@ -42,7 +42,10 @@ impl<'a> Builder<'a> {
     fn build(&mut self) -> Result<Simulation, ConfigError> {
         let mut asked = Vec::new();
         for (number, demand) in (1..).zip(&self.scenario.demand) {
-            asked.push(self.resolve(&format!("demand {number}"), demand)?);
+            let at = format!("demand {number}");
+            let ready = demand.arrival.ready();
+            ready.map_err(|fault| ConfigError::new(&at, &fault.to_string(), None))?;
+            asked.push(self.resolve(&at, demand)?);
         }
         let mut names: Vec<&str> = asked.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
@@ -63,7 +66,7 @@ impl<'a> Builder<'a> {
                 function: names.binary_search(&name).expect("it is among the names"),
                 route: route.map(|route| Arc::from(route.path.as_str())),
                 cache,
-                arrival: demand.arrival,
+                arrival: demand.arrival.clone(),
                 limits: demand.limits(),
             });
         }
@@ -155,7 +158,7 @@ impl<'a> Builder<'a> {
         let index = *self.routes.entry(&route.path).or_insert_with(|| {
             caches.push(CacheSetup {
                 keys: 0,
-                lifetime: cache::lifetime(200, false, &response, rule.ttl()),
+                lifetime: cache::lifetime(200, false, &response, rule.ttl.map(HumanDuration::get)),
                 hit: model.hit.sampler(),
             });
             caches.len() - 1

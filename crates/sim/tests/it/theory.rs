@@ -96,6 +96,34 @@ fn closed_loop() {
     assert!((achieved / rate - 1.0).abs() < 0.005, "{achieved}");
 }
 
+/// Users who think for an exponential second are the same closed network.
+#[test]
+fn users_who_think() {
+    let (response, rate) = mean_value_analysis(10, 1.0, 0.1);
+    let simulation = simulation(
+        "concurrency = 1\ntimeout = \"1day\"",
+        "service = { exponential = { mean = 0.1 } }",
+        "arrival = { users = { users = 10, think = { mean = \"1s\", cv = 1 } } }\nrequests = 500000",
+    );
+    let (report, times) = run(&simulation, 1);
+    assert_mean("response", &times.responses, response);
+    let achieved = report.summary().achieved_rate().unwrap();
+    assert!((achieved / rate - 1.0).abs() < 0.01, "{achieved}");
+}
+
+/// Visitors who come at random, ask four times in the mean and think in between are an open Jackson network: at
+/// 2 x 4 requests a second and S = 0.1, R = S / (1 - 0.8), however long they think.
+#[test]
+fn visitors_who_think() {
+    let simulation = simulation(
+        "concurrency = 1\nqueue = { capacity = 1000000 }\ntimeout = \"1day\"",
+        "service = { exponential = { mean = 0.1 } }",
+        "arrival = { sessions = { rate = 2, turns = { mean = 4 }, think = { mean = \"3s\", cv = 2 } } }\nrequests = 1000000",
+    );
+    let (_, times) = run(&simulation, 1);
+    assert_mean("response", &times.responses, 0.5);
+}
+
 /// Without thinking, the servers are never idle: X = c / S exactly in the mean, R = N S / c.
 #[test]
 fn closed_loop_without_thinking() {

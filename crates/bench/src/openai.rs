@@ -1,0 +1,193 @@
+use gatewright_protocol::openai::{
+    ChatRequest, CompletionRequest, Content, EmbeddingRequest, Message, Prompt, ResponseInput,
+    ResponseRequest, StreamOptions,
+};
+
+use crate::{AnswerKind, BenchError, Target, WeightedTarget};
+
+/// A language model behind OpenAI's API, to be asked with prompts.
+#[derive(Clone, Debug)]
+pub struct OpenAi {
+    /// `http://host[:port]`, with or without `/v1`.
+    pub url: String,
+    /// What is asked.
+    pub api: OpenAiApi,
+    /// The model; a server of one model may be asked without.
+    pub model: Option<String>,
+    /// Prompts, one after the other, from the first again after the last; at least one.
+    pub prompts: Vec<String>,
+    /// Tokens of each answer: the longest one, and with `exact_tokens` the only length.
+    pub max_tokens: Option<u64>,
+    /// Whether the model shall go on to the longest answer (`ignore_eos`, known to vLLM and others).
+    pub exact_tokens: bool,
+    /// Whether answers are streamed.
+    pub stream: bool,
+    /// Key that is sent as a bearer token.
+    pub api_key: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Which of OpenAI's APIs is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpenAiApi {
+    /// `/v1/chat/completions`.
+    #[default]
+    Chat,
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/embeddings`, which has no stream and no tokens in its answer.
+    Embeddings,
+}
+
+impl OpenAi {
+    /// Streamed chat with one prompt.
+    #[must_use]
+    pub fn chat(url: impl Into<String>, prompt: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            api: OpenAiApi::Chat,
+            model: None,
+            prompts: vec![prompt.into()],
+            max_tokens: None,
+            exact_tokens: false,
+            stream: true,
+            api_key: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// The requests as targets of equal weight, one for each prompt, for [`Plan::mix`](crate::Plan::mix).
+    ///
+    /// # Errors
+    /// There is no prompt, or the bodies cannot be written.
+    pub fn targets(&self) -> Result<Vec<WeightedTarget>, BenchError> {
+        if self.prompts.is_empty() {
+            return Err(BenchError::Request("there is no prompt; give at least one".into()));
+        }
+        let target = |prompt: &String| {
+            let body = self.body(prompt).map_err(|error| BenchError::Request(error.to_string()))?;
+            let answer = AnswerKind::OpenAi;
+            let target = Target {
+                url: self.endpoint(),
+                method: "POST".into(),
+                headers: self.all_headers(),
+                body,
+            };
+            Ok(WeightedTarget { name: None, weight: 1.0, target, answer })
+        };
+        self.prompts.iter().map(target).collect()
+    }
+
+    fn endpoint(&self) -> String {
+        let base = self.url.trim_end_matches('/');
+        let base = base.strip_suffix("/v1").unwrap_or(base);
+        match self.api {
+            OpenAiApi::Chat => format!("{base}/v1/chat/completions"),
+            OpenAiApi::Completions => format!("{base}/v1/completions"),
+            OpenAiApi::Responses => format!("{base}/v1/responses"),
+            OpenAiApi::Embeddings => format!("{base}/v1/embeddings"),
+        }
+    }
+
+    fn all_headers(&self) -> Vec<(String, String)> {
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        if let Some(key) = &self.api_key {
+            headers.push(("authorization".to_owned(), format!("Bearer {key}")));
+        }
+        headers.extend(self.headers.iter().cloned());
+        headers
+    }
+
+    fn body(&self, prompt: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let include_usage = Some(true);
+        let stream_options =
+            self.stream.then(|| StreamOptions { include_usage, ..StreamOptions::default() });
+        let exact = self.exact_tokens && self.max_tokens.is_some();
+        let (ignore_eos, min_tokens) = (exact.then_some(true), self.max_tokens.filter(|_| exact));
+        let (model, stream, max_tokens) = (self.model.clone(), Some(self.stream), self.max_tokens);
+        match self.api {
+            OpenAiApi::Chat => {
+                let content = Some(Content::Text(prompt.to_owned()));
+                let message = Message { role: "user".into(), content, ..Message::default() };
+                serde_json::to_vec(&ChatRequest {
+                    model,
+                    messages: vec![message],
+                    stream,
+                    stream_options,
+                    // Both names: older servers know the one, OpenAI wants the other.
+                    max_tokens,
+                    max_completion_tokens: max_tokens,
+                    min_tokens,
+                    ignore_eos,
+                    ..ChatRequest::default()
+                })
+            }
+            OpenAiApi::Completions => serde_json::to_vec(&CompletionRequest {
+                model,
+                prompt: Prompt::Text(prompt.to_owned()),
+                stream,
+                stream_options,
+                max_tokens,
+                min_tokens,
+                ignore_eos,
+                n: None,
+                seed: None,
+                temperature: None,
+            }),
+            OpenAiApi::Responses => serde_json::to_vec(&ResponseRequest {
+                model,
+                input: ResponseInput::Text(prompt.to_owned()),
+                instructions: None,
+                previous_response_id: None,
+                stream,
+                max_output_tokens: max_tokens,
+                min_tokens,
+                ignore_eos,
+                seed: None,
+                temperature: None,
+                tools: None,
+                tool_choice: None,
+            }),
+            OpenAiApi::Embeddings => serde_json::to_vec(&EmbeddingRequest {
+                model,
+                input: Prompt::Text(prompt.to_owned()),
+                encoding_format: None,
+                dimensions: None,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_has_its_path_and_its_body() {
+        let cases = [
+            (OpenAiApi::Chat, "chat/completions", "messages", "max_completion_tokens"),
+            (OpenAiApi::Completions, "completions", "prompt", "max_tokens"),
+            (OpenAiApi::Responses, "responses", "input", "max_output_tokens"),
+            (OpenAiApi::Embeddings, "embeddings", "input", "model"),
+        ];
+        for (api, path, input, other) in cases {
+            for base in ["http://localhost:1", "http://localhost:1/v1/"] {
+                let (model, max_tokens) = (Some("m".to_owned()), Some(9));
+                let prompts = vec!["a".to_owned(), "b".to_owned()];
+                let asked = OpenAi { api, model, max_tokens, prompts, ..OpenAi::chat(base, "") };
+                let targets = asked.targets().unwrap();
+                assert_eq!(targets.len(), 2);
+                assert_eq!(targets[1].target.url, format!("http://localhost:1/v1/{path}"));
+                let body: serde_json::Value =
+                    serde_json::from_slice(&targets[1].target.body).unwrap();
+                assert!(!body[input].is_null() && !body[other].is_null(), "{body}");
+                assert_eq!(body["stream"].is_null(), api == OpenAiApi::Embeddings);
+            }
+        }
+        let none = OpenAi { prompts: Vec::new(), ..OpenAi::chat("http://localhost", "") };
+        assert!(none.targets().unwrap_err().to_string().contains("no prompt"));
+    }
+}

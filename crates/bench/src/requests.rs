@@ -1,0 +1,69 @@
+use std::sync::Arc;
+
+use gatewright_determinism::{Purpose, Stream};
+
+use crate::AnswerKind;
+use crate::target::RequestTemplate;
+
+/// The requests that a run makes, and which of them each number gets.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    templates: Vec<Prepared>,
+    choice: Choice,
+}
+
+/// A request that is ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) template: RequestTemplate,
+    pub(crate) kind: AnswerKind,
+    /// Name of the target, in records.
+    pub(crate) name: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+enum Choice {
+    /// One after the other.
+    InTurn,
+    /// By weight, drawn from the number of the request.
+    Weighted { bounds: Vec<f64>, seed: u64 },
+}
+
+impl Requests {
+    /// Weights are positive; if they are all the same, the requests come one after the other.
+    pub(crate) fn new(prepared: Vec<(f64, Prepared)>, seed: u64) -> Self {
+        let total: f64 = prepared.iter().map(|(weight, _)| weight).sum();
+        let even = prepared.windows(2).all(|pair| pair[0].0 == pair[1].0);
+        let mut sum = 0.0;
+        let (mut bounds, mut templates) = (Vec::new(), Vec::new());
+        for (weight, prepared) in prepared {
+            sum += weight / total;
+            bounds.push(sum);
+            templates.push(prepared);
+        }
+        let choice = if even { Choice::InTurn } else { Choice::Weighted { bounds, seed } };
+        Self { templates, choice }
+    }
+
+    /// Which request number `number` is.
+    pub(crate) fn choose(&self, number: u64) -> usize {
+        let last = self.templates.len() - 1;
+        match &self.choice {
+            Choice::InTurn if last == 0 => 0,
+            Choice::InTurn => (number % self.templates.len() as u64) as usize,
+            Choice::Weighted { bounds, seed } => {
+                let luck = Stream::new(*seed, Purpose::Content, number).unit();
+                bounds.partition_point(|bound| *bound <= luck).min(last)
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, choice: usize) -> &Prepared {
+        &self.templates[choice]
+    }
+
+    /// The bytes of request `number`.
+    pub(crate) fn bytes(&mut self, choice: usize, number: u64) -> &[u8] {
+        self.templates[choice].template.for_request(number)
+    }
+}

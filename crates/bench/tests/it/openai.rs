@@ -1,0 +1,200 @@
+//! Language models: what is sent, and what is made of the answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gatewright_bench::{AnswerKind, OpenAi, OpenAiApi, Plan, Target, WeightedTarget};
+use gatewright_workload::Strategy;
+use gatewright_workload::profile::Slo;
+
+use crate::server::{Answer, OK, Server};
+use crate::{bench, plan};
+
+const MILLI: u64 = 1_000_000;
+
+fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+fn token(text: &str) -> Vec<u8> {
+    chunk(&format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
+    ))
+}
+
+/// Three tokens: the first after 30 ms, the second 5 ms later, the third after a stall of 40 ms.
+fn stream(end: &str) -> Answer {
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let millis = Duration::from_millis;
+    Answer::Slow(vec![
+        (millis(0), head.into()),
+        (millis(30), token("a")),
+        (millis(5), token("b")),
+        (millis(40), token("c")),
+        (millis(0), [chunk(end), b"0\r\n\r\n".to_vec()].concat()),
+    ])
+}
+
+const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\
+                   \"usage\":{\"prompt_tokens\":11,\"completion_tokens\":3,\"total_tokens\":14}}\n\ndata: [DONE]\n\n";
+
+fn model(server: &Server) -> OpenAi {
+    OpenAi { model: Some("m".into()), max_tokens: Some(3), ..OpenAi::chat(server.url(), "Hi") }
+}
+
+fn openai_plan(server: &Server, model: &OpenAi, strategy: Strategy, requests: u64) -> Plan {
+    Plan { mix: model.targets().unwrap(), ..plan(server, strategy, requests) }
+}
+
+#[test]
+fn a_stream_is_measured_token_by_token() {
+    let server = Server::start(|request| {
+        assert!(
+            request.head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
+            "{}",
+            request.head
+        );
+        assert!(request.head.contains("\r\nauthorization: Bearer secret\r\n"), "{}", request.head);
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body["messages"][0]["content"], "Hi");
+        assert_eq!((&body["stream"], &body["ignore_eos"]), (&true.into(), &true.into()));
+        assert_eq!((&body["max_tokens"], &body["model"]), (&3.into(), &"m".into()));
+        assert_eq!(body["stream_options"]["include_usage"], true);
+        stream(END)
+    });
+    let model = OpenAi { api_key: Some("secret".into()), exact_tokens: true, ..model(&server) };
+    let slo =
+        Slo { response: None, ttft: Some(Duration::from_secs(20)), itl: None, attainment: 0.9 };
+    let plan = openai_plan(&server, &model, Strategy::Constant { rate: 50.0 }, 20);
+    let (outcome, records) = bench(&Plan { slo: Some(slo), ..plan });
+    assert_eq!(outcome.summary.statuses.ok, 20, "{:?}", outcome.summary.reasons);
+    let tokens = outcome.tokens.as_ref().unwrap();
+    assert_eq!(
+        (tokens.ttft.count(), tokens.gaps.count(), tokens.longest_gap.count()),
+        (20, 40, 20)
+    );
+    // Sleeps are never too short; how much too long is the machine's affair.
+    assert!(tokens.ttft.min().unwrap() >= 30 * MILLI);
+    assert!(tokens.longest_gap.min().unwrap() >= 39 * MILLI, "{:?}", tokens.longest_gap);
+    assert!(tokens.gaps.min().unwrap() < 39 * MILLI, "the stall is one gap, not the mean of two");
+    assert!(tokens.itl.min().unwrap() >= 22 * MILLI, "{:?}", tokens.itl);
+    assert_eq!((tokens.itl.count(), tokens.tpot.count()), (40, 60));
+    assert_eq!((tokens.total_in, tokens.total_out, tokens.pieces), (220, 60, 60));
+    let report = outcome.token_report().unwrap();
+    assert_eq!(report.tokens_per_piece, Some(1.0));
+    let rate = 60.0 / outcome.summary.span().as_secs_f64();
+    assert!((report.output_tokens_per_second.unwrap() - rate).abs() < 1e-9);
+    let record = &records[7];
+    assert_eq!((record.tokens_in, record.tokens_out), (Some(11), Some(3)));
+    assert!(
+        record.first_byte.unwrap().nanos_since(record.sent.unwrap()) >= 30 * MILLI,
+        "the first token"
+    );
+    let attainment = outcome.attainment.unwrap();
+    assert_eq!((attainment.met, attainment.counted), (20, 20));
+}
+
+#[test]
+fn an_answer_in_one_piece_has_tokens_and_no_first_one() {
+    let server = Server::start(|request| {
+        assert!(request.head.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{}", request.head);
+        let body = "{\"choices\":[{\"text\":\"ok\",\"finish_reason\":\"stop\"}],\
+                    \"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7}}";
+        Answer::Bytes(
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into(),
+        )
+    });
+    let model = OpenAi { api: OpenAiApi::Completions, stream: false, ..model(&server) };
+    let (outcome, _) =
+        bench(&openai_plan(&server, &model, Strategy::Concurrent { streams: 2 }, 10));
+    assert_eq!(outcome.summary.statuses.ok, 10, "{:?}", outcome.summary.reasons);
+    let tokens = outcome.tokens.unwrap();
+    assert_eq!((tokens.ttft.count(), tokens.itl.count(), tokens.gaps.count()), (0, 0, 0));
+    assert_eq!((tokens.total_in, tokens.total_out, tokens.tpot.count()), (50, 20, 20));
+}
+
+#[test]
+fn answers_that_are_none_are_failures_by_name() {
+    let server = Server::start(|request| match request.number % 3 {
+        0 => stream("data: {\"error\":{\"message\":\"no memory\"}}\n\ndata: [DONE]\n\n"),
+        1 => stream(": that is all\n\n"),
+        _ => Answer::Bytes(OK.into()),
+    });
+    let (outcome, _) = bench(&openai_plan(&server, &model(&server), Strategy::Synchronous, 6));
+    assert_eq!(outcome.summary.statuses.error, 6);
+    let reasons: Vec<_> =
+        outcome.summary.reasons.iter().map(|(reason, count)| (&**reason, *count)).collect();
+    assert_eq!(
+        reasons,
+        [("the stream ended before its end was told", 4), ("the stream told of an error", 2),]
+    );
+    assert!(outcome.tokens.is_none(), "of failures, no token counts");
+}
+
+#[test]
+fn several_targets_share_the_load_by_weight() {
+    let server = Server::start(|_| Answer::ok());
+    let weighted = |name: &str, weight| WeightedTarget {
+        name: Some(name.into()),
+        weight,
+        target: Target::get(format!("{}{name}", server.url())),
+        answer: AnswerKind::Opaque,
+    };
+    for threads in [1, 3] {
+        let mix = vec![weighted("common", 9.0), weighted("rare", 1.0)];
+        let strategy = Strategy::Constant { rate: 2_000.0 };
+        let plan = Plan { mix, threads: Some(threads), seed: 4, ..plan(&server, strategy, 500) };
+        let (outcome, records) = bench(&plan);
+        assert_eq!(outcome.summary.statuses.ok, 500);
+        let mut counts = BTreeMap::new();
+        for record in &records {
+            *counts.entry(record.class.as_deref().unwrap()).or_insert(0) += 1;
+        }
+        // Which target a request has hangs on its number alone.
+        let rare = counts["rare"];
+        assert_eq!(counts["common"] + rare, 500);
+        assert!((25..80).contains(&rare), "{rare}");
+        let first_rare =
+            records.iter().find(|record| record.class.as_deref() == Some("rare")).unwrap().id;
+        assert_eq!(first_rare, records_of_seed(&server, &plan));
+    }
+}
+
+/// Number of the first rare request in a closed loop of the same seed.
+fn records_of_seed(server: &Server, like: &Plan) -> u64 {
+    let plan =
+        Plan { mix: like.mix.clone(), seed: like.seed, ..plan(server, Strategy::Synchronous, 200) };
+    let (_, records) = bench(&plan);
+    records.iter().find(|record| record.class.as_deref() == Some("rare")).unwrap().id
+}
+
+#[test]
+fn a_server_on_a_unix_socket_is_reached() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    let path = std::env::temp_dir().join(format!("gatewright-bench-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4_096];
+                while stream.read(&mut buffer).unwrap_or(0) > 0 {
+                    stream.write_all(OK).unwrap();
+                }
+            });
+        }
+    });
+    let server = Server::start(|_| Answer::ok());
+    let unix_socket = Some(path.clone());
+    let plan = Plan { unix_socket, ..plan(&server, Strategy::Concurrent { streams: 3 }, 60) };
+    let (outcome, _) = bench(&plan);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(outcome.summary.statuses.ok, 60, "{:?}", outcome.summary.reasons);
+    assert_eq!(server.requests(), 0);
+    let mut silent = |_: &gatewright_bench::Snapshot| std::ops::ControlFlow::Continue(());
+    let error = gatewright_bench::run(&plan, &mut silent, None).unwrap_err().to_string();
+    assert!(error.contains("is the server running there?"), "{error}");
+}

@@ -1,0 +1,551 @@
+//! Fetches from an upstream whose responses may be stored.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use gatewright_control::Outcome;
+use gatewright_control::cache::{
+    self, CacheStatus, Exchange, Failure as Cause, Forward, HeadEffect, Refusal as NotStored,
+    Request, SendAs, Shape, StoredFields, StoredResponse, Storing, freshen, head_effect,
+    on_failure, storing,
+};
+use gatewright_determinism::Time;
+use gatewright_record::CacheResult;
+use http::header::{CONTENT_LENGTH, VARY};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::cached::broken_off;
+use super::wanted::Wanted;
+use super::{Failure, Plane, cause_of};
+use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_of};
+use crate::call::{Call, Step};
+use crate::check::Check;
+use crate::headers::{self, FieldsOf};
+use crate::store::{Content, Entry, Fill, Growing, Line, Passing, Reader, Stage};
+
+/// A request on its way to the upstream, for one client or for all.
+pub(super) struct Fetch {
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) key: Arc<str>,
+    pub(super) forward: Forward,
+    /// What is stored of its key.
+    pub(super) line: Arc<Line>,
+    /// Those who wait for it; nobody else may unless set.
+    pub(super) fill: Option<Fill>,
+    pub(super) call: Arc<Call>,
+    /// The client that began it; nobody in the background.
+    pub(super) reply: Option<oneshot::Sender<Filled>>,
+}
+
+/// What the client that began a fetch is answered with.
+pub(super) enum Filled {
+    /// A stored response.
+    Entry {
+        entry: Arc<Entry>,
+        shape: Shape,
+        age: u64,
+        status: CacheStatus,
+        result: CacheResult,
+    },
+    /// The upstream's response, which others may read too.
+    First {
+        parts: Parts,
+        body: Body,
+        status: CacheStatus,
+    },
+    /// The upstream's response, for this client alone.
+    Stream {
+        parts: Parts,
+        body: Box<Relayed>,
+        status: CacheStatus,
+    },
+    Failed(Failure),
+}
+
+/// The head of a response that came.
+struct Came {
+    parts: Parts,
+    body: Arriving,
+    sent: Time,
+    received: Time,
+}
+
+enum Arriving {
+    /// All of it is here.
+    Whole(Bytes),
+    Coming(Incoming, Attempt),
+}
+
+impl Plane {
+    /// Carries out a fetch in a task of its own.
+    pub(super) fn spawn_fetch(self: &Arc<Self>, fetch: Fetch) {
+        let plane = Arc::clone(self);
+        tokio::spawn(async move {
+            let kill = plane.driver.kill.clone();
+            tokio::select! {
+                () = plane.carry_out(fetch) => {}
+                () = kill.cancelled() => {}
+            }
+        });
+    }
+
+    async fn carry_out(&self, mut fetch: Fetch) {
+        loop {
+            let mut came = match self.head(&mut fetch).await {
+                Ok(Some(came)) => came,
+                // Nobody waits any more.
+                Ok(None) => return,
+                Err(failure) => return self.went_wrong(fetch, failure),
+            };
+            let code = came.parts.status.as_u16();
+            if Cause::Status(code).is_one() && self.has_stale(&fetch, Cause::Status(code)) {
+                if let Arriving::Coming(_, mut attempt) = came.body {
+                    attempt.finish(Outcome::Error);
+                }
+                let refusal =
+                    Refusal::new(came.parts.status, "the upstream answered with an error");
+                return self.went_wrong(fetch, refusal.into());
+            }
+            if came.parts.status != StatusCode::NOT_MODIFIED {
+                self.store.note_upstream(&fetch.key, Cause::Status(code).is_one());
+                return self.take(fetch, came).await;
+            }
+            let SendAs::Conditional(conditions) = &fetch.forward.send else {
+                return self.take(fetch, came).await;
+            };
+            self.store.note_upstream(&fetch.key, false);
+            let fields = FieldsOf(&came.parts.headers);
+            let confirmed = conditions.confirmed(&fetch.line.variants, &fields);
+            if let Arriving::Coming(_, attempt) = &mut came.body {
+                attempt.finish(Outcome::Ok);
+            }
+            match confirmed {
+                Some(variant) => {
+                    return self.confirm(fetch, variant, &came);
+                }
+                // It confirmed what is not stored: asked again without conditions.
+                None => {
+                    fetch.forward.send = SendAs::Whole;
+                    fetch.call = Arc::new(Call::new(fetch.call.id, None, fetch.wanted.deadline));
+                }
+            }
+        }
+    }
+
+    /// Sends the request and waits for the head of the response, and for its body if that is to be checked. `None`
+    /// if its one client went away.
+    async fn head(&self, fetch: &mut Fetch) -> Result<Option<Came>, Failure> {
+        let Fetch { wanted, forward, call, fill, reply, .. } = fetch;
+        let sent = self.store.moment().now;
+        let outgoing = wanted.outgoing(&forward.send, &self.pseudonym);
+        let answer = self.fetch(&wanted.function, outgoing, Arc::clone(call));
+        let (mut response, attempt) = match reply {
+            Some(reply) if fill.is_none() => tokio::select! {
+                biased;
+                answer = answer => answer?,
+                () = reply.closed() => return Ok(None),
+            },
+            _ => answer.await?,
+        };
+        let received = self.store.moment().now;
+        headers::strip_hop_by_hop(response.headers_mut());
+        let (parts, incoming) = response.into_parts();
+        let body = match &wanted.route.check {
+            Some(check) if check.concerns(parts.status) && !wanted.is_head() => {
+                let max = self.store.max_body;
+                Arriving::Whole(
+                    self.checked(check, &parts, incoming, attempt, call, max, &wanted.function)
+                        .await?,
+                )
+            }
+            _ => Arriving::Coming(incoming, attempt),
+        };
+        Ok(Some(Came { parts, body, sent, received }))
+    }
+
+    /// Reads a whole response and looks whether it is as it should be.
+    #[expect(clippy::too_many_arguments, reason = "what a response consists of at this point")]
+    pub(super) async fn checked(
+        &self,
+        check: &Check,
+        parts: &Parts,
+        mut incoming: Incoming,
+        mut attempt: Attempt,
+        call: &Call,
+        max: usize,
+        function: &crate::function::Function,
+    ) -> Result<Bytes, Failure> {
+        let mut body = BytesMut::new();
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = incoming.frame() => frame,
+                Step::Ended(end) = call.step() => return Err(self.ended(end, function)),
+            };
+            match frame {
+                None => break,
+                Some(Err(_)) => {
+                    attempt.finish(Outcome::Error);
+                    return Err(broken_off().into());
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    body.extend_from_slice(&data);
+                    if body.len() > max {
+                        let what = format!("it is longer than {max} bytes");
+                        return Err(check.refusal(&what).into());
+                    }
+                }
+            }
+        }
+        attempt.finish(outcome_of(parts.status));
+        let body = body.freeze();
+        check.fits(&parts.headers, &body)?;
+        Ok(body)
+    }
+
+    fn has_stale(&self, fetch: &Fetch, cause: Cause) -> bool {
+        self.stale_serve(fetch, cause).is_some()
+    }
+
+    fn stale_serve(&self, fetch: &Fetch, cause: Cause) -> Option<cache::Serve> {
+        let variant = fetch.forward.fallback?;
+        let fields = fetch.wanted.fields();
+        let meta = &fetch.line.variants.get(variant)?.0.meta;
+        on_failure(&fetch.wanted.read(&fields), variant, meta, cause, self.store.moment())
+    }
+
+    /// Nothing useful came: something stale may do.
+    fn went_wrong(&self, mut fetch: Fetch, failure: Failure) {
+        self.store.note_upstream(&fetch.key, true);
+        let stale = self.stale_serve(&fetch, cause_of(&failure));
+        if let Some(fill) = &fetch.fill {
+            fill.tell(Stage::Failed(Arc::new(failure.clone())));
+        }
+        fetch.answer(match stale {
+            Some(serve) => Filled::Entry {
+                entry: Arc::clone(&fetch.line.variants[serve.variant].0),
+                shape: serve.shape,
+                age: serve.age.as_secs(),
+                status: serve.status,
+                result: CacheResult::Stale,
+            },
+            None => Filled::Failed(failure),
+        });
+    }
+
+    /// A stored response was found still good.
+    fn confirm(&self, mut fetch: Fetch, variant: usize, came: &Came) {
+        let old = &fetch.line.variants[variant].0;
+        let wanted = Arc::clone(&fetch.wanted);
+        let fields = wanted.fields();
+        let request = wanted.read(&fields);
+        let headers = FieldsOf(&came.parts.headers);
+        let exchange = fetch.exchange(&request, came, &headers, self);
+        let (merged, outcome) =
+            freshen(&exchange, &old.meta, &FieldsOf(&old.headers), wanted.policy());
+        let merged = header_map(merged);
+        let mut status = fetch.forward.status();
+        status.fwd_status = Some(304);
+        let (entry, stage) = match outcome {
+            Storing::Store { stored, fields } => {
+                let headers = kept(&merged, &fields);
+                let entry = Arc::new(Entry { meta: *stored, headers, body: old.body.clone() });
+                status.stored = self.store.put(&fetch.key, Arc::clone(&entry), came.sent);
+                status.ttl = Some(entry.meta.ttl(came.received));
+                (Arc::clone(&entry), Stage::Head(entry))
+            }
+            Storing::Refuse(refusal) => {
+                status.detail = Some(refusal.as_str());
+                self.store.remove(&fetch.key, old);
+                let (meta, body) = (old.meta.clone(), old.body.clone());
+                (Arc::new(Entry { meta, headers: merged, body }), Stage::Own)
+            }
+        };
+        if let Some(fill) = &fetch.fill {
+            fill.tell(stage);
+        }
+        let shape = request.shape_of(&entry.meta, self.store.moment());
+        let age = entry.meta.initial_age.as_secs();
+        let result = CacheResult::Revalidated;
+        fetch.answer(Filled::Entry { entry, shape, age, status, result });
+    }
+
+    /// Takes a response: to the store if it may be stored, to those who wait for it, to the client.
+    async fn take(&self, mut fetch: Fetch, came: Came) {
+        let wanted = Arc::clone(&fetch.wanted);
+        let fields = wanted.fields();
+        let request = wanted.read(&fields);
+        let headers = FieldsOf(&came.parts.headers);
+        let code = came.parts.status.as_u16();
+        let exchange = fetch.exchange(&request, &came, &headers, self);
+        if wanted.is_head() {
+            self.head_says(&fetch, &exchange);
+        }
+        let mut status = fetch.forward.status();
+        let outcome = match fetch.forward.store {
+            true => storing(&exchange, wanted.policy()),
+            false => Storing::Refuse(NotStored::Method),
+        };
+        match outcome {
+            Storing::Store { stored, fields } if !fetch.is_too_long(&came.parts, self) => {
+                let shape = match fetch.forward.send {
+                    SendAs::AsReceived => Shape::Whole,
+                    _ => request.shape_of(&stored, self.store.moment()),
+                };
+                status.ttl = Some(stored.ttl(came.received));
+                status.stored = true;
+                self.keep(fetch, came, *stored, &fields, shape, status).await;
+            }
+            Storing::Store { .. } => {
+                self.store.note_uncacheable(&fetch.key, wanted.policy().remember_uncacheable.get());
+                status.detail = Some("too-long");
+                fetch.pass(came, status);
+            }
+            Storing::Refuse(refusal) => {
+                status.detail = fetch.forward.store.then(|| refusal.as_str());
+                let error = code >= 400;
+                if refusal.is_lasting() && !error && fetch.forward.store {
+                    let span = wanted.policy().remember_uncacheable.get();
+                    self.store.note_uncacheable(&fetch.key, span);
+                }
+                let for_all = error && refusal == NotStored::Useless;
+                if for_all && fetch.fill.is_some() && !came.parts.headers.contains_key(VARY) {
+                    self.pass_to_all(fetch, came, status).await;
+                } else {
+                    fetch.pass(came, status);
+                }
+            }
+        }
+    }
+
+    /// What the response to a HEAD says of the stored response to GET.
+    fn head_says(&self, fetch: &Fetch, exchange: &Exchange<'_, FieldsOf<'_>, FieldsOf<'_>>) {
+        let Some(old) = fetch.forward.fallback.and_then(|index| fetch.line.variants.get(index))
+        else {
+            return;
+        };
+        let (old, wanted) = (&old.0, &fetch.wanted);
+        match head_effect(&old.meta, exchange.status, exchange.response) {
+            HeadEffect::Freshen => {
+                let fields = wanted.fields();
+                let request = Request::read("GET", &fields, wanted.policy());
+                let exchange = Exchange { request: &request, ..*exchange };
+                let stored = FieldsOf(&old.headers);
+                let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
+                if let Storing::Store { stored, fields } = outcome {
+                    let headers = kept(&header_map(merged), &fields);
+                    let entry = Entry { meta: *stored, headers, body: old.body.clone() };
+                    self.store.put(&fetch.key, Arc::new(entry), exchange.sent);
+                }
+            }
+            HeadEffect::Expire => self.store.expire(&fetch.key, old),
+            HeadEffect::Nothing => {}
+        }
+    }
+
+    /// Stores a response when all of it is here, and lets everyone read it meanwhile.
+    async fn keep(
+        &self,
+        mut fetch: Fetch,
+        came: Came,
+        meta: StoredResponse,
+        fields: &StoredFields,
+        shape: Shape,
+        status: CacheStatus,
+    ) {
+        let headers = kept(&came.parts.headers, fields);
+        let body = Arc::new(Growing::default());
+        if let Arriving::Whole(bytes) = &came.body {
+            body.push(bytes.clone());
+            body.end(Ok(()));
+        }
+        let reader = Reader::new(&body).expect("nothing of it is gone");
+        let coming = Arc::new(Entry { meta, headers, body: Content::Growing(Arc::clone(&body)) });
+        if let Some(fill) = &fetch.fill {
+            let shared = coming.meta.can_be_shared();
+            fill.tell(if shared { Stage::Head(Arc::clone(&coming)) } else { Stage::Own });
+        }
+        fetch.answer(match shape {
+            Shape::Whole => {
+                let body = Body::Shared(Box::new(Shared::new(reader)));
+                Filled::First { parts: came.parts, body, status }
+            }
+            _ => {
+                let (entry, result) = (Arc::clone(&coming), CacheResult::Miss);
+                Filled::Entry { entry, shape, age: 0, status, result }
+            }
+        });
+        let arrived = match came.body {
+            Arriving::Whole(_) => true,
+            Arriving::Coming(incoming, attempt) => {
+                self.pump(&fetch, incoming, attempt, coming.meta.status, &body).await
+            }
+        };
+        if arrived {
+            let whole = body.whole();
+            let (mut meta, mut headers) = (coming.meta.clone(), coming.headers.clone());
+            meta.length = Some(whole.len() as u64);
+            if !matches!(meta.status, 204 | 304) {
+                // One length, whichever way it came.
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
+            }
+            let entry = Entry { meta, headers, body: Content::Whole(whole) };
+            self.store.put(&fetch.key, Arc::new(entry), came.sent);
+        }
+        body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
+    }
+
+    /// Passes an error that is not stored to all who wait for it.
+    async fn pass_to_all(&self, mut fetch: Fetch, came: Came, status: CacheStatus) {
+        let body = Arc::new(Growing::default());
+        let reader = Reader::new(&body).expect("nothing of it is gone");
+        let passing = Passing {
+            status: came.parts.status,
+            headers: came.parts.headers.clone(),
+            body: Arc::clone(&body),
+        };
+        if let Some(fill) = &fetch.fill {
+            fill.tell(Stage::Error(Arc::new(passing)));
+        }
+        let code = came.parts.status.as_u16();
+        let first = Body::Shared(Box::new(Shared::new(reader)));
+        fetch.answer(Filled::First { parts: came.parts, body: first, status });
+        let arrived = match came.body {
+            Arriving::Whole(bytes) => {
+                body.push(bytes);
+                true
+            }
+            Arriving::Coming(incoming, attempt) => {
+                self.pump(&fetch, incoming, attempt, code, &body).await
+            }
+        };
+        body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
+    }
+
+    /// Moves a body from the upstream to its readers. Whether it came whole and none of it is gone; if not, it has
+    /// ended for its readers too, or went to all of them without being kept.
+    async fn pump(
+        &self,
+        fetch: &Fetch,
+        mut incoming: Incoming,
+        mut attempt: Attempt,
+        status: u16,
+        body: &Growing,
+    ) -> bool {
+        let max = self.store.max_body;
+        let mut sliding = false;
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = incoming.frame() => frame,
+                Step::Ended(_) = fetch.call.step() => {
+                    body.end(Err(BrokenOff::TimedOut));
+                    return false;
+                }
+            };
+            let data = match frame {
+                None => break,
+                Some(Err(_)) => {
+                    attempt.finish(Outcome::Error);
+                    return false;
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            if body.push(data) > max && !sliding {
+                // Too long to keep: from here on it is passed on at the pace of its slowest reader.
+                sliding = true;
+                let span = fetch.wanted.policy().remember_uncacheable.get();
+                self.store.note_uncacheable(&fetch.key, span);
+                if let Some(fill) = &fetch.fill {
+                    fill.tell(Stage::Own);
+                }
+            }
+            if sliding {
+                let read = tokio::select! {
+                    read = body.slide(max) => read,
+                    Step::Ended(_) = fetch.call.step() => {
+                        body.end(Err(BrokenOff::TimedOut));
+                        return false;
+                    }
+                };
+                if !read {
+                    return false;
+                }
+            }
+        }
+        attempt.finish(outcome_of(StatusCode::from_u16(status).unwrap_or_default()));
+        if sliding {
+            body.end(Ok(()));
+        }
+        !sliding
+    }
+}
+
+impl Fetch {
+    fn answer(&mut self, filled: Filled) {
+        if let Some(reply) = self.reply.take() {
+            // Dropped if the client is gone; so is a response that was for it alone.
+            drop(reply.send(filled));
+        }
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        request: &'a Request<'a, FieldsOf<'a>>,
+        came: &Came,
+        response: &'a FieldsOf<'a>,
+        plane: &Plane,
+    ) -> Exchange<'a, FieldsOf<'a>, FieldsOf<'a>> {
+        Exchange {
+            request,
+            target: self.wanted.target(),
+            status: came.parts.status.as_u16(),
+            response,
+            sent: came.sent,
+            received: came.received,
+            anchor: plane.store.moment().anchor,
+        }
+    }
+
+    /// Whether a response says of itself that it is too long to be stored.
+    fn is_too_long(&self, parts: &Parts, plane: &Plane) -> bool {
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse::<u64>().ok());
+        length.is_some_and(|length| length > plane.store.max_body as u64)
+    }
+
+    /// Passes a response to its one client; the others ask for themselves.
+    fn pass(&mut self, came: Came, status: CacheStatus) {
+        if let Some(fill) = &self.fill {
+            fill.tell(Stage::Own);
+        }
+        let parts = came.parts;
+        self.answer(match came.body {
+            Arriving::Whole(bytes) => Filled::First { parts, body: Body::whole(bytes), status },
+            Arriving::Coming(incoming, attempt) => {
+                let body = Box::new(Relayed::new(None, incoming, attempt, parts.status));
+                Filled::Stream { parts, body, status }
+            }
+        });
+    }
+}
+
+fn kept(headers: &HeaderMap, fields: &StoredFields) -> HeaderMap {
+    let kept = headers.iter().filter(|(name, _)| fields.keeps(name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn header_map(fields: Vec<(String, Vec<u8>)>) -> HeaderMap {
+    let read = |(name, value): (String, Vec<u8>)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+    };
+    fields.into_iter().filter_map(read).collect()
+}
