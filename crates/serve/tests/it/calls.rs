@@ -51,6 +51,12 @@ async fn results_become_text_octets_or_json() {
     let bytes = client.send(Method::POST, "/function/f", &octets, "\x00\x01").await.unwrap();
     assert_eq!(bytes.field("content-type"), "application/octet-stream");
     assert_eq!(bytes.body.as_ref(), b"\x00\x01");
+    // What `curl -d` sends: JSON, if it reads as JSON.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let number = client.send(Method::POST, "/function/f", &form, "3").await.unwrap();
+    assert_eq!((number.text().as_str(), number.field("content-type")), ("3", "application/json"));
+    let pairs = client.send(Method::POST, "/function/f", &form, "a=b").await.unwrap();
+    assert_eq!(pairs.field("content-type"), "application/octet-stream");
     let json = client.call("f", "[[1, 2.5, null, true, {\"k\": \"v\"}]]").await;
     assert_eq!(json.text(), "[1,2.5,null,true,{\"k\":\"v\"}]");
     assert_eq!(json.field("content-type"), "application/json");
