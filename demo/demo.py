@@ -62,8 +62,9 @@ REHEARSALS = [
         fit_seconds=15,
         held_out=200,
         held_out_seconds=12,
-        # Short lives and a slow upstream, so that misses matter: a tenth of a second of waiting in every 0.6 s.
-        settings=["route.0.cache.ttl=500ms"],
+        # Short lives, nothing stale and a slow upstream, so that misses matter: a tenth of a second of waiting in
+        # every 0.6 s.
+        settings=["route.0.cache.ttl=500ms", "route.0.cache.stale_while_revalidate=0s"],
         upstream=["--latency", "0.1"],
     ),
 ]
