@@ -121,11 +121,17 @@ enum Kind {
 fn kind(parts: &Parts) -> Kind {
     let Some(media) = parts.headers.get(CONTENT_TYPE) else { return Kind::Json };
     let media = media.to_str().unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match media.strip_prefix("application/") {
-        Some("x-www-form-urlencoded") => Kind::Form,
-        Some(subtype) if subtype == "json" || subtype.ends_with("+json") => Kind::Json,
-        _ => Kind::Other,
+    let media = media.split(';').next().unwrap_or_default().trim();
+    let Some((kind, subtype)) = media.split_once('/') else { return Kind::Other };
+    let suffix = subtype.rsplit('+').next().unwrap_or_default();
+    if !kind.eq_ignore_ascii_case("application") {
+        Kind::Other
+    } else if suffix.eq_ignore_ascii_case("json") {
+        Kind::Json
+    } else if subtype.eq_ignore_ascii_case("x-www-form-urlencoded") {
+        Kind::Form
+    } else {
+        Kind::Other
     }
 }
 
