@@ -15,6 +15,9 @@ pub struct Deployment {
     pub name: String,
     /// How many replicas there may be.
     pub scale: Scale,
+    /// Where its replicas are, if they are upstreams: a new replica stands for the endpoint that has the fewest, the
+    /// first one among equals. Empty for replicas that are started.
+    pub endpoints: Vec<Endpoint>,
     /// Requests that one replica works on at a time; `None` for no limit.
     pub concurrency: Option<u32>,
     /// Requests that may wait for a replica; one more is shed.
@@ -35,6 +38,15 @@ pub struct Deployment {
     pub balance: Balance,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+}
+
+/// An upstream that a replica stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its URL: what it is known by from run to run.
+    pub url: String,
+    /// Its share of the requests, beside the others'; at least 1.
+    pub weight: u32,
 }
 
 /// Bounds of the number of replicas.
@@ -75,6 +87,7 @@ impl Default for Deployment {
         Self {
             name: String::new(),
             scale: Scale { min: 1, max: 1 },
+            endpoints: Vec::new(),
             concurrency: Some(1),
             queue_capacity: 1_000,
             timeout: Duration::from_secs(30),

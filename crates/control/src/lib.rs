@@ -26,7 +26,7 @@ mod retry;
 mod system;
 mod timers;
 
-pub use deployment::{Batch, Deployment, Retries, Scale};
+pub use deployment::{Batch, Deployment, Endpoint, Retries, Scale};
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,

@@ -56,6 +56,9 @@ struct Instance {
     in_flight: usize,
     /// Whether it was started elsewhere and joined.
     joined: bool,
+    /// The URL that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +189,7 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         state: replica.state,
         in_flight: replica.in_flight,
         joined: replica.joined,
+        upstream: view.deployment.endpoints.get(replica.endpoint).map(|at| at.url.clone()),
     });
     FunctionStatus {
         name: view.deployment.name.clone(),

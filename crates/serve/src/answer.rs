@@ -7,7 +7,6 @@ use gatewright_control::{End, Outcome};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -15,6 +14,7 @@ use crate::call::Step;
 use crate::driver::Ticket;
 use crate::records::Trail;
 use crate::store::Reader;
+use crate::upstream::{Received, SendError};
 
 /// Body of a response.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
 pub(crate) enum BrokenOff {
     #[error("the upstream broke off its answer")]
     Upstream,
+    #[error("the upstream fell silent in the middle of its answer")]
+    Silent,
     #[error("the worker broke off its answer")]
     Worker,
     #[error("the request's time was up in the middle of its answer")]
@@ -53,7 +55,7 @@ pub(crate) enum BrokenOff {
 pub(crate) struct Relayed {
     /// Bytes that were read before it was known that this would be passed on.
     prefix: Option<Bytes>,
-    incoming: Incoming,
+    incoming: Received,
     attempt: Attempt,
     /// What it means when all of it has come.
     outcome: Outcome,
@@ -108,7 +110,7 @@ impl Relayed {
     /// The body of an answer of this status.
     pub(crate) fn new(
         prefix: Option<Bytes>,
-        incoming: Incoming,
+        incoming: Received,
         attempt: Attempt,
         status: StatusCode,
     ) -> Self {
@@ -130,6 +132,7 @@ impl Relayed {
                     // Trailers are not passed on.
                     Err(_) => continue,
                 },
+                Some(Err(SendError::Late(..))) => Some(Err(BrokenOff::Silent)),
                 Some(Err(_)) => Some(Err(BrokenOff::Upstream)),
                 None => None,
             });

@@ -43,6 +43,8 @@ pub(crate) struct Dispatch {
     pub(crate) replica: u64,
     /// The machine that it is on, if that is another one.
     pub(crate) node: Option<Arc<str>>,
+    /// Which of its function's upstreams the replica stands for.
+    pub(crate) endpoint: usize,
     /// 1 for the first.
     pub(crate) attempt: u32,
     /// Requests in service there, this one included.
@@ -188,6 +190,7 @@ mod tests {
             at: Time::ZERO,
             replica: 0,
             node: None,
+            endpoint: 0,
             attempt,
             in_flight: 1,
             cold: false,

@@ -69,7 +69,11 @@ struct Core {
 #[derive(Clone, Debug)]
 enum Replica {
     Python(Arc<PythonReplica>),
-    Upstream { number: u64 },
+    /// An upstream, or the right to run a program.
+    Upstream {
+        number: u64,
+        endpoint: usize,
+    },
 }
 
 /// An effect with what its keys stand for.
@@ -137,10 +141,20 @@ impl Driver {
 
     /// Takes a request. The ticket gives it up when it is dropped before the end.
     pub(crate) fn invoke(self: &Arc<Self>, function: &Function, call: Arc<Call>) -> Option<Ticket> {
-        let key = *function.key.get()?;
+        self.invoke_for(function, call, 0)
+    }
+
+    /// The same, and what the balancer may go by.
+    pub(crate) fn invoke_for(
+        self: &Arc<Self>,
+        function: &Function,
+        call: Arc<Call>,
+        key: u64,
+    ) -> Option<Ticket> {
+        let function = *function.key.get()?;
         let key = self.act(|core, now| {
             let timeout = Some(call.deadline - now);
-            let invoke = Invoke { function: key, id: call.id, timeout, urgency: call.urgency };
+            let invoke = Invoke { function, id: call.id, timeout, urgency: call.urgency, key };
             let key = core.system.invoke(now, invoke, &mut core.effects);
             core.calls.insert(key, Arc::clone(&call));
             key
@@ -263,7 +277,8 @@ impl Core {
     fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
         Some(match effect {
             Effect::StartReplica { replica, function } => {
-                let number = self.system.replica(replica)?.number;
+                let view = self.system.replica(replica)?;
+                let (number, endpoint) = (view.number, view.endpoint);
                 let function = self.functions.get(function)?;
                 let (made, action) = match function.runtime {
                     Runtime::Python(_) => {
@@ -273,7 +288,7 @@ impl Core {
                     // Its deployment lets none be started.
                     Runtime::Remote => return None,
                     Runtime::Process(_) | Runtime::Http(_) => {
-                        (Replica::Upstream { number }, Action::StartUpstream(replica))
+                        (Replica::Upstream { number, endpoint }, Action::StartUpstream(replica))
                     }
                 };
                 self.forget_replicas();
@@ -286,15 +301,15 @@ impl Core {
             Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
             Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                 let replica = self.replicas.get(replica)?.clone();
-                let (number, node) = match &replica {
-                    Replica::Python(replica) => (replica.number, replica.node.clone()),
-                    Replica::Upstream { number } => (*number, None),
+                let (number, node, endpoint) = match &replica {
+                    Replica::Python(replica) => (replica.number, replica.node.clone(), 0),
+                    Replica::Upstream { number, endpoint } => (*number, None, *endpoint),
                 };
-                let (at, replica_number) = (now, number);
                 let dispatch = Dispatch {
-                    at,
-                    replica: replica_number,
+                    at: now,
+                    replica: number,
                     node,
+                    endpoint,
                     attempt,
                     in_flight,
                     cold,

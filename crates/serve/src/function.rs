@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::FunctionKey;
+use gatewright_control::balance::{Balance, ConsistentHash};
 use gatewright_control::config::{self, Runtime as Runs};
 use gatewright_protocol::Arguments;
-use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
 use crate::metrics::FunctionMetrics;
-use crate::upstream::Client;
+use crate::upstream::{Client, Endpoint, Upstreams};
 
 /// A function and what its replicas run: what the decisions need not know.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub(crate) enum Runtime {
     Process(Program),
     /// Workers that were started elsewhere and join.
     Remote,
-    /// An upstream. Its replicas exist in the decisions only.
-    Http(Box<Upstream>),
+    /// Upstreams. Its replicas exist in the decisions only: each stands for one of them.
+    Http(Box<Upstreams>),
 }
 
 /// A Python class and where it runs.
@@ -61,16 +61,6 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-}
-
-/// An upstream: where it is, and the connections to it.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) scheme: Scheme,
-    pub(crate) authority: Authority,
-    /// Path before every path, without a slash at its end.
-    pub(crate) path: String,
-    pub(crate) client: Client,
 }
 
 impl Function {
@@ -94,15 +84,8 @@ impl Function {
                 })
             }
             Runs::Remote => Runtime::Remote,
-            Runs::Http(url) => {
-                let tls = || {
-                    crate::tls::client(config.tls.as_ref(), base_dir).map_err(|source| {
-                        ServeError::Tls { at: format!("function `{name}`"), source }
-                    })
-                };
-                let (scheme, authority, path) = whereabouts(url).map_err(wrong)?;
-                let client = Client::new((scheme == Scheme::HTTPS).then(tls).transpose()?);
-                Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
+            Runs::Http(upstreams) => {
+                Runtime::Http(Box::new(self::upstreams(name, config, upstreams, base_dir)?))
             }
         };
         Ok(Self {
@@ -134,7 +117,10 @@ impl Function {
             Runtime::Python(class) => class.target.clone(),
             Runtime::Process(program) => program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
-            Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
+            Runtime::Http(upstreams) => {
+                let urls: Vec<_> = upstreams.endpoints.iter().map(|at| at.url.as_str()).collect();
+                urls.join(", ")
+            }
         }
     }
 }
@@ -155,13 +141,26 @@ fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Erro
     Ok(Arguments { args, kwargs })
 }
 
-/// Scheme, host and path of an upstream's URL.
-fn whereabouts(url: &str) -> Result<(Scheme, Authority, String), String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
-    let parts = uri.into_parts();
-    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-        return Err(format!("http = \"{url}\" names no host"));
+/// The upstreams of a function, and a client for them.
+fn upstreams(
+    name: &str,
+    config: &config::Function,
+    upstreams: &config::Upstreams,
+    base_dir: &Path,
+) -> Result<Upstreams, ServeError> {
+    let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
+    let tls = || {
+        crate::tls::client(config.tls.as_ref(), base_dir)
+            .map_err(|source| ServeError::Tls { at: format!("function `{name}`"), source })
     };
-    let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
-    Ok((scheme, authority, path.trim_end_matches('/').to_owned()))
+    let endpoints = upstreams.endpoints();
+    let endpoints = endpoints.iter().map(|endpoint| Endpoint::parse(&endpoint.url));
+    let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>().map_err(wrong)?;
+    let secure = endpoints.iter().any(Endpoint::is_secure);
+    let tls = secure.then(tls).transpose()?;
+    let hash = match &config.balance {
+        Balance::ConsistentHash(ConsistentHash { key, .. }) => Some(key.clone()),
+        _ => None,
+    };
+    Ok(Upstreams { endpoints, client: Client::new(tls, &config.timeouts, config.http2), hash })
 }

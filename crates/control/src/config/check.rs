@@ -1,6 +1,6 @@
 //! What the types of a function do not hold.
 
-use super::{ConfigError, Function, Replicas, Runtime};
+use super::{ConfigError, Function, Replicas, Runtime, Timeouts};
 use crate::Scale;
 
 pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
@@ -29,6 +29,7 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
     }
+    function.balance.check().or_else(|what| wrong(&format!("balance.{what}")))?;
     function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
 }
 
@@ -38,6 +39,13 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
     let runtime = function.runtime();
     if function.tls.is_some() && !matches!(runtime, Ok(Runtime::Http(_))) {
         return wrong("`tls` is for https:// upstreams");
+    }
+    if let Err(what) = function.timeouts.check() {
+        return wrong(what);
+    }
+    let upstream = matches!(runtime, Ok(Runtime::Http(_)));
+    if !upstream && (function.http2 || function.timeouts != Timeouts::default()) {
+        return wrong("`http2` and `timeouts` are for `http` functions");
     }
     match runtime {
         Err(what) => return wrong(what),
@@ -73,15 +81,15 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
                 );
             }
         }
-        Ok(Runtime::Http(url)) => {
-            let secure = url.strip_prefix("https://");
-            let rest = secure.or_else(|| url.strip_prefix("http://"));
-            if !rest.is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty()) {
-                let hint = Some("write http = \"http://host:port\"".to_owned());
-                return Err(ConfigError::new(at(), "`http` is no http:// or https:// URL", hint));
+        Ok(Runtime::Http(upstreams)) => {
+            if let Err((what, hint)) = upstreams.check() {
+                return Err(ConfigError::new(at(), what, hint));
             }
-            if secure.is_none() && function.tls.is_some() {
+            if !upstreams.any_secure() && function.tls.is_some() {
                 return wrong("`tls` is for https:// upstreams");
+            }
+            if upstreams.endpoints().len() > 1 && function.replicas != Replicas::default() {
+                return wrong("`replicas` is not for several upstreams: each is one");
             }
             if function
                 .tls

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod overrides;
 mod tls;
+mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
 pub use tls::{ClientTls, ServerTls};
+pub use upstreams::{Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
@@ -102,13 +104,21 @@ pub struct Function {
     /// process with one instance of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// An HTTP upstream, "http://host:port/path" or "https://host/path".
+    /// An HTTP upstream, "http://host:port/path" or "https://host/path"; or a list of several that answer alike:
+    /// ["http://a:1", { url = "http://b:1", weight = 2 }].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
+    pub http: Option<Upstreams>,
     /// Whom an https upstream's certificate must come from, if not from the system's roots, and the certificate
     /// that is shown to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// Whether upstreams are spoken to in HTTP/2 alone, also over plain TCP (prior knowledge), as gRPC needs it. Over
+    /// TLS it is used wherever the upstream offers it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+    /// How long the parts of an exchange with an upstream may take.
+    #[serde(skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
     /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
     /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
     /// system file, or a name to be looked for.
@@ -241,8 +251,8 @@ pub enum Check {
 pub enum Runtime<'a> {
     /// Python processes; "module:Class".
     Python(&'a str),
-    /// An upstream; "http://host:port/path" or "https://host/path".
-    Http(&'a str),
+    /// Upstreams.
+    Http(&'a Upstreams),
     /// One process for each request; the program and its arguments.
     Process(&'a [String]),
     /// Workers that are started elsewhere.
@@ -283,6 +293,8 @@ impl Default for Function {
             python: None,
             http: None,
             tls: None,
+            http2: false,
+            timeouts: Timeouts::default(),
             process: None,
             remote: false,
             args: Vec::new(),
@@ -338,7 +350,7 @@ impl Function {
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
         match (&self.python, &self.http, &self.process, self.remote) {
             (Some(class), None, None, false) => Ok(Runtime::Python(class)),
-            (None, Some(url), None, false) => Ok(Runtime::Http(url)),
+            (None, Some(upstreams), None, false) => Ok(Runtime::Http(upstreams)),
             (None, None, Some(command), false) => Ok(Runtime::Process(command)),
             (None, None, None, true) => Ok(Runtime::Remote),
             (None, None, None, false) => {
@@ -352,14 +364,16 @@ impl Function {
     #[must_use]
     pub fn deployment(&self, name: &str) -> Deployment {
         let unlimited = self.http.is_some();
+        let endpoints = self.http.as_ref().map(Upstreams::endpoints).unwrap_or_default();
         let most = self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1));
         Deployment {
             name: name.to_owned(),
-            scale: if self.remote {
-                Scale { min: 0, max: 0 }
-            } else {
-                Scale { min: self.replicas.min, max: most }
+            scale: match endpoints.len() as u32 {
+                _ if self.remote => Scale { min: 0, max: 0 },
+                0 | 1 => Scale { min: self.replicas.min, max: most },
+                several => Scale { min: several, max: several },
             },
+            endpoints,
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
             timeout: self.timeout.get(),
@@ -374,7 +388,7 @@ impl Function {
                 max_size: batch.max_size,
                 max_wait: batch.max_wait.get(),
             }),
-            balance: self.balance,
+            balance: self.balance.clone(),
             autoscale: self.autoscale.clone(),
         }
     }

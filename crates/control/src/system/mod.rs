@@ -126,6 +126,9 @@ pub struct Invoke {
     /// Urgency as in RFC 9218: 0 is served before 1, and 7 last; above counts as 7. [`URGENCY_DEFAULT`] unless
     /// the client set one.
     pub urgency: u8,
+    /// Hash of what the request is for ([`hash`](crate::balance::hash)): requests with the same one go to the same
+    /// replica if the balancer is `consistent_hash`.
+    pub key: u64,
 }
 
 /// How an attempt ended.
@@ -312,6 +315,8 @@ struct Replica {
     function: FunctionKey,
     /// Number of the replica in the run.
     number: u64,
+    /// Which of its function's endpoints it stands for, if there are any.
+    endpoint: usize,
     state: ReplicaState,
     /// Its place in the pool while it runs.
     position: Option<Position>,
@@ -331,6 +336,10 @@ struct Replica {
 pub(crate) struct Request {
     function: FunctionKey,
     id: u64,
+    /// What the balancer may go by.
+    key: u64,
+    /// The replica that its last attempt failed at: another one is asked if there is one.
+    avoid: Option<ReplicaKey>,
     /// Place in the order of arrival.
     pub(crate) arrival: u64,
     /// When it arrived.

@@ -273,6 +273,8 @@ fn contradiction(deployment: &Deployment) -> Option<&'static str> {
         Some("concurrency is 0")
     } else if deployment.batch.is_some_and(|batch| batch.max_size == 0) {
         Some("batch.max_size is 0")
+    } else if deployment.endpoints.iter().any(|endpoint| endpoint.weight == 0) {
+        Some("the weight of an endpoint is 0")
     } else if deployment.retries.attempts == 0 {
         Some("retries.attempts is 0; 1 means no retry")
     } else if !(0.0..=1_000.0).contains(&deployment.retries.budget) {

@@ -8,6 +8,7 @@ use super::{
     Effect, End, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState, Request,
     RequestKey, RequestState, Shed, System,
 };
+use crate::balance::{Asks, Position};
 use crate::queue::{Links, URGENCIES};
 
 /// Replicas that fail in a row, none running, before requests are refused at once instead of waiting for them.
@@ -25,6 +26,8 @@ impl System {
         let request = self.requests.insert(Request {
             function: invoke.function,
             id: invoke.id,
+            key: invoke.key,
+            avoid: None,
             arrival: self.arrivals,
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
@@ -123,12 +126,8 @@ impl System {
         size: u32,
         effects: &mut Vec<Effect>,
     ) {
+        let position = self.choose(now, key, first);
         let function = &mut self.functions[key];
-        let mut luck = Stream::new(self.seed, Purpose::Balance, self.requests[first].id);
-        let position = function
-            .balancer
-            .pick(&function.pool, &mut luck)
-            .expect("the pool has a free slot, and a balancer finds it");
         let replica = function.pool.replica(position);
         let load = function.pool.begin(position);
         let in_flight = if function.deployment.batch.is_some() { size } else { load };
@@ -145,6 +144,30 @@ impl System {
                 batch_left,
             });
         }
+    }
+
+    /// The replica for a request; there must be a free slot. Where the last attempt failed is not chosen again if
+    /// there is any other.
+    fn choose(&mut self, now: Time, key: FunctionKey, request: RequestKey) -> Position {
+        let function = &mut self.functions[key];
+        let request = &self.requests[request];
+        let attempt = u64::from(request.attempts) << 48;
+        let mut luck = Stream::new(self.seed, Purpose::Balance, request.id ^ attempt);
+        let failed = request.avoid.and_then(|replica| self.replicas.get(replica)?.position);
+        let failed = failed.filter(|_| function.pool.available().len() > 1);
+        let limit = failed.map(|position| (position, function.pool.limit_of(position)));
+        if let Some((position, _)) = limit {
+            function.pool.set_limit(position, 0);
+        }
+        let asks = Asks { now, key: request.key };
+        let position = function
+            .balancer
+            .pick(&function.pool, asks, &mut luck)
+            .expect("the pool has a free slot, and a balancer finds it");
+        if let Some((position, limit)) = limit {
+            function.pool.set_limit(position, limit);
+        }
+        position
     }
 
     /// Moves a request from the queue to the work of a replica.
@@ -171,13 +194,17 @@ impl System {
     ) {
         let Some(request) = self.requests.get(key) else { return };
         let function = request.function;
-        let service = now.nanos_since(request.started) as f64;
+        let took = now - request.started;
+        let service = took.as_nanos() as f64;
         let (replica, abandoned) = match request.state {
             RequestState::Queued | RequestState::Pausing => return,
             RequestState::Running(replica) => (replica, false),
             RequestState::Abandoned(replica) => (replica, true),
         };
         self.free_slot(replica, key);
+        if let Some(position) = self.replicas[replica].position {
+            self.functions[function].balancer.ended(position, now, took);
+        }
         if outcome != Outcome::NotStarted {
             self.replicas[replica].answered = true;
             let function = &mut self.functions[function];
@@ -192,7 +219,10 @@ impl System {
             }
             Outcome::Ok => self.end(key, End::Ok, effects),
             Outcome::Error => self.end(key, End::Error, effects),
-            Outcome::NotStarted => self.retry_or_end(now, key, End::Error, effects),
+            Outcome::NotStarted => {
+                self.requests[key].avoid = Some(replica);
+                self.retry_or_end(now, key, End::Error, effects);
+            }
         }
         self.pump(now, function, effects);
         self.measure(now, function);

@@ -60,7 +60,8 @@ impl Rig {
 
     fn invoke(&mut self, function: FunctionKey) -> RequestKey {
         let mut effects = Vec::new();
-        let invoke = Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT };
+        let invoke =
+            Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
         self.next_id += 1;
         let request = self.system.invoke(self.now, invoke, &mut effects);
         assert!(self.open.insert(request), "a request key was used twice");
@@ -207,8 +208,13 @@ fn a_client_may_ask_for_less_time_but_not_for_more() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut invoke = |timeout| {
         let mut effects = Vec::new();
-        let invoke =
-            Invoke { function: key, id: 0, timeout: Some(timeout), urgency: URGENCY_DEFAULT };
+        let invoke = Invoke {
+            function: key,
+            id: 0,
+            timeout: Some(timeout),
+            urgency: URGENCY_DEFAULT,
+            key: 0,
+        };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);
@@ -427,7 +433,7 @@ fn the_more_urgent_goes_first_and_equals_in_order() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut ask = |urgency| {
         let mut effects = Vec::new();
-        let invoke = Invoke { function: key, id: 0, timeout: None, urgency };
+        let invoke = Invoke { function: key, id: 0, timeout: None, urgency, key: 0 };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);
@@ -591,7 +597,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn deployment() -> impl Strategy<Value = Deployment> {
-    let balance = prop::sample::select(Balance::ALL);
+    let balance = prop::sample::select(Balance::all());
     let autoscale = prop_oneof![
         Just(Autoscale::Fixed),
         Just(Autoscale::Kpa(Kpa { target: 1.0, ..Kpa::default() })),
@@ -649,7 +655,8 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
             if let Some(key) = rig.system.lookup(NAMES[function]) {
                 let mut effects = Vec::new();
                 let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-                let invoke = Invoke { function: key, id: rig.next_id, timeout, urgency };
+                let invoke =
+                    Invoke { function: key, id: rig.next_id, timeout, urgency, key: rig.next_id };
                 rig.next_id += 1;
                 let request = rig.system.invoke(rig.now, invoke, &mut effects);
                 assert!(rig.open.insert(request));

@@ -46,6 +46,8 @@ pub struct ReplicaView {
     pub number: u64,
     /// Its function.
     pub function: FunctionKey,
+    /// Which of its function's endpoints it stands for; 0 if there are none.
+    pub endpoint: usize,
     /// Where it is in its life.
     pub state: ReplicaState,
     /// Requests it works on, abandoned ones included.
@@ -179,6 +181,7 @@ impl System {
             key,
             number: replica.number,
             function: replica.function,
+            endpoint: replica.endpoint,
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,

@@ -15,7 +15,6 @@ use http::header::{CONTENT_LENGTH, VARY};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::cached::broken_off;
@@ -26,6 +25,7 @@ use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
 use crate::store::{Content, Entry, Fill, Growing, Line, Passing, Reader, Stage};
+use crate::upstream::Received;
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -77,7 +77,7 @@ struct Came {
 enum Arriving {
     /// All of it is here.
     Whole(Bytes),
-    Coming(Incoming, Attempt),
+    Coming(Received, Attempt),
 }
 
 impl Plane {
@@ -173,7 +173,7 @@ impl Plane {
         &self,
         check: &Check,
         parts: &Parts,
-        mut incoming: Incoming,
+        mut incoming: Received,
         mut attempt: Attempt,
         call: &Call,
         max: usize,
@@ -432,7 +432,7 @@ impl Plane {
     async fn pump(
         &self,
         fetch: &Fetch,
-        mut incoming: Incoming,
+        mut incoming: Received,
         mut attempt: Attempt,
         status: u16,
         body: &Growing,

@@ -149,15 +149,15 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
-        let base = match &function.runtime {
+        match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
             }
             Runtime::Process(program) => {
                 return self.fork(&function, program, &parts, body, asked, trail).await;
             }
-            Runtime::Http(base) => base,
-        };
+            Runtime::Http(_) => {}
+        }
         if let Some(route) = route
             && body.is_end_stream()
             && let Some(response) = self.hit(route, &parts, trail)
@@ -170,7 +170,7 @@ impl Plane {
                 Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
             })?,
         };
-        let uri = forward::upstream_uri(base, &path, parts.uri.query())?;
+        let uri = forward::upstream_path(&path, parts.uri.query())?;
         match route {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await

@@ -11,3 +11,4 @@ mod relay;
 mod start;
 mod support;
 mod tls;
+mod upstreams;
