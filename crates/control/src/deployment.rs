@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
+use crate::health::HealthRules;
 
 /// What a function needs to be served: everything a decision about it depends on.
 ///
@@ -36,6 +38,10 @@ pub struct Deployment {
     pub batch: Option<Batch>,
     /// Which replica a request goes to.
     pub balance: Balance,
+    /// When a replica gets no requests although it runs.
+    pub health: HealthRules,
+    /// How many requests a replica gets at a time, learned from how long they take; `concurrency` alone unless set.
+    pub adapt: Option<Adapt>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
 }
@@ -96,6 +102,8 @@ impl Default for Deployment {
             retries: Retries { attempts: 2, budget: 0.2, backoff: Duration::from_millis(50) },
             batch: None,
             balance: Balance::LeastOutstanding,
+            health: HealthRules::default(),
+            adapt: None,
             autoscale: Autoscale::Fixed,
         }
     }

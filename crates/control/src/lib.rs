@@ -15,11 +15,13 @@
 //! Where to look: [`balance`] chooses a replica, [`autoscale`] chooses how many, `queue` holds requests that
 //! wait, [`cache`] says what a stored response is good for, [`config`] is `gatewright.toml`.
 
+pub mod adapt;
 pub mod autoscale;
 pub mod balance;
 pub mod cache;
 pub mod config;
 mod deployment;
+pub mod health;
 mod meter;
 mod queue;
 mod retry;

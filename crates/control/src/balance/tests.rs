@@ -28,7 +28,7 @@ impl Rig {
     fn loaded(balance: &Balance, loads: &[u32], limit: Option<u32>) -> Self {
         let mut rig = Self::new(balance, &vec![1; loads.len()], limit);
         for (place, &load) in loads.iter().enumerate() {
-            (0..load).for_each(|_| drop(rig.pool.begin(rig.places[place])));
+            (0..load).for_each(|_| rig.begin(place));
         }
         rig
     }
@@ -38,6 +38,10 @@ impl Rig {
         let position = self.pool.join(Member { replica: ReplicaKey::default(), weight, identity });
         self.balancer.joined(&self.pool, position, Time::ZERO);
         self.places.push(position);
+    }
+
+    fn begin(&mut self, place: usize) {
+        let _load = self.pool.begin(self.places[place]);
     }
 
     fn pick(&mut self, asks: Asks, id: u64) -> Option<usize> {
@@ -65,7 +69,7 @@ fn each_takes_the_only_free_slot_and_none_when_full() {
     for balance in Balance::all() {
         let mut rig = Rig::loaded(&balance, &[2, 2, 1, 2], Some(2));
         assert_eq!(rig.pick(NOW, 0), Some(2), "{balance:?}");
-        rig.pool.begin(rig.places[2]);
+        rig.begin(2);
         assert_eq!(rig.pick(NOW, 0), None, "{balance:?}");
     }
 }
@@ -100,7 +104,7 @@ fn least_outstanding_fills_by_weight() {
         let mut rig = Rig::new(&balance, &[4, 1], None);
         for id in 0..100 {
             let place = rig.pick(NOW, id).unwrap();
-            rig.pool.begin(rig.places[place]);
+            rig.begin(place);
         }
         let loads = [0, 1].map(|place| rig.pool.load(rig.places[place]));
         assert_eq!(loads, [80, 20], "{balance:?}");
@@ -165,7 +169,7 @@ fn one_hot_key_does_not_exceed_its_bound() {
     let mut rig = Rig::new(&consistent_hash(1.25), &[1; 8], None);
     for id in 0..1_000 {
         let place = rig.pick(Asks { key: 42, ..NOW }, id).unwrap();
-        rig.pool.begin(rig.places[place]);
+        rig.begin(place);
         let most = rig.places.iter().map(|&p| rig.pool.load(p)).max().unwrap();
         let bound = (1.25 * (id + 1) as f64 / 8.0).ceil();
         assert!(f64::from(most) <= bound, "{most} above {bound}");
@@ -183,7 +187,7 @@ proptest! {
             let mut rig = Rig::new(&balance, &[], None);
             for (place, &(weight, load, limit)) in members.iter().enumerate() {
                 rig.join(weight);
-                (0..load).for_each(|_| drop(rig.pool.begin(rig.places[place])));
+                (0..load).for_each(|_| rig.begin(place));
                 rig.pool.set_limit(rig.places[place], limit);
             }
             let free = members.iter().any(|(_, load, limit)| load < limit);

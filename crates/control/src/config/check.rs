@@ -40,12 +40,8 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
     if function.tls.is_some() && !matches!(runtime, Ok(Runtime::Http(_))) {
         return wrong("`tls` is for https:// upstreams");
     }
-    if let Err(what) = function.timeouts.check() {
-        return wrong(what);
-    }
-    let upstream = matches!(runtime, Ok(Runtime::Http(_)));
-    if !upstream && (function.http2 || function.timeouts != Timeouts::default()) {
-        return wrong("`http2` and `timeouts` are for `http` functions");
+    if let Some(what) = upstream_rules(function) {
+        return wrong(&what);
     }
     match runtime {
         Err(what) => return wrong(what),
@@ -104,4 +100,42 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with the keys for upstreams, if anything.
+fn upstream_rules(function: &Function) -> Option<String> {
+    let retries = &function.retries;
+    let within = |status: &u16| *status == 429 || (500..=599).contains(status);
+    let wrong = |keys: &str| Some(format!("{keys} are for `http` functions"));
+    match function.http {
+        Some(_) if !retries.statuses.iter().all(within) => {
+            return Some("retries.statuses must be 429 or 500 to 599".to_owned());
+        }
+        Some(_) => {}
+        None if function.http2 || function.timeouts != Timeouts::default() => {
+            return wrong("`http2` and `timeouts`");
+        }
+        None if function.breaker.is_some()
+            || function.eject.is_some()
+            || function.health.is_some()
+            || function.adapt.is_some() =>
+        {
+            return wrong("`breaker`, `eject`, `health` and `adapt`");
+        }
+        None if !retries.statuses.is_empty() || retries.retry_after => {
+            return wrong("retries.statuses and retries.retry_after");
+        }
+        None => {}
+    }
+    let checks = [
+        ("timeouts", Some(function.timeouts.check())),
+        ("breaker", function.breaker.as_ref().map(|rules| rules.check())),
+        ("eject", function.eject.as_ref().map(|rules| rules.check())),
+        ("health", function.health.as_ref().map(|rules| rules.check())),
+        ("adapt", function.adapt.as_ref().map(|rules| rules.check())),
+    ];
+    let wrong = |(key, check): (&str, Option<Result<(), &str>>)| {
+        check?.err().map(|what| format!("{key}.{what}"))
+    };
+    checks.into_iter().find_map(wrong)
 }

@@ -23,9 +23,11 @@ pub use tls::{ClientTls, ServerTls};
 pub use upstreams::{Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::health::{ActiveCheck, BreakerRules, EjectRules, HealthRules};
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -119,6 +121,20 @@ pub struct Function {
     /// How long the parts of an exchange with an upstream may take.
     #[serde(skip_serializing_if = "Timeouts::is_default")]
     pub timeouts: Timeouts,
+    /// Stops requests to an upstream that fails, and tries it again with a few: `breaker = {}` for the usual
+    /// settings. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerRules>,
+    /// Leaves out an upstream that does worse than the others. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject: Option<EjectRules>,
+    /// Asks upstreams how they are. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<ActiveCheck>,
+    /// Learns how many requests at a time an upstream takes; what is above that waits. `concurrency` alone limits
+    /// them unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<Adapt>,
     /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
     /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
     /// system file, or a name to be looked for.
@@ -193,7 +209,7 @@ pub struct Queue {
 }
 
 /// How requests are tried again when their replica is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryRules {
     /// Attempts in all; 1 means that no request is ever run twice.
@@ -202,6 +218,14 @@ pub struct RetryRules {
     pub budget: f64,
     /// Pause before the second retry of a request, doubled for each further one. The first retry is at once.
     pub backoff: HumanDuration,
+    /// Statuses of an upstream's answer that are worth another attempt, if the request may be sent twice: 429, 500 to
+    /// 599. None unless set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u16>,
+    /// Whether the next attempt waits as long as the upstream's `Retry-After` says. If that is longer than the
+    /// request has left, there is none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retry_after: bool,
 }
 
 /// Requests handed to a replica together.
@@ -295,6 +319,10 @@ impl Default for Function {
             tls: None,
             http2: false,
             timeouts: Timeouts::default(),
+            breaker: None,
+            eject: None,
+            health: None,
+            adapt: None,
             process: None,
             remote: false,
             args: Vec::new(),
@@ -338,7 +366,8 @@ impl Default for Batch {
 impl Default for RetryRules {
     fn default() -> Self {
         let Retries { attempts, budget, backoff } = Deployment::default().retries;
-        Self { attempts, budget, backoff: HumanDuration::new(backoff) }
+        let backoff = HumanDuration::new(backoff);
+        Self { attempts, budget, backoff, statuses: Vec::new(), retry_after: false }
     }
 }
 
@@ -389,6 +418,12 @@ impl Function {
                 max_wait: batch.max_wait.get(),
             }),
             balance: self.balance.clone(),
+            health: HealthRules {
+                breaker: self.breaker,
+                eject: self.eject,
+                check: self.health.clone(),
+            },
+            adapt: self.adapt.clone(),
             autoscale: self.autoscale.clone(),
         }
     }

@@ -60,7 +60,7 @@ impl Timeouts {
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let spans = [Some(self.connect), Some(self.tls), self.head, self.idle];
         let zero = spans.into_iter().flatten().any(|span| span.get().is_zero());
-        if zero { Err("timeouts must be above 0") } else { Ok(()) }
+        if zero { Err("connect, tls, head and idle must be above 0") } else { Ok(()) }
     }
 }
 

@@ -245,7 +245,11 @@ mod tests {
             breaker.record(now, before, Verdict::Good);
             breaker.record(now, before, Verdict::Gone);
             breaker.record(now, now, Verdict::Good);
-            assert_eq!(breaker.condition(), Condition::HalfOpen, "old answers and one are not enough");
+            assert_eq!(
+                breaker.condition(),
+                Condition::HalfOpen,
+                "old answers and one are not enough"
+            );
             breaker.record(now, now, Verdict::Gone);
         }
         now = breaker.next();

@@ -55,7 +55,10 @@ impl EjectRules {
             (!self.base_ejection.get().is_zero(), "base_ejection must be above 0"),
             (self.max_ejection >= self.base_ejection, "max_ejection is below base_ejection"),
             (self.max_percent <= 100, "max_percent is above 100"),
-            ((0.0..=100.0).contains(&self.success_deviations), "success_deviations must be 0 to 100"),
+            (
+                (0.0..=100.0).contains(&self.success_deviations),
+                "success_deviations must be 0 to 100",
+            ),
         ];
         rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
@@ -198,7 +201,7 @@ mod tests {
             one.wake(now);
             assert!(!one.is_ejected());
         }
-        (0..2).for_each(|_| drop(one.compare()));
+        let _shares = [one.compare(), one.compare()];
         one.eject(now);
         assert_eq!(one.next(), now + Duration::from_secs(60), "two good intervals count");
         (0..20).for_each(|_| one.eject(now));

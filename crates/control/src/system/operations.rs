@@ -133,6 +133,7 @@ impl System {
             starting: 0,
             running: 0,
             joined: 0,
+            unfit: 0,
             outdated: 0,
             in_service: 0,
             service: 0.0,
@@ -144,6 +145,9 @@ impl System {
             deployment,
         });
         self.names.insert(name, key);
+        if let Some(rules) = &self.functions[key].deployment.health.eject {
+            self.comparisons.set(key, now + rules.interval.get());
+        }
         if let Some(autoscaler) = &self.functions[key].autoscaler {
             self.scalings.set(key, now + autoscaler.interval());
         }

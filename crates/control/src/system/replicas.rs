@@ -10,6 +10,7 @@ use super::{
 };
 use crate::autoscale::Sample;
 use crate::balance::{Member, hash};
+use crate::health::Condition;
 use crate::queue::List;
 
 /// Pause before a replica is started again after a failure; doubled by every further one.
@@ -99,7 +100,7 @@ impl System {
                     self.retire(replica, effects);
                 }
             } else {
-                return;
+                return self.end_waiting_if_down(now, key, effects);
             }
         }
     }
@@ -147,6 +148,9 @@ impl System {
             outdated: false,
             ready: None,
             answered: false,
+            health: None,
+            condition: Condition::Healthy,
+            limiter: None,
         });
         self.replicas_made += 1;
         self.functions[key].replicas.push(replica);
@@ -156,6 +160,9 @@ impl System {
     /// The endpoint that has the fewest replicas, the first one among equals.
     fn next_endpoint(&self, key: FunctionKey) -> usize {
         let function = &self.functions[key];
+        if function.deployment.endpoints.len() < 2 {
+            return 0;
+        }
         let mut counts = vec![0_u32; function.deployment.endpoints.len()];
         for replica in &function.replicas {
             counts[self.replicas[*replica].endpoint] += 1;
@@ -178,6 +185,7 @@ impl System {
         function.balancer.joined(&function.pool, position, now);
         replica.position = Some(position);
         replica.ready = Some(now);
+        self.begin_health(now, key);
     }
 
     /// Takes in a replica that came by itself, ready for requests; `None` if its function is gone or going. It
@@ -337,12 +345,13 @@ impl System {
                 self.deadlines.clear(request);
                 self.requests.remove(request);
             } else {
-                self.retry_or_end(now, request, End::Lost, effects);
+                self.retry_or_end(now, request, End::Lost, Duration::ZERO, effects);
             }
         }
     }
 
     fn forget(&mut self, key: ReplicaKey) {
+        self.health.clear(key);
         if let Some(replica) = self.replicas.remove(key) {
             self.functions[replica.function].replicas.retain(|&other| other != key);
         }
@@ -353,6 +362,7 @@ impl System {
         let function = &self.functions[key];
         if function.phase == Phase::Removing && function.replicas.is_empty() {
             self.scalings.clear(key);
+            self.comparisons.clear(key);
             self.functions.remove(key);
             effects.push(Effect::Removed { function: key });
         }
@@ -371,6 +381,8 @@ impl Function {
         self.running -= 1;
         self.joined -= u32::from(replica.joined);
         self.outdated -= u32::from(replica.outdated);
+        self.unfit -= u32::from(replica.condition != Condition::Healthy);
+        replica.condition = Condition::Healthy;
         self.in_service -= replica.work.len() as u32;
         if let Some(position) = replica.position.take() {
             self.pool.leave(position);

@@ -22,6 +22,7 @@ impl System {
     /// Takes a request: it is dispatched, queued, or shed. One `Ended` with the returned key will follow, now or
     /// later.
     pub fn invoke(&mut self, now: Time, invoke: Invoke, effects: &mut Vec<Effect>) -> RequestKey {
+        self.now = now;
         self.arrivals += 1;
         let request = self.requests.insert(Request {
             function: invoke.function,
@@ -62,6 +63,9 @@ impl System {
             return Err(Shed::Removed);
         }
         if function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE {
+            return Err(Shed::Unavailable);
+        }
+        if function.is_down() {
             return Err(Shed::Unavailable);
         }
         // A free slot takes one request, or a batch; more than that must find room in the queue.
@@ -114,6 +118,7 @@ impl System {
         }
         if waits {
             self.wake_from_zero(now, key, effects);
+            self.end_waiting_if_down(now, key, effects);
         }
     }
 
@@ -194,16 +199,16 @@ impl System {
     ) {
         let Some(request) = self.requests.get(key) else { return };
         let function = request.function;
-        let took = now - request.started;
-        let service = took.as_nanos() as f64;
+        let service = now.nanos_since(request.started) as f64;
         let (replica, abandoned) = match request.state {
             RequestState::Queued | RequestState::Pausing => return,
             RequestState::Running(replica) => (replica, false),
             RequestState::Abandoned(replica) => (replica, true),
         };
+        let started = request.started;
         self.free_slot(replica, key);
-        if let Some(position) = self.replicas[replica].position {
-            self.functions[function].balancer.ended(position, now, took);
+        if !abandoned {
+            self.judge(now, replica, started, outcome, effects);
         }
         if outcome != Outcome::NotStarted {
             self.replicas[replica].answered = true;
@@ -217,11 +222,15 @@ impl System {
                 self.deadlines.clear(key);
                 self.requests.remove(key);
             }
-            Outcome::Ok => self.end(key, End::Ok, effects),
-            Outcome::Error => self.end(key, End::Error, effects),
-            Outcome::NotStarted => {
+            Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
+            Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
+            Outcome::NotStarted | Outcome::Again { .. } => {
+                let pause = match outcome {
+                    Outcome::Again { after, .. } => after.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
                 self.requests[key].avoid = Some(replica);
-                self.retry_or_end(now, key, End::Error, effects);
+                self.retry_or_end(now, key, End::Error, pause, effects);
             }
         }
         self.pump(now, function, effects);
@@ -277,19 +286,23 @@ impl System {
                 self.deadlines.set(key, grace.min(limit));
                 effects.push(Effect::Abandon { request: key, replica });
                 effects.push(Effect::Ended { request: key, end });
+                if end == End::TimedOut {
+                    self.judge(now, replica, started, Outcome::Unavailable, effects);
+                }
             }
             RequestState::Abandoned(_) => return,
         }
         self.measure(now, function);
     }
 
-    /// An attempt came to nothing: the request waits for another one if it may, else it ends as `end`. It is in
-    /// no queue and holds no slot.
+    /// An attempt came to nothing: the request waits for another one if it may, for `pause` at least, else it ends
+    /// as `end`. It is in no queue and holds no slot.
     pub(super) fn retry_or_end(
         &mut self,
         now: Time,
         key: RequestKey,
         end: End,
+        pause: Duration,
         effects: &mut Vec<Effect>,
     ) {
         let request = &mut self.requests[key];
@@ -297,20 +310,23 @@ impl System {
         let retries = function.deployment.retries;
         let may_retry = request.attempts < retries.attempts
             && function.phase != Phase::Removing
+            && !function.is_down()
+            && now + pause < request.deadline
             && function.budget.withdraw(now);
         if !may_retry {
             return self.end(key, end, effects);
         }
         function.totals.retries += 1;
         let doublings = request.attempts.saturating_sub(2).min(20);
+        let asked = pause;
         let pause = retries.backoff.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-        if request.attempts == 1 || pause.is_zero() {
+        if asked.is_zero() && (request.attempts == 1 || pause.is_zero()) {
             return self.queue_again(key);
         }
         let id = request.id ^ u64::from(request.attempts) << 48;
         let share = 0.5 + Stream::new(self.seed, Purpose::Jitter, id).unit() / 2.0;
         request.state = RequestState::Pausing;
-        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share)));
+        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share).max(asked)));
     }
 
     fn queue_again(&mut self, key: RequestKey) {

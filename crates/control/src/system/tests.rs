@@ -8,18 +8,18 @@ use crate::balance::Balance;
 use crate::{Batch, Retries, Scale};
 
 /// A driver that does what the effects say as slowly as the test wants, and checks the contract.
-struct Rig {
-    system: System,
-    now: Time,
-    log: Vec<Effect>,
+pub(super) struct Rig {
+    pub(super) system: System,
+    pub(super) now: Time,
+    pub(super) log: Vec<Effect>,
     /// Told to start, not ready yet.
     starting: Vec<ReplicaKey>,
     /// Told to stop, not stopped yet.
     stopping: Vec<ReplicaKey>,
     /// Requests given to replicas and not finished.
-    work: BTreeMap<RequestKey, ReplicaKey>,
+    pub(super) work: BTreeMap<RequestKey, ReplicaKey>,
     open: BTreeSet<RequestKey>,
-    ended: BTreeMap<RequestKey, End>,
+    pub(super) ended: BTreeMap<RequestKey, End>,
     next_id: u64,
 }
 
@@ -43,7 +43,7 @@ impl Rig {
     }
 
     /// One function with `replicas` running replicas.
-    fn with(replicas: u32, deployment: Deployment) -> (Self, FunctionKey) {
+    pub(super) fn with(replicas: u32, deployment: Deployment) -> (Self, FunctionKey) {
         let mut rig = Self::new();
         let scale = Scale { min: replicas, max: replicas.max(deployment.scale.max) };
         let key = rig.deploy(Deployment { scale, ..deployment });
@@ -58,7 +58,7 @@ impl Rig {
         key
     }
 
-    fn invoke(&mut self, function: FunctionKey) -> RequestKey {
+    pub(super) fn invoke(&mut self, function: FunctionKey) -> RequestKey {
         let mut effects = Vec::new();
         let invoke =
             Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
@@ -69,13 +69,13 @@ impl Rig {
         request
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let mut effects = Vec::new();
         self.system.handle(self.now, event, &mut effects);
         self.take(effects);
     }
 
-    fn operate(&mut self, operation: Operation) -> u32 {
+    pub(super) fn operate(&mut self, operation: Operation) -> u32 {
         let mut effects = Vec::new();
         let wanted = self.system.operate(self.now, operation, &mut effects).unwrap();
         self.take(effects);
@@ -105,26 +105,29 @@ impl Rig {
                 Effect::Abandon { request, replica } => {
                     assert_eq!(self.work.get(&request), Some(&replica));
                 }
-                Effect::Scaled { .. } | Effect::Removed { .. } => {}
+                Effect::Scaled { .. }
+                | Effect::Removed { .. }
+                | Effect::Probe { .. }
+                | Effect::HealthChanged { .. } => {}
             }
             self.log.push(effect);
         }
         self.system.check_invariants().unwrap();
     }
 
-    fn ready_all(&mut self) {
+    pub(super) fn ready_all(&mut self) {
         for replica in std::mem::take(&mut self.starting) {
             self.handle(Event::ReplicaReady { replica });
         }
     }
 
-    fn stop_all(&mut self) {
+    pub(super) fn stop_all(&mut self) {
         for replica in std::mem::take(&mut self.stopping) {
             self.handle(Event::ReplicaStopped { replica });
         }
     }
 
-    fn finish(&mut self, request: RequestKey, outcome: Outcome) {
+    pub(super) fn finish(&mut self, request: RequestKey, outcome: Outcome) {
         self.work.remove(&request);
         self.handle(Event::Finished { request, outcome });
     }
@@ -137,7 +140,7 @@ impl Rig {
     }
 
     /// Lets time pass, with every wake-up on the way.
-    fn pass(&mut self, span: Duration) {
+    pub(super) fn pass(&mut self, span: Duration) {
         let until = self.now + span;
         while let Some(at) = self.system.next_wakeup().filter(|&at| at <= until) {
             self.now = self.now.max(at);
@@ -151,7 +154,7 @@ impl Rig {
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_request_is_dispatched_answered_and_counted() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
+use crate::health::Condition;
 
 /// A function as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct FunctionView<'a> {
     /// How long a request that came now would wait for its turn, from the length of the queue and the average
     /// time of the last attempts.
     pub expected_wait: Duration,
+    /// Running replicas that are not healthy.
+    pub unfit: u32,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
     /// Counts since it was deployed.
@@ -54,6 +57,10 @@ pub struct ReplicaView {
     pub in_flight: usize,
     /// Whether it joined by itself.
     pub joined: bool,
+    /// Whether it is given requests while it runs.
+    pub condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    pub limit: Option<u32>,
 }
 
 /// Counts of a function since it was deployed.
@@ -145,7 +152,8 @@ impl System {
             queued: function.queue.len(),
             in_flight: function.in_service,
             outdated: function.outdated,
-            expected_wait: function.expected_wait(),
+            expected_wait: self.back_in(function).unwrap_or_else(|| function.expected_wait()),
+            unfit: function.unfit,
             failures: function.failures,
             totals: function.totals,
         })
@@ -185,6 +193,8 @@ impl System {
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,
+            condition: replica.condition,
+            limit: replica.limiter.as_ref().map(|limiter| limiter.limit()),
         })
     }
 
