@@ -22,7 +22,7 @@ use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
-use crate::python::{Door, Hub};
+use crate::python::{Door, Hub, Refusals, Rules};
 use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
@@ -90,7 +90,8 @@ impl Gateway {
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
-        let door = door(&system.hub, options.worker_token.clone()).await?;
+        let metrics = Metrics::new();
+        let door = door(&system.hub, &base_dir, &options, &metrics).await?;
         let opened = options.records.as_ref().map(|path| Writer::open(path)).transpose()?;
         let (records, writer) = opened.unzip();
 
@@ -98,7 +99,6 @@ impl Gateway {
         let workplace = workplace(&base_dir, &options)?;
         let driver = Driver::new(options.seed, hub, workplace);
         let kill = driver.kill.clone().drop_guard();
-        let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
         let plane = Arc::new(Plane {
@@ -349,13 +349,28 @@ fn not_started(function: &Function, failure: StartFailure) -> ServeError {
 /// Where workers from elsewhere come in, if they may.
 async fn door(
     hub: &config::Hub,
-    token: Option<String>,
+    base_dir: &Path,
+    options: &Options,
+    metrics: &Metrics,
 ) -> Result<Option<(Door, SocketAddr)>, ServeError> {
     let Some(listen) = &hub.listen else { return Ok(None) };
+    // No protocol is offered: a worker needs none.
+    let tls = hub.tls.as_ref().map(|tls| crate::tls::server(tls, base_dir, &[])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: "hub.tls".to_owned(), source })?;
     let listener = bind("hub.listen", listen).await?;
     let address = local(&listener)?;
-    let token = worker_token(token, address)?;
-    let door = Door::new(listener, token, &hub.allow, None, hub.max_workers);
+    let rules = Rules {
+        token: worker_token(options.worker_token.clone(), address)?,
+        allow: hub.allow.clone(),
+        default: None,
+        max_workers: hub.max_workers,
+        tls,
+        hello_timeout: options.hello_timeout,
+    };
+    if rules.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "workers from other machines speak without TLS; see hub.tls");
+    }
+    let door = Door::new(listener, rules, Refusals::new(metrics.refusals.clone()));
     Ok(Some((door.map_err(|entry| ServeError::Allow { entry })?, address)))
 }
 

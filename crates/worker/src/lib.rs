@@ -29,10 +29,12 @@ mod connection;
 mod link;
 mod request;
 mod service;
+mod tls;
 mod worker;
 
 pub use answer::{Answer, Failure, IntoAnswer};
 pub use gatewright_protocol::Arguments;
 pub use request::{ArgumentError, Gone, Init, Request};
 pub use service::{BatchFn, BlockingFn, Service, ServiceFn, batch_fn, blocking_fn, service_fn};
+pub use tls::{Tls, TlsError};
 pub use worker::{Worker, WorkerError};

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{End, converse};
-use crate::{Failure, Service};
+use crate::{Failure, Service, Tls};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ pub struct Worker {
     memory: Option<u64>,
     concurrency: u32,
     grace: Duration,
+    tls: Option<Tls>,
 }
 
 /// What ends a worker that was not told to stop.
@@ -65,6 +66,7 @@ impl Worker {
             memory: Some(info.totalram * u64::from(info.mem_unit)),
             concurrency: 1,
             grace: Duration::from_secs(30),
+            tls: None,
         }
     }
 
@@ -114,6 +116,13 @@ impl Worker {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Speaks TLS with a hub that has `hub.tls`.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -209,6 +218,12 @@ impl Worker {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let hello = self.hello(service.batch_size());
+        let Some(tls) = &self.tls else {
+            return Ok(converse(service, hello, socket, stop, self.grace).await);
+        };
+        let host = self.hub.rsplit_once(':').map_or(&*self.hub, |(host, _)| host);
+        let shaking = tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(host, socket));
+        let socket = shaking.await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(converse(service, hello, socket, stop, self.grace).await)
     }
 

@@ -82,6 +82,9 @@ pub struct Hub {
     pub allow: Vec<String>,
     /// Workers at a time.
     pub max_workers: u32,
+    /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 }
 
 /// Where responses are stored.
@@ -266,7 +269,7 @@ impl Default for Gateway {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000, tls: None }
     }
 }
 

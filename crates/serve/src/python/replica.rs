@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -6,6 +7,7 @@ use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
+use serde::Serialize;
 use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +37,8 @@ pub(crate) struct PythonReplica {
     key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
-    /// The machine it is on, if that is another one.
-    pub(crate) node: Option<Arc<str>>,
+    /// Where it came from, if it came by itself.
+    pub(crate) origin: Option<Arc<Origin>>,
     /// Set when it is ready.
     link: OnceLock<Link>,
     /// Set off when it is to stop.
@@ -49,6 +51,20 @@ pub(crate) struct PythonReplica {
     gathered: Mutex<Vec<Frame>>,
     /// The nonce of the last pong; pings are numbered from 1.
     heard: AtomicU64,
+}
+
+/// What a worker that came by itself says of its machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Origin {
+    /// The machine's name.
+    pub(crate) node: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpus: Option<u32>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<u64>,
 }
 
 /// A request at a worker.
@@ -114,7 +130,7 @@ impl PythonReplica {
             key,
             number,
             function,
-            node: None,
+            origin: None,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -129,12 +145,12 @@ impl PythonReplica {
         key: ReplicaKey,
         number: u64,
         function: Arc<Function>,
-        node: Arc<str>,
+        origin: Arc<Origin>,
         link: Link,
     ) -> Arc<Self> {
         let mut made = Self::new(key, number, function);
         if let Some(replica) = Arc::get_mut(&mut made) {
-            replica.node = Some(node);
+            replica.origin = Some(origin);
             replica.link = OnceLock::from(link);
         }
         made
@@ -472,6 +488,8 @@ impl PythonReplica {
             }
             Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
             Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
+            // It is told to drain when nothing is on its way to it any more.
+            Frame::Drain => driver.handle(Event::ReplicaUnfit { replica: self.key }),
             _ => return Err("it sent a frame that is not for a gateway"),
         }
         Ok(())
