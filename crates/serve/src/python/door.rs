@@ -99,16 +99,16 @@ impl Door {
             match self.listener.accept().await {
                 Ok((_, peer)) if !self.guard.may_come(peer.ip()) => {
                     let refusal = Cause::Host.because("its host is not in hub.allow");
-                    self.guard.refusals.note(peer, &refusal);
+                    self.guard.refusals.note(&peer.to_string(), &refusal);
                 }
                 Ok((stream, peer)) => {
                     if let Some(peer) = strangers.make_room() {
                         let refusal = Cause::Crowd.because("too many others have said nothing yet");
-                        self.guard.refusals.note(peer, &refusal);
+                        self.guard.refusals.note(&peer.to_string(), &refusal);
                     }
                     let (guard, driver) = (Arc::clone(&self.guard), Arc::clone(&driver));
                     let greeting = tokio::spawn(async move {
-                        guard.receive(stream, peer, driver).await;
+                        guard.receive(stream, &peer.to_string(), driver).await;
                     });
                     strangers.0.push_back((peer, greeting.abort_handle()));
                 }
@@ -151,21 +151,30 @@ impl Guard {
         self.allow.is_empty() || self.allow.iter().any(|network| network.holds(peer))
     }
 
-    /// Hears who somebody is; a worker that is taken lives on in a task of its own.
-    async fn receive(&self, stream: TcpStream, peer: SocketAddr, driver: Arc<Driver>) {
+    /// Hears who came by TCP.
+    async fn receive(&self, stream: TcpStream, peer: &str, driver: Arc<Driver>) {
         let until = Instant::now() + self.hello_timeout;
         let opened = timeout_at(until, self.open(stream)).await;
-        let (mut reader, mut writer) = match opened.unwrap_or_else(|_| Err((late(), None))) {
-            Ok(halves) => halves,
-            Err((refusal, mut writer)) => {
-                return self.turn_away(peer, refusal, writer.as_mut()).await;
-            }
-        };
+        match opened.unwrap_or_else(|_| Err((late(), None))) {
+            Ok((reader, writer)) => self.greet(reader, writer, peer, until, driver).await,
+            Err((refusal, mut writer)) => self.turn_away(peer, refusal, writer.as_mut()).await,
+        }
+    }
+
+    /// Hears who somebody is, who says so before `until`; a worker that is taken lives on in a task of its own.
+    async fn greet(
+        &self,
+        mut reader: Reader,
+        mut writer: Writer,
+        peer: &str,
+        until: Instant,
+        driver: Arc<Driver>,
+    ) {
         let greeting = timeout_at(until, hello(&mut reader, self.token.as_deref())).await;
         let hello = greeting.unwrap_or_else(|_| Err(late()));
         match hello.and_then(|hello| self.place(hello, &driver)) {
             Ok(guest) => {
-                let living = guest.live(Arc::clone(&driver), reader, writer, peer);
+                let living = guest.live(Arc::clone(&driver), reader, writer, peer.to_owned());
                 driver.tasks.spawn(living);
             }
             Err(refusal) => self.turn_away(peer, refusal, Some(&mut writer)).await,
@@ -186,7 +195,7 @@ impl Guard {
     }
 
     /// Says why somebody is not let in: to the log, the metrics and, if there is a way, to whom it concerns.
-    async fn turn_away(&self, peer: SocketAddr, refusal: Refusal, writer: Option<&mut Writer>) {
+    async fn turn_away(&self, peer: &str, refusal: Refusal, writer: Option<&mut Writer>) {
         self.refusals.note(peer, &refusal);
         if let Some(writer) = writer {
             let refusing = refuse(writer, refusal.reason);
@@ -227,7 +236,7 @@ struct Guest {
 }
 
 impl Guest {
-    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: SocketAddr) {
+    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: String) {
         let (function, limit) = (&self.function, driver.workplace.max_frame);
         let mut decoder = FrameDecoder::new(usize::try_from(limit).unwrap_or(usize::MAX));
         let link = Link::new(writer);
@@ -239,10 +248,10 @@ impl Guest {
         match ready {
             Ok(Ok(())) => {}
             Ok(Err(Some(failure))) => {
-                return tracing::error!(%peer, worker = self.hello.name, %failure, "did not start");
+                return tracing::error!(peer, worker = self.hello.name, %failure, "did not start");
             }
             Ok(Err(None)) | Err(_) => {
-                return tracing::warn!(%peer, worker = self.hello.name, "was never ready");
+                return tracing::warn!(peer, worker = self.hello.name, "was never ready");
             }
         }
         let Hello { name: who, node, labels, cpus, memory, .. } = self.hello;

@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,11 +95,11 @@ impl Refusals {
         Self { counts, log: Arc::default() }
     }
 
-    pub(crate) fn note(&self, peer: SocketAddr, refusal: &Refusal) {
+    pub(crate) fn note(&self, peer: &str, refusal: &Refusal) {
         self.counts.get_or_create(&CauseLabel { cause: refusal.cause.word() }).inc();
         if let Some(unsaid) = self.log.lock().says(Instant::now()) {
             let reason = &*refusal.reason;
-            tracing::warn!(%peer, reason, others_unsaid = unsaid, "refused a worker");
+            tracing::warn!(peer, reason, others_unsaid = unsaid, "refused a worker");
         }
     }
 }

@@ -2,5 +2,6 @@
 
 mod calls;
 mod connections;
+mod door;
 mod support;
 mod tls;
