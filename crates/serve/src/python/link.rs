@@ -7,6 +7,9 @@ use tokio::sync::Notify;
 
 use super::socket::Writer;
 
+/// Bytes that may wait for a worker before its pings are left unanswered.
+const BACKLOG: usize = 1024 * 1024;
+
 /// The way to a worker. Frames are written at once by whoever sends them; what the socket does not take is
 /// written by the link's own task.
 #[derive(Debug)]
@@ -37,6 +40,13 @@ impl Link {
     /// Sends a frame without waiting. Whether it arrives, the reader of the connection will see.
     pub(crate) fn send(&self, frame: &Frame) {
         self.send_all(std::slice::from_ref(frame));
+    }
+
+    /// Answers a ping, unless the worker has long read nothing: one that only sends must not fill the memory.
+    pub(crate) fn pong(&self, nonce: u64) {
+        if self.outgoing.lock().unsent.len() < BACKLOG {
+            self.send(&Frame::Pong { nonce });
+        }
     }
 
     /// Sends frames without waiting and with nothing between them.
@@ -74,7 +84,12 @@ impl Link {
                 if self.socket.writable().await.is_err() {
                     return;
                 }
-                self.write(&mut self.outgoing.lock());
+                let mut outgoing = self.outgoing.lock();
+                self.write(&mut outgoing);
+                if outgoing.unsent.is_empty() {
+                    // It may have grown to the largest request there is, and is not needed every day.
+                    outgoing.unsent = BytesMut::with_capacity(4096);
+                }
             }
             self.pending.notified().await;
         }
@@ -111,5 +126,77 @@ impl Outgoing {
                 self.last.push((end, request.id));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use gatewright_protocol::Request;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::python::socket::{Reader, split_unix};
+
+    fn pair() -> (Link, Reader, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (reader, writer) = split_unix(ours);
+        (Link::new(writer), reader, theirs)
+    }
+
+    fn request(id: u64) -> Frame {
+        let (args, kwargs) = (Bytes::from_static(b"\x90"), Bytes::from_static(b"\x80"));
+        Frame::Request(Request { id, deadline_ms: None, attempt: 1, args, kwargs })
+    }
+
+    /// Whether the end of the connection says that bytes were left unread.
+    async fn reset(reader: &mut Reader) -> bool {
+        reader.read(&mut BytesMut::with_capacity(64)).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn what_the_other_end_left_unread_is_known() {
+        let (link, mut reader, theirs) = pair();
+        link.send(&request(1));
+        link.send_all(&[request(2), request(3)]);
+        drop(theirs);
+        assert!(reset(&mut reader).await);
+        assert_eq!(link.unread(true), [2, 3], "the last bytes, and what they belong to");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_of_a_request_that_may_have_been_read() {
+        let (link, mut reader, theirs) = pair();
+        link.send(&request(1));
+        link.send(&Frame::Ping { nonce: 1 });
+        drop(theirs);
+        assert!(reset(&mut reader).await);
+        assert!(link.unread(true).is_empty());
+
+        let (link, mut reader, theirs) = pair();
+        link.send(&request(1));
+        theirs.readable().await.unwrap();
+        let read = theirs.try_read(&mut [0; 64]).unwrap();
+        assert!(read > 4);
+        drop(theirs);
+        assert!(!reset(&mut reader).await);
+        assert!(link.unread(false).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_was_not_read() {
+        let (link, _reader, theirs) = pair();
+        drop(theirs);
+        link.send(&request(1));
+        assert_eq!(link.unread(false), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_only_sends_does_not_fill_the_memory() {
+        let (link, _reader, _theirs) = pair();
+        for nonce in 0..1_000_000 {
+            link.pong(nonce);
+        }
+        assert!(link.outgoing.lock().unsent.len() <= BACKLOG + 64);
     }
 }

@@ -7,6 +7,7 @@ use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
+use rustix::process::Pid;
 use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use super::greeting::until_ready;
 use super::hub::Connection;
 use super::link::Link;
 use super::memory;
-use super::process::Process;
+use super::process::{Process, is_stopped};
 use super::socket::Reader;
 use crate::call::{Answer, Call, Dispatch};
 use crate::driver::Driver;
@@ -73,7 +74,7 @@ struct Flight {
 struct Body(Option<Process>);
 
 impl Body {
-    fn pid(&self) -> Option<rustix::process::Pid> {
+    fn pid(&self) -> Option<Pid> {
         self.0.as_ref().and_then(Process::pid)
     }
 
@@ -368,7 +369,7 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
             () = unfit => {}
-            () = self.fall_silent(link, driver.workplace.silence) => {
+            () = self.fall_silent(link, pid, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
                 process.kill().await;
                 drop(tokio::time::timeout(LAST_WORDS, talked).await);
@@ -402,7 +403,7 @@ impl PythonReplica {
     }
 
     /// Returns when the worker has left every ping of `silence` unanswered.
-    async fn fall_silent(&self, link: &Link, silence: Duration) {
+    async fn fall_silent(&self, link: &Link, pid: Option<Pid>, silence: Duration) {
         let every = (silence / PINGS).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval(every);
         // After a pause of the gateway itself, the worker gets its time again.
@@ -414,7 +415,10 @@ impl PythonReplica {
                 self.heard.store(nonce, Ordering::Relaxed);
             }
             nonce += 1;
-            link.send(&Frame::Ping { nonce });
+            // Nothing is sent after a request that a stopped process has not read: it can then be told that it has not.
+            if !pid.is_some_and(is_stopped) {
+                link.send(&Frame::Ping { nonce });
+            }
         }
     }
 
@@ -514,7 +518,7 @@ impl PythonReplica {
                 drop(sender.send(data).await);
                 self.held_up.store(false, Ordering::Relaxed);
             }
-            Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
+            Frame::Ping { nonce } => link.pong(nonce),
             // It is going, and is told to when it has answered everything.
             Frame::Drain => driver.handle(Event::ReplicaLeaving { replica: self.key }),
             Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
