@@ -8,5 +8,6 @@ mod fault_table;
 mod faults;
 mod hub;
 mod relay;
+mod shared;
 mod start;
 mod support;
