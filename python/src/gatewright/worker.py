@@ -369,6 +369,8 @@ class Service:
         self._loops = Loops()
         self._target: Optional[Callable[..., Any]] = None
         self._made_with: Any = None
+        #: Why :meth:`serve` returned another status than 0.
+        self.failure = ""
 
     def serve(self, connection: Connection) -> int:
         """Its life on a connection; returns the exit status, 0 if it was told to end."""
@@ -379,7 +381,9 @@ class Service:
         try:
             target = self._construct(args, kwargs)
         except (Exception, SystemExit) as error:
-            connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
+            kind, message, trace = describe(error)
+            self.failure = f"{kind}: {message}"
+            connection.send(encoder.encode(protocol.INIT_ERROR, kind, message, trace))
             return 1
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: connection.leave())
@@ -389,7 +393,8 @@ class Service:
         try:
             Worker(connection, target, self._threads, limit, self._loops, self._rich).run()
         except Unhealthy as error:
-            connection.send(encoder.encode(protocol.BYE, f"not healthy: {error}"[:MAX_MESSAGE]))
+            self.failure = f"not healthy: {error}"[:MAX_MESSAGE]
+            connection.send(encoder.encode(protocol.BYE, self.failure))
             return 1
         connection.send(encoder.encode(protocol.BYE, "done"))
         return 0
@@ -447,6 +452,8 @@ def join(
             # A call that runs when the hub goes away is finished; its answer finds nobody.
             connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart)
             status = service.serve(connection)
+            if status != 0:
+                print(f"gatewright worker: {service.failure}", file=sys.stderr, flush=True)
             if status != 0 or connection.leaving:
                 service.tear_down()
                 return status
