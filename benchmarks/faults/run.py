@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
-import socket
 import statistics
 import struct
 import subprocess
@@ -174,9 +174,10 @@ async def fail_once(gateway: Gateway, books: Books, number: int) -> None:
 
 async def fail_long(gateway: Gateway, books: Books, number: int) -> None:
     """No worker starts any more, until the cause is gone: what is asked meanwhile is refused at once."""
+    shed = (await gateway.view())["totals"]["shed"]
     (gateway.folder / "broken").write_text("1000000")
     await kill_all(gateway, books, number)
-    await gateway.until(lambda view: view["availableReplicas"] == 0 and view["totals"]["shed"] > 0)
+    await gateway.until(lambda view: view["availableReplicas"] == 0 and view["totals"]["shed"] > shed)
     begin = time.monotonic()
     status = await books.ask(Client(gateway.port))
     if status != 503 or time.monotonic() - begin > 1:
@@ -220,21 +221,24 @@ async def say(gateway: Gateway, data: bytes) -> bytes:
 
 
 async def garbage(gateway: Gateway, books: Books, number: int) -> None:
-    """Bytes that are no frames, before the hello and after it, some sixty connections a round."""
+    """Bytes that are no frames, and frames that are no hello, on sixty connections."""
     luck = random.Random(number)
-    bad = [luck.randbytes(luck.randint(1, 5000)) for _ in range(50)]
+    bad = [luck.randbytes(luck.randint(1, 5000)) for _ in range(55)]
     bad += [b"\xff\xff\xff\xff" + b"x" * 100, struct.pack("<I", 1 << 31), frame(3), frame(6, 1, 1), b"\0\0\0\0"]
     await asyncio.gather(*(say(gateway, data) for data in bad))
+
+
+async def break_the_protocol(gateway: Gateway, books: Books, number: int) -> None:
+    """A worker with the right token says garbage after its hello, or after it is ready."""
+    luck = random.Random(number)
     for data in (luck.randbytes(300), frame(3) + frame(3), frame(3) + frame(6, 12345, 1), frame(3) + b"\xff" * 40,
                  frame(3) + frame(8, 77, "E", "m", None, None), frame(14, 3), frame(2, 2)):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.hub)
         writer.write(hello(harness.TOKEN))
         await asyncio.wait_for(reader.readexactly(4), 10)
         writer.write(data)
-        try:
+        with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(reader.read(65536), 15)
-        except ConnectionError:
-            pass
         writer.close()
 
 
@@ -430,6 +434,7 @@ FAULTS: list[Fault] = [
     Fault("result that cannot be sent", call("object"), replaced=False),
     Fault("os._exit() in a call", call("exit", 1)),
     Fault("malformed frames and random bytes", garbage, replaced=False),
+    Fault("worker that breaks the protocol", break_the_protocol, replaced=False),
     Fault("peer without a token", stranger(""), replaced=False),
     Fault("peer with a wrong token", stranger("the wrong one"), replaced=False),
     Fault("client gone, queued and running", leave, replaced=False),

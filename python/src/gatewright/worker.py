@@ -137,7 +137,11 @@ class Worker:
                 frame = self._encoder().encode(protocol.RESPONSE, number, result)
             except GatewayGone:
                 raise
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except KeyboardInterrupt as error:
+                # Somebody ends this process, which is not the request's fault.
+                self._fail(number, *describe(error), True)
+                raise
+            except BaseException as error:
                 kind, message, trace = describe(error)
                 return self._fail(number, kind, message, trace, getattr(error, "retryable", False) is True)
             connection.send(frame)
@@ -169,7 +173,7 @@ class Worker:
             if inspect.iscoroutine(results):
                 results = self._loops.own().run_until_complete(results)
             results = batch_results(results, len(items))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             kind, message, trace = describe(error)
             retryable = getattr(error, "retryable", False) is True
             frames = [encoder.encode(protocol.ERROR, m[1], kind, message, trace, retryable) for m in members]
@@ -357,8 +361,10 @@ class Service:
         connection.watch()
         try:
             target = self._construct(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return 1
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: connection.leave())
