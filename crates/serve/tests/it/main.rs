@@ -11,3 +11,4 @@ mod hub;
 mod relay;
 mod start;
 mod support;
+mod tls;
