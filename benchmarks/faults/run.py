@@ -25,7 +25,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Awaitable, Callable, Optional
+from typing import Awaitable, Callable
 
 import harness
 from harness import Books, Cable, Client, Gateway, remote_worker, send
@@ -74,10 +74,10 @@ class Fault:
     clients: int = 8
     function: str = ""
     replaced: bool = True
-    records: Optional[str] = None
+    full: bool = False
 
     async def run(self, options: argparse.Namespace, attempts: int) -> Row:
-        gateway = Gateway(options.gatewright, definition(attempts, self.function), hub=True, records=self.records)
+        gateway = Gateway(options.gatewright, definition(attempts, self.function), hub=True, full=self.full)
         await gateway.start()
         books = Books(gateway)
         row = Row(self.name, attempts, options.rounds, books)
@@ -441,7 +441,7 @@ FAULTS: list[Fault] = [
     Fault("__init__ fails once", fail_once),
     Fault("__init__ fails always, then no more", fail_long),
     Fault("slow reader of a streamed answer", read_slowly, replaced=False),
-    Fault("records cannot be written", call("", 20), replaced=False, records="/dev/full"),
+    Fault("records cannot be written", call("", 20), replaced=False, full=True),
 ]
 WHOLE = [flood, end_gateway, kill_gateway, restart_hub, cut_cable]
 
