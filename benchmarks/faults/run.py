@@ -273,7 +273,7 @@ async def leave(gateway: Gateway, books: Books, number: int) -> None:
 
 async def read_slowly(gateway: Gateway, books: Books, number: int) -> None:
     """A client reads 13 MB at its leisure while others go on."""
-    await books.ask(Client(gateway.port), "stream", pause=0.01)
+    await books.ask(Client(gateway.port), "stream", pause=0.002)
 
 
 # Faults in which the gateway or its connections end.
