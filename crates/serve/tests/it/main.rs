@@ -9,6 +9,7 @@ mod faults;
 mod going;
 mod hub;
 mod relay;
+mod shared;
 mod start;
 mod support;
 mod tls;
