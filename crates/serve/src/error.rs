@@ -186,6 +186,10 @@ impl ServeError {
                     .to_owned(),
             ),
             Self::Allow { .. } => Some("write it as \"192.168.1.7\" or \"10.0.0.0/8\"".to_owned()),
+            Self::Hub(_) => Some(
+                "it is made in TMPDIR, which must be a directory to write to, with a path of at most 80 bytes"
+                    .to_owned(),
+            ),
             Self::Start { runs, failure, .. } => failure.hint(runs),
             _ => None,
         }

@@ -26,6 +26,11 @@ const MAX_FIELDS: usize = 128;
 const MAX_STREAMS: u32 = 1024;
 /// What an HTTP/2 connection begins with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Connections that are taken after the end has come: those that waited to be.
+const LATE: usize = 1024;
+/// How long a client that keeps its connection may still ask after the end has come: a request that crosses with it is
+/// answered, and its answer says that the connection ends.
+const LINGER: Duration = Duration::from_millis(500);
 /// How often an HTTP/2 connection is asked whether it is still there.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
@@ -77,14 +82,18 @@ pub(crate) async fn serve<S, B>(
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(server(bounds));
     let secure = listener.tls.is_some();
+    let (hush, mut late) = (CancellationToken::new(), 0);
     loop {
         let accepted = tokio::select! {
             biased;
+            // Whoever had connected when the end came is not turned away.
+            accepted = accept(&listener.tcp, &slots), if late < LATE => accepted,
             () = ends.closing.cancelled() => break,
-            accepted = accept(&listener.tcp, &slots) => accepted,
         };
+        late += usize::from(ends.closing.is_cancelled());
         let (stream, address, slot) = match accepted {
             Ok(accepted) => accepted,
+            Err(_) if ends.closing.is_cancelled() => break,
             Err(error) => {
                 // Out of file descriptors, or a client that left: neither ends the gateway.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -93,13 +102,15 @@ pub(crate) async fn serve<S, B>(
             }
         };
         let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
+        let hush = hush.clone();
         let service = service(Client { address: Some(address), secure });
         let tls = listener.tls.clone();
         tokio::spawn(async move {
             let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));
             let greeted = tokio::select! {
                 greeted = greeting => greeted,
-                () = ends.closing.cancelled() => return,
+                () = hush.cancelled() => return,
+                () = ends.kill.cancelled() => return,
             };
             match greeted {
                 Ok(Some(Greeted::Plain(stream))) => {
@@ -120,6 +131,14 @@ pub(crate) async fn serve<S, B>(
         });
     }
     drop(listener);
+    let asked = async {
+        while graceful.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // All may have been answered before; what is not is waited for below.
+    drop(tokio::time::timeout(LINGER.min(drain), asked).await);
+    hush.cancel();
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were closed before their requests were answered");
     }

@@ -676,6 +676,13 @@ fn all_replicas(rig: &Rig) -> Vec<ReplicaKey> {
     all.map(|view| view.key).collect()
 }
 
+/// Something happens to the n-th replica.
+fn tell(rig: &mut Rig, n: usize, event: impl FnOnce(ReplicaKey) -> Event) {
+    if let Some(replica) = nth(all_replicas(rig), n) {
+        rig.handle(event(replica));
+    }
+}
+
 fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
     let name = |which: usize| NAMES[which].to_owned();
     let operate = |rig: &mut Rig, operation| {
@@ -736,16 +743,8 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
                 rig.handle(Event::ReplicaJoined { function });
             }
         }
-        Step::Unfit(n) => {
-            if let Some(replica) = nth(all_replicas(rig), n) {
-                rig.handle(Event::ReplicaUnfit { replica });
-            }
-        }
-        Step::Leave(n) => {
-            if let Some(replica) = nth(all_replicas(rig), n) {
-                rig.handle(Event::ReplicaLeaving { replica });
-            }
-        }
+        Step::Unfit(n) => tell(rig, n, |replica| Event::ReplicaUnfit { replica }),
+        Step::Leave(n) => tell(rig, n, |replica| Event::ReplicaLeaving { replica }),
         Step::Suspend(f) => operate(rig, Operation::Suspend { function: name(f) }),
         Step::Remove(f) => operate(rig, Operation::Remove { function: name(f) }),
         Step::Redeploy(f) => operate(rig, Operation::Deploy(Box::new(named(&deployments[f], f)))),

@@ -100,6 +100,7 @@ impl Plane {
         // a proxy before us. hyper drops the length (RFC 9112 section 6.3); such a connection must be closed.
         let suspicious = request.version() == Version::HTTP_11
             && request.headers().contains_key(TRANSFER_ENCODING);
+        let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let asked = Asked { id, request_id, client };
         let result = self.route(request, &asked, &mut trail).await;
         let mut response = result.unwrap_or_else(|failure| {
@@ -110,7 +111,7 @@ impl Plane {
             failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
         });
         response.headers_mut().insert(REQUEST_ID, asked.request_id);
-        if suspicious {
+        if suspicious || last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let code = response.status().as_u16();

@@ -95,13 +95,13 @@ impl Process {
         }
     }
 
-    /// Kills it, with whatever it has started, and waits for its end.
+    /// Kills it and whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
-        if self.child.id().is_some() {
-            self.kill_group();
-            if let Err(error) = self.child.kill().await {
-                tracing::warn!(%error, "cannot kill a worker");
-            }
+        self.kill_group();
+        if self.child.id().is_some()
+            && let Err(error) = self.child.kill().await
+        {
+            tracing::warn!(%error, "cannot kill a worker");
         }
     }
 

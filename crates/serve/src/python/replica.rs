@@ -411,9 +411,9 @@ impl PythonReplica {
             return fate;
         }
         driver.tasks.spawn(async move {
-            if tokio::time::timeout(grace, process.ended()).await.is_err() {
-                process.kill().await;
-            }
+            // Ended in time or not, what it has started goes with it.
+            drop(tokio::time::timeout(grace, process.ended()).await);
+            process.kill().await;
         });
         fate
     }

@@ -57,6 +57,8 @@ class Odd:
             raise ValueError("not this one")
         if what == "big":
             return 10 ** 20
+        if what == "base":
+            raise BaseException("no ordinary one")
         return what
 
 class Pid:
