@@ -1,6 +1,7 @@
 mod asked;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::function::Function;
 use crate::gateway::{MAX_FRAME, bind, local, worker_token};
 use crate::metrics::Metrics;
 use crate::python::{Door, Hub};
+use crate::streams::Witness;
 
 pub use asked::Caller;
 
@@ -138,10 +140,10 @@ impl EmbeddedHub {
             silence: options.silence,
             max_frame: MAX_FRAME,
         };
-        let driver = Driver::new(1, hub, workplace);
+        let driver = Driver::new(1, hub, workplace, Witness::default());
         let described = describe(&options);
         let metrics = Metrics::new().function(FUNCTION);
-        let function = Arc::new(Function::new(FUNCTION, &described, metrics)?);
+        let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);
         let deployed = driver.deploy(Arc::clone(&function), described.deployment(FUNCTION));
         let key = deployed.map_err(|error| ServeError::Function {
             function: FUNCTION.to_owned(),

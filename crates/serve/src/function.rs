@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::FunctionKey;
-use gatewright_control::config::{self, Runtime as Runs};
+use gatewright_control::config::{self, ProcessMode, Runtime as Runs};
 use gatewright_protocol::Arguments;
 use http::uri::Authority;
 
 use crate::ServeError;
+use crate::check::{Check, Side};
+use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
 
 /// A function and what its replicas run: what the decisions need not know.
@@ -31,6 +33,14 @@ pub(crate) struct Function {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) runtime: Runtime,
     pub(crate) metrics: FunctionMetrics,
+    /// What its replicas print.
+    pub(crate) logs: Arc<Logs>,
+    /// What the body of a request must look like.
+    pub(crate) input: Option<Check>,
+    /// What the body of a good answer must look like.
+    pub(crate) output: Option<Check>,
+    /// The table of the system file that it was made of.
+    pub(crate) config: config::Function,
 }
 
 /// What the replicas of a function run.
@@ -39,7 +49,9 @@ pub(crate) enum Runtime {
     /// Processes with an instance of a Python class each.
     Python(PythonClass),
     /// A process for each request. Its replicas exist in the decisions only.
-    Process(Program),
+    Fork(Program),
+    /// Processes that serve HTTP.
+    Program(Program),
     /// Workers that were started elsewhere and join.
     Remote,
     /// An upstream. Its replicas exist in the decisions only.
@@ -54,12 +66,16 @@ pub(crate) struct PythonClass {
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// A program that is run for each request.
+/// A program.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Path that it answers with 2xx when it is ready, if it serves.
+    pub(crate) health: Option<String>,
+    /// Where its requests go before it is known which process gets them.
+    pub(crate) base: UpstreamBase,
 }
 
 /// Where an upstream is.
@@ -74,6 +90,7 @@ impl Function {
     pub(crate) fn new(
         name: &str,
         config: &config::Function,
+        base_dir: &Path,
         metrics: FunctionMetrics,
     ) -> Result<Self, ServeError> {
         let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
@@ -81,19 +98,37 @@ impl Function {
             Runs::Python(target) => {
                 Runtime::Python(PythonClass { target: target.to_owned(), env: config.env.clone() })
             }
-            Runs::Process(command) => {
+            Runs::Process(command, mode) => {
                 let mut words = command.iter().cloned();
-                Runtime::Process(Program {
+                let program = Program {
                     path: words.next().unwrap_or_default().into(),
                     args: words.collect(),
                     env: config.env.clone(),
-                })
+                    health: config.health.clone(),
+                    base: UpstreamBase {
+                        authority: Authority::from_static("localhost"),
+                        path: String::new(),
+                    },
+                };
+                match mode {
+                    ProcessMode::Fork => Runtime::Fork(program),
+                    ProcessMode::Http => Runtime::Program(program),
+                }
             }
             Runs::Remote => Runtime::Remote,
             Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
         };
+        let check = |check: &Option<config::Check>, side| {
+            let read = check.as_ref().map(|check| Check::read(check, base_dir, side));
+            read.transpose().map_err(|what| wrong(format!("{side}: {what}")))
+        };
+        let name: Arc<str> = name.into();
         Ok(Self {
-            name: name.into(),
+            input: check(&config.input, Side::Input)?,
+            output: check(&config.output, Side::Output)?,
+            config: config.clone(),
+            logs: Logs::new(Arc::clone(&name)),
+            name,
             key: OnceLock::new(),
             timeout: config.timeout.get(),
             start_timeout: config.start_timeout.get(),
@@ -110,6 +145,26 @@ impl Function {
         })
     }
 
+    /// Why it cannot take the place of this one while that serves; `None` if it can.
+    pub(crate) fn cannot_become(&self, next: &Self) -> Option<&'static str> {
+        let kind = std::mem::discriminant::<Runtime>;
+        (kind(&self.runtime) != kind(&next.runtime))
+            .then_some("its replicas would be of another kind")
+    }
+
+    /// The table of the system file that it is made of, without what is at its default.
+    pub(crate) fn described(&self) -> serde_json::Value {
+        let table = |config: &config::Function| serde_json::to_value(config).unwrap_or_default();
+        let default = table(&config::Function::default());
+        let mut own = table(&self.config);
+        if let serde_json::Value::Object(keys) = &mut own {
+            keys.retain(|key, value| default.get(key) != Some(value));
+            // It may hold secrets.
+            keys.remove("env");
+        }
+        own
+    }
+
     /// Whether its replicas are workers.
     pub(crate) fn runs_workers(&self) -> bool {
         matches!(self.runtime, Runtime::Python(_) | Runtime::Remote)
@@ -119,7 +174,9 @@ impl Function {
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
-            Runtime::Process(program) => program.path.display().to_string(),
+            Runtime::Fork(program) | Runtime::Program(program) => {
+                program.path.display().to_string()
+            }
             Runtime::Remote => "workers from elsewhere".to_owned(),
             Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
         }

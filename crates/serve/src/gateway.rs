@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::bodies::Bodies;
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
@@ -23,10 +24,11 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
 use crate::python::{Door, Hub};
-use crate::records::{Book, Writer};
+use crate::records::{Book, RecordSender, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
+use crate::streams::{StreamWriter, Witness};
 use crate::upstream::Upstreams;
 use crate::{ServeError, admin};
 
@@ -49,6 +51,7 @@ pub struct Gateway {
     /// What runs beside it until the end: timer, hub, admin API.
     background: JoinSet<()>,
     writer: Option<Writer>,
+    streams: Option<StreamWriter>,
     _kill: DropGuard,
 }
 
@@ -81,7 +84,7 @@ impl Gateway {
         base_dir: PathBuf,
         options: Options,
     ) -> Result<Self, ServeError> {
-        let routes = Routes::new(&system.routes, &base_dir)?;
+        let routes = Routes::new(&system, &base_dir)?;
         let data = bind("gateway.listen", &system.gateway.listen).await?;
         let operations = bind("gateway.admin", &system.gateway.admin).await?;
         let (address, admin_address) = (local(&data)?, local(&operations)?);
@@ -90,12 +93,11 @@ impl Gateway {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
         let door = door(&system.hub, options.worker_token.clone()).await?;
-        let opened = options.records.as_ref().map(|path| Writer::open(path)).transpose()?;
-        let (records, writer) = opened.unzip();
+        let Opened { records, writer, witness, streams } = open_records(&options)?;
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = workplace(&base_dir, &options)?;
-        let driver = Driver::new(options.seed, hub, workplace);
+        let driver = Driver::new(options.seed, hub, workplace, witness);
         let kill = driver.kill.clone().drop_guard();
         let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
@@ -112,6 +114,7 @@ impl Gateway {
             functions: RwLock::default(),
             upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
+            bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
             draining: false.into(),
             requests: 0.into(),
             pseudonym: format!("gatewright-{}", &run),
@@ -120,6 +123,7 @@ impl Gateway {
         let bounds = Bounds {
             connections: system.gateway.max_connections as usize,
             header_timeout: system.gateway.header_timeout.get(),
+            idle_timeout: system.gateway.idle_timeout.get(),
         };
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
         let background = background(accepting, &driver, operations, router, bounds);
@@ -134,6 +138,7 @@ impl Gateway {
             serving: JoinSet::new(),
             background,
             writer,
+            streams,
             _kill: kill,
         };
         if let Err(error) = gateway.deploy(&system, &metrics).await {
@@ -252,6 +257,10 @@ impl Gateway {
         if let Some(writer) = self.writer.take() {
             drop(tokio::time::timeout(Duration::from_secs(10), writer.finish()).await);
         }
+        if let Some(streams) = self.streams.take() {
+            driver.dismiss_witness();
+            drop(tokio::time::timeout(Duration::from_secs(10), streams.finish()).await);
+        }
     }
 
     /// Takes requests.
@@ -274,7 +283,12 @@ impl Gateway {
         let (sender, mut failures) = mpsc::unbounded_channel();
         *driver.start_failures.lock() = Some(sender);
         for (name, config) in &system.function {
-            let function = Arc::new(Function::new(name, config, metrics.function(name))?);
+            let function = Arc::new(Function::new(
+                name,
+                config,
+                &driver.workplace.base_dir,
+                metrics.function(name),
+            )?);
             let deployed = driver.deploy(Arc::clone(&function), config.deployment(name));
             let wrong = |error: gatewright_control::OperationError| ServeError::Function {
                 function: name.clone(),
@@ -300,6 +314,34 @@ impl Gateway {
             }
         }
     }
+}
+
+/// What is written down of a run.
+#[derive(Default)]
+struct Opened {
+    records: Option<RecordSender>,
+    writer: Option<Writer>,
+    witness: Witness,
+    streams: Option<StreamWriter>,
+}
+
+/// Opens the file of records, or the folder of records and streams.
+fn open_records(options: &Options) -> Result<Opened, ServeError> {
+    let Some(path) = &options.records else { return Ok(Opened::default()) };
+    if path.extension().is_some() && !path.is_dir() {
+        let (records, writer) = Writer::open(path)?;
+        return Ok(Opened { records: Some(records), writer: Some(writer), ..Opened::default() });
+    }
+    std::fs::create_dir_all(path)
+        .map_err(|source| ServeError::Records { path: path.clone(), source })?;
+    let (records, writer) = Writer::open(&path.join("invocations.jsonl"))?;
+    let (happenings, streams) = StreamWriter::open(path)?;
+    Ok(Opened {
+        records: Some(records),
+        writer: Some(writer),
+        witness: Witness::new(Some(happenings)),
+        streams: Some(streams),
+    })
 }
 
 /// How workers are run. They have another working directory than the gateway: paths are made absolute, and

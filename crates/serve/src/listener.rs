@@ -1,7 +1,9 @@
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -13,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::headers::ClientAddress;
+use crate::quiet::{Heard, Held, Limits, Talk};
 
 /// Longest head of a request in bytes, and the buffer of a connection.
 const MAX_HEAD: usize = 64 * 1024;
@@ -29,8 +32,10 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) connections: usize,
-    /// How long a client may take to send a head, and be silent between requests.
+    /// How long a client may take to send a head.
     pub(crate) header_timeout: Duration,
+    /// How long an HTTP/1 connection may be silent between two requests.
+    pub(crate) idle_timeout: Duration,
 }
 
 /// When to stop.
@@ -51,15 +56,16 @@ pub(crate) async fn serve<S, B>(
     ends: Ends,
     drain: Duration,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Held<Incoming>>, Response = Response<B>, Error = Infallible>
+        + Send
+        + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(bounds.connections));
-    let server = Arc::new(server(bounds));
+    let server = Arc::new(server());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -82,14 +88,28 @@ pub(crate) async fn serve<S, B>(
                 speaks = tokio::time::timeout(bounds.header_timeout, first_bytes(&stream)) => speaks,
                 () = ends.closing.cancelled() => return,
             };
-            if matches!(speaks, Ok(true)) {
-                let connection = server.serve_connection(TokioIo::new(stream), service);
+            if let Ok(Some(protocol)) = speaks {
+                let talk = Talk::new();
+                let stream = TokioIo::new(Heard::new(stream, &talk));
+                let service = Watched { service, talk: Arc::clone(&talk) };
+                let connection = server.serve_connection(stream, service);
+                let over = async {
+                    match protocol {
+                        Protocol::Http1 => {
+                            let (head, idle) = (bounds.header_timeout, bounds.idle_timeout);
+                            talk.is_over(Limits { head, idle }).await;
+                        }
+                        // It is asked whether it is still there.
+                        Protocol::Http2 => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     served = watcher.watch(connection.into_owned()) => {
                         if let Err(error) = served {
                             tracing::debug!(error, "a connection ended with an error");
                         }
                     }
+                    () = over => {}
                     () = ends.kill.cancelled() => {}
                 }
             }
@@ -112,12 +132,41 @@ async fn accept(
     Ok((stream, Some(client.ip()), slot))
 }
 
-fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// A service whose exchanges are noticed.
+struct Watched<S> {
+    service: S,
+    talk: Arc<Talk>,
+}
+
+impl<S, B> Service<Request<Incoming>> for Watched<S>
+where
+    S: Service<Request<Held<Incoming>>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Held<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (request, answer) = self.talk.begin(request);
+        let response = self.service.call(request);
+        Box::pin(async move { response.await.map(|response| answer.with(response)) })
+    }
+}
+
+fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_timeout)
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS);
     server
@@ -129,16 +178,15 @@ fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {
     server
 }
 
-/// Waits until it can be seen which HTTP a connection speaks; hyper itself would wait for ever. `false` if it
+/// Waits until it can be seen which HTTP a connection speaks; hyper itself would wait for ever. `None` if it
 /// ended before.
-async fn first_bytes(stream: &TcpStream) -> bool {
+async fn first_bytes(stream: &TcpStream) -> Option<Protocol> {
     let mut bytes = [0; HTTP2_PREFACE.len()];
     loop {
         match stream.peek(&mut bytes).await {
-            Ok(0) | Err(_) => return false,
-            Ok(seen) if seen == bytes.len() || !HTTP2_PREFACE.starts_with(&bytes[..seen]) => {
-                return true;
-            }
+            Ok(0) | Err(_) => return None,
+            Ok(seen) if !HTTP2_PREFACE.starts_with(&bytes[..seen]) => return Some(Protocol::Http1),
+            Ok(seen) if seen == bytes.len() => return Some(Protocol::Http2),
             // The same bytes can be peeked at once again: a moment for more of them to come.
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use gatewright_control::{ReplicaState, System};
+use gatewright_control::{ReplicaState, Shed, System};
 use gatewright_record::{CacheResult, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::check::Side;
 
 /// Upper ends of the buckets of latencies, in seconds.
 const BUCKETS: [f64; 16] = [
@@ -43,6 +45,47 @@ const STATES: [(ReplicaState, &str); 5] = [
     (ReplicaState::Draining, "draining"),
     (ReplicaState::Suspended, "suspended"),
 ];
+
+/// Why replicas go untold.
+pub(crate) const DEATHS: [&str; 4] = ["start", "exit", "max_execution", "silent"];
+
+/// Why requests are refused.
+const REJECTIONS: [(Rejection, &str); 4] = [
+    (Rejection::Queue(Shed::QueueFull), "queue_full"),
+    (Rejection::Queue(Shed::Unavailable), "unavailable"),
+    (Rejection::Queue(Shed::Removed), "removed"),
+    (Rejection::Memory, "memory"),
+];
+
+/// Failures to start in a row from which on a function is said to be in a crash loop.
+const CRASH_LOOP: u32 = 3;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// By the function's queue.
+    Queue(Shed),
+    /// The bodies of others take the memory that there is for bodies.
+    Memory,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabels {
+    function: String,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    function: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SideLabels {
+    function: String,
+    side: &'static str,
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FunctionLabel {
@@ -81,8 +124,17 @@ pub(crate) struct Metrics {
     joined: Family<FunctionLabel, Gauge>,
     expected_wait: Family<FunctionLabel, Gauge<f64, AtomicU64>>,
     batch_size: Family<FunctionLabel, Histogram, fn() -> Histogram>,
+    wait: Family<FunctionLabel, Histogram, fn() -> Histogram>,
+    service: Family<FunctionLabel, Histogram, fn() -> Histogram>,
+    cold: Family<FunctionLabel, Counter>,
+    deaths: Family<CauseLabels, Counter>,
+    crash_loop: Family<FunctionLabel, Gauge>,
+    rejected: Family<ReasonLabels, Counter>,
+    mismatches: Family<SideLabels, Counter>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
+    /// Memory of request bodies that are held whole.
+    pub(crate) body_bytes: Gauge,
     /// Records that were not written because the writer could not keep up.
     pub(crate) records_dropped: Counter,
     /// Requests that no function was found for.
@@ -95,6 +147,12 @@ pub(crate) struct FunctionMetrics {
     requests: [Counter; STATUSES.len()],
     latency: Histogram,
     batch_size: Histogram,
+    wait: Histogram,
+    service: Histogram,
+    cold: Counter,
+    deaths: [Counter; DEATHS.len()],
+    rejected: [Counter; REJECTIONS.len()],
+    mismatches: [Counter; 2],
 }
 
 impl Metrics {
@@ -126,6 +184,29 @@ impl Metrics {
         let batch_size =
             Family::new_with_constructor((|| Histogram::new(BATCH_BUCKETS)) as fn() -> _);
         registry.register("batch_size", "Requests handed over together", batch_size.clone());
+        let wait = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
+        let help = "Time from the head of a request to its last attempt, of those that had one";
+        registry.register_with_unit("queue_wait", help, Unit::Seconds, wait.clone());
+        let service = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
+        let help = "Time from the last attempt of a request to the end of its answer";
+        registry.register_with_unit("service_duration", help, Unit::Seconds, service.clone());
+        let cold = Family::default();
+        let help = "Requests that waited for a replica to start";
+        registry.register("cold_requests", help, cold.clone());
+        let deaths = Family::default();
+        let help = "Replicas that went untold or did not start, by cause";
+        registry.register("replica_deaths", help, deaths.clone());
+        let crash_loop = Family::default();
+        let help = "Whether replicas have failed again and again: 1 if so";
+        registry.register("crash_loop", help, crash_loop.clone());
+        let rejected = Family::default();
+        registry.register("requests_rejected", "Requests refused, by reason", rejected.clone());
+        let mismatches = Family::default();
+        let help = "Bodies that do not fit the function's schema, by side";
+        registry.register("schema_mismatches", help, mismatches.clone());
+        let body_bytes = Gauge::default();
+        let help = "Memory of request bodies that are held whole";
+        registry.register("request_body_bytes", help, body_bytes.clone());
         let by_result = Family::<CacheLabel, Counter>::default();
         registry.register("cache_requests", "Requests of cached routes", by_result.clone());
         let cache = CACHE_RESULTS
@@ -151,6 +232,14 @@ impl Metrics {
             joined,
             expected_wait,
             batch_size,
+            wait,
+            service,
+            cold,
+            deaths,
+            crash_loop,
+            rejected,
+            mismatches,
+            body_bytes,
             cache,
             cache_bytes,
             records_dropped,
@@ -161,15 +250,29 @@ impl Metrics {
     /// The metrics of the function of this name.
     pub(crate) fn function(&self, name: &str) -> FunctionMetrics {
         let function = name.to_owned();
+        let label = FunctionLabel { function: function.clone() };
         FunctionMetrics {
             requests: STATUSES.map(|(_, status)| {
                 let labels = StatusLabels { function: function.clone(), status };
                 self.requests.get_or_create_owned(&labels)
             }),
-            latency: self
-                .latency
-                .get_or_create_owned(&FunctionLabel { function: function.clone() }),
-            batch_size: self.batch_size.get_or_create_owned(&FunctionLabel { function }),
+            latency: self.latency.get_or_create_owned(&label),
+            batch_size: self.batch_size.get_or_create_owned(&label),
+            wait: self.wait.get_or_create_owned(&label),
+            service: self.service.get_or_create_owned(&label),
+            cold: self.cold.get_or_create_owned(&label),
+            deaths: DEATHS.map(|cause| {
+                let labels = CauseLabels { function: function.clone(), cause };
+                self.deaths.get_or_create_owned(&labels)
+            }),
+            rejected: REJECTIONS.map(|(_, reason)| {
+                let labels = ReasonLabels { function: function.clone(), reason };
+                self.rejected.get_or_create_owned(&labels)
+            }),
+            mismatches: ["input", "output"].map(|side| {
+                let labels = SideLabels { function: function.clone(), side };
+                self.mismatches.get_or_create_owned(&labels)
+            }),
         }
     }
 
@@ -200,6 +303,8 @@ impl Metrics {
             self.joined.get_or_create(&label).set(i64::from(view.joined));
             self.expected_wait.get_or_create(&label).set(view.expected_wait.as_secs_f64());
             store(&self.lost.get_or_create(&label), view.totals.replicas_lost);
+            let crash_loop = i64::from(view.failures >= CRASH_LOOP);
+            self.crash_loop.get_or_create(&label).set(crash_loop);
             for (state, word) in STATES {
                 let labels = StateLabels { function: name.to_owned(), state: word };
                 let count = system.replicas(key, Some(state)).count();
@@ -217,6 +322,34 @@ impl FunctionMetrics {
     /// Counts a batch of so many requests.
     pub(crate) fn batch(&self, size: u32) {
         self.batch_size.observe(f64::from(size));
+    }
+
+    /// Counts a replica that went untold, for one of [`DEATHS`].
+    pub(crate) fn death(&self, cause: &str) {
+        if let Some(place) = DEATHS.iter().position(|known| *known == cause) {
+            self.deaths[place].inc();
+        }
+    }
+
+    /// Counts a request that is refused.
+    pub(crate) fn rejected(&self, reason: Rejection) {
+        if let Some(place) = REJECTIONS.iter().position(|(known, _)| *known == reason) {
+            self.rejected[place].inc();
+        }
+    }
+
+    /// Counts a body that does not fit the function's schema.
+    pub(crate) fn mismatch(&self, side: Side) {
+        self.mismatches[usize::from(side != Side::Input)].inc();
+    }
+
+    /// Counts a request that had an attempt, whatever came of it.
+    pub(crate) fn attempted(&self, wait: f64, service: f64, cold: bool) {
+        self.wait.observe(wait);
+        self.service.observe(service);
+        if cold {
+            self.cold.inc();
+        }
     }
 
     /// Counts a request that has ended.

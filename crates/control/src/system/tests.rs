@@ -1,3 +1,5 @@
+mod update;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -202,15 +202,7 @@ impl PythonReplica {
             }
             Fate::NotStarted(failure) => {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                let failures = driver.start_failures.lock();
-                match &*failures {
-                    // The gateway is starting and will say it. It may have heard of another one already.
-                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
-                    None => {
-                        let runs = self.function.runs();
-                        tracing::error!(worker = name, runs, %failure, "did not start");
-                    }
-                }
+                driver.start_failed(&self.function, &name, failure);
             }
         }
     }

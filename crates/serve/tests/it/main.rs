@@ -7,6 +7,8 @@ mod connections;
 mod fault_table;
 mod faults;
 mod hub;
+mod order;
+mod programs;
 mod relay;
 mod start;
 mod support;
