@@ -172,7 +172,11 @@ impl Metrics {
         let retries = Family::default();
         registry.register("retries", "Attempts after the first", retries.clone());
         let lost = Family::default();
-        registry.register("replicas_lost", "Replicas that went untold", lost.clone());
+        registry.register(
+            "replicas_lost",
+            "Replicas that went without being told to",
+            lost.clone(),
+        );
         let started = Family::default();
         registry.register("replicas_started", "Replicas told to start", started.clone());
         let joined = Family::default();

@@ -22,20 +22,16 @@ pub fn metrics_page() -> String {
                     | metric | type | labels | what it tells |\n|---|---|---|---|\n"
         .to_owned();
     let labels = labels(&text);
-    let mut kind = "";
+    let mut help = "";
     for line in text.lines() {
-        if let Some((_, word)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
-        {
-            kind = word;
+        let word = |prefix| line.strip_prefix(prefix).and_then(|rest: &str| rest.split_once(' '));
+        if let Some((_, words)) = word("# HELP ") {
+            help = words.trim_end_matches('.');
         }
-        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
-        else {
-            continue;
-        };
+        let Some((name, kind)) = word("# TYPE ") else { continue };
         let suffix = if kind == "counter" { "_total" } else { "" };
-        let of = labels.iter().find(|(sample, _)| sample.starts_with(name));
-        let of = of.map_or("", |(_, labels)| labels);
-        let help = help.trim_end_matches('.');
+        let sample = if kind == "histogram" { "_count" } else { suffix };
+        let of = labels.get(&*format!("{name}{sample}")).map_or("", String::as_str);
         writeln!(page, "| `{name}{suffix}` | {kind} | {of} | {help} |")
             .expect("a string takes every write");
     }
@@ -45,14 +41,11 @@ pub fn metrics_page() -> String {
 /// The names of labels by the name of the sample.
 fn labels(text: &str) -> BTreeMap<&str, String> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let label = |pair: &str| {
-        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-        (name != "le").then(|| format!("`{name}`"))
-    };
+    let label = |pair: &str| format!("`{}`", pair.split('=').next().unwrap_or_default());
     let named = samples.filter_map(|line| line.split_once('{'));
     let listed = named.map(|(name, rest)| {
         let pairs = rest.split('}').next().unwrap_or_default();
-        let names: Vec<_> = pairs.split(',').filter_map(label).collect();
+        let names: Vec<_> = pairs.split(',').map(label).collect();
         (name, names.join(", "))
     });
     listed.collect()
