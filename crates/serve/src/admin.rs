@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::function::Function;
+use crate::headers::Client;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 
@@ -172,8 +173,12 @@ async fn docs() -> axum::response::Html<&'static str> {
 }
 
 /// What can be asked here, for programs.
-async fn openapi(State(admin): State<Admin>) -> Json<serde_json::Value> {
-    let functions: Vec<_> = admin.plane.functions.read().values().cloned().collect();
+async fn openapi(State(admin): State<Admin>, headers: HeaderMap) -> Json<serde_json::Value> {
+    let mut functions: Vec<_> = admin.plane.functions.read().values().cloned().collect();
+    // Who may not operate them is not told which there are.
+    if admin.token.as_ref().is_some_and(|token| !presents(&headers, token)) {
+        functions.clear();
+    }
     Json(crate::openapi::with_functions(&functions))
 }
 
@@ -353,5 +358,5 @@ async fn invoke(State(admin): State<Admin>, request: Request) -> Response {
     let mut request = request;
     // The token is for this API, not for what it invokes.
     request.headers_mut().remove(header::AUTHORIZATION);
-    admin.plane.answer(request, None).await.map(axum::body::Body::new)
+    admin.plane.answer(request, Client::default()).await.map(axum::body::Body::new)
 }

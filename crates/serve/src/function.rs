@@ -7,12 +7,13 @@ use bytes::Bytes;
 use gatewright_control::FunctionKey;
 use gatewright_control::config::{self, ProcessMode, Runtime as Runs};
 use gatewright_protocol::Arguments;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
 use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
+use crate::upstream::Client;
 
 /// A function and what its replicas run: what the decisions need not know.
 #[derive(Debug)]
@@ -51,11 +52,11 @@ pub(crate) enum Runtime {
     /// A process for each request. Its replicas exist in the decisions only.
     Fork(Program),
     /// Processes that serve HTTP.
-    Program(Program),
+    Program(Box<Server>),
     /// Workers that were started elsewhere and join.
     Remote,
     /// An upstream. Its replicas exist in the decisions only.
-    Http(UpstreamBase),
+    Http(Box<Upstream>),
 }
 
 /// A Python class and where it runs.
@@ -72,18 +73,26 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    /// Path that it answers with 2xx when it is ready, if it serves.
-    pub(crate) health: Option<String>,
-    /// Where its requests go before it is known which process gets them.
-    pub(crate) base: UpstreamBase,
 }
 
-/// Where an upstream is.
+/// A program that serves HTTP.
 #[derive(Debug)]
-pub(crate) struct UpstreamBase {
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    /// Path that it answers with 2xx when it is ready.
+    pub(crate) health: Option<String>,
+    /// Where its requests go before it is known which process gets them.
+    pub(crate) upstream: Upstream,
+}
+
+/// An upstream: where it is, and the connections to it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
     /// Path before every path, without a slash at its end.
     pub(crate) path: String,
+    pub(crate) client: Client,
 }
 
 impl Function {
@@ -104,19 +113,32 @@ impl Function {
                     path: words.next().unwrap_or_default().into(),
                     args: words.collect(),
                     env: config.env.clone(),
-                    health: config.health.clone(),
-                    base: UpstreamBase {
-                        authority: Authority::from_static("localhost"),
-                        path: String::new(),
-                    },
                 };
                 match mode {
                     ProcessMode::Fork => Runtime::Fork(program),
-                    ProcessMode::Http => Runtime::Program(program),
+                    ProcessMode::Http => Runtime::Program(Box::new(Server {
+                        program,
+                        health: config.health.clone(),
+                        upstream: Upstream {
+                            scheme: Scheme::HTTP,
+                            authority: Authority::from_static("localhost"),
+                            path: String::new(),
+                            client: Client::new(None),
+                        },
+                    })),
                 }
             }
             Runs::Remote => Runtime::Remote,
-            Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
+            Runs::Http(url) => {
+                let tls = || {
+                    crate::tls::client(config.tls.as_ref(), base_dir).map_err(|source| {
+                        ServeError::Tls { at: format!("function `{name}`"), source }
+                    })
+                };
+                let (scheme, authority, path) = whereabouts(url).map_err(wrong)?;
+                let client = Client::new((scheme == Scheme::HTTPS).then(tls).transpose()?);
+                Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
+            }
         };
         let check = |check: &Option<config::Check>, side| {
             let read = check.as_ref().map(|check| Check::read(check, base_dir, side));
@@ -170,15 +192,23 @@ impl Function {
         matches!(self.runtime, Runtime::Python(_) | Runtime::Remote)
     }
 
+    /// Where its requests are passed on to, if they are.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        match &self.runtime {
+            Runtime::Http(upstream) => Some(upstream),
+            Runtime::Program(server) => Some(&server.upstream),
+            Runtime::Python(_) | Runtime::Fork(_) | Runtime::Remote => None,
+        }
+    }
+
     /// What it runs, as the system file says it.
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
-            Runtime::Fork(program) | Runtime::Program(program) => {
-                program.path.display().to_string()
-            }
+            Runtime::Fork(program) => program.path.display().to_string(),
+            Runtime::Program(server) => server.program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
-            Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
+            Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
         }
     }
 }
@@ -199,12 +229,13 @@ fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Erro
     Ok(Arguments { args, kwargs })
 }
 
-impl UpstreamBase {
-    fn parse(url: &str) -> Result<Self, String> {
-        let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
-        let parts = uri.into_parts();
-        let authority = parts.authority.ok_or_else(|| format!("http = \"{url}\" names no host"))?;
-        let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
-        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
-    }
+/// Scheme, host and path of an upstream's URL.
+fn whereabouts(url: &str) -> Result<(Scheme, Authority, String), String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        return Err(format!("http = \"{url}\" names no host"));
+    };
+    let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
+    Ok((scheme, authority, path.trim_end_matches('/').to_owned()))
 }

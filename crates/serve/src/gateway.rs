@@ -19,7 +19,7 @@ use crate::bodies::Bodies;
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
-use crate::listener::{self, Bounds, Ends};
+use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
@@ -29,7 +29,6 @@ use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
 use crate::streams::{StreamWriter, Witness};
-use crate::upstream::Upstreams;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -85,9 +84,11 @@ impl Gateway {
         options: Options,
     ) -> Result<Self, ServeError> {
         let routes = Routes::new(&system, &base_dir)?;
-        let data = bind("gateway.listen", &system.gateway.listen).await?;
-        let operations = bind("gateway.admin", &system.gateway.admin).await?;
-        let (address, admin_address) = (local(&data)?, local(&operations)?);
+        let gateway = &system.gateway;
+        let data = open("gateway.listen", &gateway.listen, gateway.tls.as_ref(), &base_dir);
+        let (data, address) = data.await?;
+        let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
+        let (operations, admin_address) = admin.await?;
         let token = options.token.clone().filter(|token| !token.is_empty());
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
@@ -112,7 +113,6 @@ impl Gateway {
             ),
             routes,
             functions: RwLock::default(),
-            upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
             draining: false.into(),
@@ -264,7 +264,7 @@ impl Gateway {
     }
 
     /// Takes requests.
-    fn listen(&mut self, listener: TcpListener, bounds: Bounds) {
+    fn listen(&mut self, listener: Listener, bounds: Bounds) {
         let plane = Arc::clone(&self.plane);
         let service = move |client| {
             let plane = Arc::clone(&plane);
@@ -365,7 +365,7 @@ fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError
 fn background(
     accepting: impl Future<Output = ()> + Send + 'static,
     driver: &Arc<Driver>,
-    operations: TcpListener,
+    operations: Listener,
     router: axum::Router,
     bounds: Bounds,
 ) -> JoinSet<()> {
@@ -406,6 +406,20 @@ pub(crate) fn worker_token(
         return Err(ServeError::WorkerTokenMissing { address });
     }
     Ok(token)
+}
+
+/// Listens at an address of the system file, with TLS if there is a certificate.
+async fn open(
+    key: &'static str,
+    address: &str,
+    tls: Option<&config::ServerTls>,
+    base_dir: &Path,
+) -> Result<(Listener, SocketAddr), ServeError> {
+    let tls = tls.map(|tls| crate::tls::server(tls, base_dir, &["h2", "http/1.1"])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: key.to_owned(), source })?;
+    let tcp = bind(key, address).await?;
+    let address = local(&tcp)?;
+    Ok((Listener::new(tcp, tls), address))
 }
 
 pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {

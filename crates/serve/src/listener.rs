@@ -1,20 +1,24 @@
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::headers::ClientAddress;
+use crate::headers::Client;
 use crate::quiet::{Heard, Held, Limits, Talk};
 
 /// Longest head of a request in bytes, and the buffer of a connection.
@@ -47,11 +51,23 @@ pub(crate) struct Ends {
     pub(crate) kill: CancellationToken,
 }
 
+/// Where connections come in, and what they speak below HTTP.
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    pub(crate) fn new(tcp: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { tcp, tls: tls.map(TlsAcceptor::from) }
+    }
+}
+
 /// Serves connections until `closing`; then lets each finish its requests, for at most `drain`. Each connection
-/// has the service that `service` makes for its client's address.
+/// has the service that `service` makes for its client.
 pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
-    service: impl Fn(ClientAddress) -> S,
+    listener: Listener,
+    service: impl Fn(Client) -> S,
     bounds: Bounds,
     ends: Ends,
     drain: Duration,
@@ -60,19 +76,20 @@ pub(crate) async fn serve<S, B>(
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(server());
+    let secure = listener.tls.is_some();
     loop {
         let accepted = tokio::select! {
             biased;
             () = ends.closing.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener.tcp, &slots) => accepted,
         };
-        let (stream, client, slot) = match accepted {
+        let (stream, address, slot) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a client that left: neither ends the gateway.
@@ -82,36 +99,37 @@ pub(crate) async fn serve<S, B>(
             }
         };
         let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
-        let service = service(client);
+        let service = service(Client { address: Some(address), secure });
+        let tls = listener.tls.clone();
         tokio::spawn(async move {
-            let speaks = tokio::select! {
-                speaks = tokio::time::timeout(bounds.header_timeout, first_bytes(&stream)) => speaks,
+            let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));
+            let greeted = tokio::select! {
+                greeted = greeting => greeted,
                 () = ends.closing.cancelled() => return,
             };
-            if let Ok(Some(protocol)) = speaks {
-                let talk = Talk::new();
-                let stream = TokioIo::new(Heard::new(stream, &talk));
-                let service = Watched { service, talk: Arc::clone(&talk) };
-                let connection = server.serve_connection(stream, service);
-                let over = async {
-                    match protocol {
-                        Protocol::Http1 => {
-                            let (head, idle) = (bounds.header_timeout, bounds.idle_timeout);
-                            talk.is_over(Limits { head, idle }).await;
-                        }
-                        // It is asked whether it is still there.
-                        Protocol::Http2 => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    served = watcher.watch(connection.into_owned()) => {
-                        if let Err(error) = served {
-                            tracing::debug!(error, "a connection ended with an error");
-                        }
-                    }
-                    () = over => {}
-                    () = ends.kill.cancelled() => {}
+            match greeted {
+                Ok(Some(Greeted::Plain(stream, protocol))) => {
+                    let talk = Talk::new();
+                    let stream = TokioIo::new(Heard::new(stream, &talk));
+                    let service = Watched { service, talk: Arc::clone(&talk) };
+                    let connection = server.serve_connection(stream, service);
+                    let silence = silence(&talk, protocol, bounds);
+                    until_its_end(watcher.watch(connection.into_owned()), silence, &ends).await;
                 }
+                Ok(Some(Greeted::Tls(stream))) => {
+                    // Told by the handshake: looking at the first bytes for it could wait for ever.
+                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let server = (*server).clone();
+                    let server = if h2 { server.http2_only() } else { server.http1_only() };
+                    let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
+                    let talk = Talk::new();
+                    let stream = TokioIo::new(Heard::new(*stream, &talk));
+                    let service = Watched { service, talk: Arc::clone(&talk) };
+                    let connection = server.serve_connection(stream, service);
+                    let silence = silence(&talk, protocol, bounds);
+                    until_its_end(watcher.watch(connection.into_owned()), silence, &ends).await;
+                }
+                Ok(None) | Err(_) => {}
             }
             drop(slot);
         });
@@ -122,14 +140,63 @@ pub(crate) async fn serve<S, B>(
     }
 }
 
+/// A connection whose client has begun to speak.
+enum Greeted {
+    Plain(TcpStream, Protocol),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Waits until it can be seen which HTTP a connection speaks, after its TLS handshake if it has one; nothing if it
+/// ended before.
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Greeted> {
+    let Some(tls) = tls else {
+        let protocol = first_bytes(&stream).await?;
+        return Some(Greeted::Plain(stream, protocol));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Greeted::Tls(Box::new(stream))),
+        Err(error) => {
+            tracing::debug!(%error, "no TLS handshake");
+            None
+        }
+    }
+}
+
+async fn until_its_end<E: std::fmt::Debug>(
+    connection: impl Future<Output = Result<(), E>>,
+    silence: impl Future<Output = ()>,
+    ends: &Ends,
+) {
+    tokio::select! {
+        served = connection => {
+            if let Err(error) = served {
+                tracing::debug!(?error, "a connection ended with an error");
+            }
+        }
+        () = silence => {}
+        () = ends.kill.cancelled() => {}
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, ClientAddress, OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, client) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, Some(client.ip()), slot))
+    Ok((stream, client.ip(), slot))
+}
+
+/// Returns when a connection has been silent for too long. One of HTTP/2 is asked whether it is still there.
+async fn silence(talk: &Talk, protocol: Protocol, bounds: Bounds) {
+    match protocol {
+        Protocol::Http1 => {
+            let (head, idle) = (bounds.header_timeout, bounds.idle_timeout);
+            talk.is_over(Limits { head, idle }).await;
+        }
+        Protocol::Http2 => std::future::pending().await,
+    }
 }
 
 /// What a connection speaks.

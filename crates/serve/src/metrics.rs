@@ -46,8 +46,9 @@ const STATES: [(ReplicaState, &str); 5] = [
     (ReplicaState::Suspended, "suspended"),
 ];
 
-/// Why replicas go untold.
-pub(crate) const DEATHS: [&str; 4] = ["start", "exit", "max_execution", "silent"];
+/// Why replicas go without being told to: they do not start, end by themselves, do not let go of a request in time, or
+/// answer no pings.
+pub(crate) const DEATHS: [&str; 4] = ["start", "exit", "overdue", "silent"];
 
 /// Why requests are refused.
 const REJECTIONS: [(Rejection, &str); 4] = [
@@ -198,7 +199,7 @@ impl Metrics {
         let help = "Requests that waited for a replica to start";
         registry.register("cold_requests", help, cold.clone());
         let deaths = Family::default();
-        let help = "Replicas that went untold or did not start, by cause";
+        let help = "Replicas that did not start or went without being told to, by cause";
         registry.register("replica_deaths", help, deaths.clone());
         let crash_loop = Family::default();
         let help = "Whether replicas have failed again and again: 1 if so";
@@ -328,7 +329,7 @@ impl FunctionMetrics {
         self.batch_size.observe(f64::from(size));
     }
 
-    /// Counts a replica that went untold, for one of [`DEATHS`].
+    /// Counts a replica that went without being told to, for one of [`DEATHS`].
     pub(crate) fn death(&self, cause: &str) {
         if let Some(place) = DEATHS.iter().position(|known| *known == cause) {
             self.deaths[place].inc();

@@ -26,13 +26,12 @@ use parking_lot::RwLock;
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;
 use crate::driver::Driver;
-use crate::function::{Function, Program, Runtime};
-use crate::headers::{self, ClientAddress, REQUEST_ID};
+use crate::function::{Function, Runtime};
+use crate::headers::{self, Client, REQUEST_ID};
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
-use crate::upstream::Upstreams;
 
 /// Bytes of a body that is too long that are read and thrown away.
 const DISCARDED: usize = 4 * 1024 * 1024;
@@ -48,7 +47,6 @@ pub(crate) struct Plane {
     pub(crate) routes: Routes,
     /// The functions that can be asked for, by name.
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
-    pub(crate) upstreams: Upstreams,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
     /// Memory of request bodies that are held whole.
@@ -81,7 +79,7 @@ impl From<Refusal> for Failure {
 struct Asked {
     id: u64,
     request_id: HeaderValue,
-    client: ClientAddress,
+    client: Client,
     /// Which class of a queue it is in.
     urgency: u8,
 }
@@ -91,7 +89,7 @@ impl Plane {
     pub(crate) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-        client: ClientAddress,
+        client: Client,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
@@ -159,7 +157,8 @@ impl Plane {
             Runtime::Fork(program) => {
                 return self.fork(&function, program, &parts, body, asked, trail).await;
             }
-            Runtime::Program(Program { base, .. }) | Runtime::Http(base) => base,
+            Runtime::Program(server) => &server.upstream,
+            Runtime::Http(upstream) => upstream,
         };
         if let Some(route) = route
             && body.is_end_stream()

@@ -104,10 +104,10 @@ impl ProgramReplica {
     }
 
     async fn run(&self, driver: &Arc<Driver>, name: &str) -> Fate {
-        let Runtime::Program(program) = &self.function.runtime else { return Fate::Stopped };
+        let Runtime::Program(server) = &self.function.runtime else { return Fate::Stopped };
         let started = async {
             let address = free_address().await?;
-            Ok((address, self.start(driver, program, address, name)?))
+            Ok((address, self.start(driver, &server.program, address, name)?))
         };
         let (address, mut running) = match started.await {
             Ok(started) => started,
@@ -119,7 +119,7 @@ impl ProgramReplica {
             status = running.child.wait() => {
                 return Fate::NotStarted(running.failure(status.ok()).await);
             }
-            ready = tokio::time::timeout(limit, ready(address, program.health.as_deref())) => {
+            ready = tokio::time::timeout(limit, ready(address, server.health.as_deref())) => {
                 if ready.is_err() {
                     running.kill().await;
                     let seconds = limit.as_secs_f64();
@@ -161,7 +161,7 @@ impl ProgramReplica {
             }
             () = self.kill.cancelled() => {
                 running.kill().await;
-                Fate::Lost("max_execution")
+                Fate::Lost("overdue")
             }
             () = driver.kill.cancelled() => {
                 running.kill().await;

@@ -201,6 +201,7 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
+                self.function.metrics.death("start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
                 driver.start_failed(&self.function, &name, failure);
             }
@@ -315,6 +316,7 @@ impl PythonReplica {
             }
         };
         tokio::pin!(talked);
+        let mut cause = "exit";
         tokio::select! {
             biased;
             () = &mut talked => {}
@@ -331,6 +333,7 @@ impl PythonReplica {
             () = unfit => {}
             () = self.fall_silent(link, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
+                cause = "silent";
                 process.kill().await;
             }
             () = driver.kill.cancelled() => {
@@ -341,6 +344,7 @@ impl PythonReplica {
                 // Its process, if it is elsewhere, ends itself at this word.
                 link.send(&Frame::Bye { reason: "it did not let go of a request in time".to_owned() });
                 process.kill().await;
+                self.function.metrics.death("overdue");
                 return Fate::Lost;
             }
         }
@@ -348,6 +352,7 @@ impl PythonReplica {
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
+            self.function.metrics.death(cause);
         }
         let grace = driver.workplace.grace;
         if process.0.is_none() {

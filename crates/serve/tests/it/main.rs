@@ -12,3 +12,4 @@ mod programs;
 mod relay;
 mod start;
 mod support;
+mod tls;
