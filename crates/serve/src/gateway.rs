@@ -27,7 +27,7 @@ use crate::python::{Door, Hub};
 use crate::records::{Book, RecordSender, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
+use crate::store::{Store, Tiers};
 use crate::streams::{StreamWriter, Witness};
 use crate::{ServeError, admin};
 
@@ -103,6 +103,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
+        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
@@ -110,6 +111,7 @@ impl Gateway {
                 system.cache.memory.bytes(),
                 system.cache.max_body.bytes(),
                 driver.clock,
+                tiers,
             ),
             routes,
             functions: RwLock::default(),
@@ -145,6 +147,7 @@ impl Gateway {
             gateway.end().await;
             return Err(error);
         }
+        gateway.plane.store.tiers().tried().await;
         gateway.listen(data, bounds);
         if let Some((door, address)) = door {
             let driver = Arc::clone(&gateway.plane.driver);
@@ -252,6 +255,7 @@ impl Gateway {
         driver.kill.cancel();
         driver.tasks.close();
         drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
+        self.plane.store.tiers().finish().await;
         self.serving.shutdown().await;
         self.background.shutdown().await;
         if let Some(writer) = self.writer.take() {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::check::Side;
+use crate::store::Stats;
 
 /// Upper ends of the buckets of latencies, in seconds.
 const BUCKETS: [f64; 16] = [
@@ -106,6 +107,17 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TierLabel {
+    tier: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TierLabels {
+    tier: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CacheLabel {
     result: &'static str,
 }
@@ -136,6 +148,9 @@ pub(crate) struct Metrics {
     cache_bytes: Gauge,
     /// Memory of request bodies that are held whole.
     pub(crate) body_bytes: Gauge,
+    cache_evicted: Counter,
+    tier_operations: Family<TierLabels, Counter>,
+    tier_up: Family<TierLabel, Gauge>,
     /// Records that were not written because the writer could not keep up.
     pub(crate) records_dropped: Counter,
     /// Requests that no function was found for.
@@ -219,6 +234,15 @@ impl Metrics {
             .into();
         let cache_bytes = Gauge::default();
         registry.register("cache_stored_bytes", "Memory of stored responses", cache_bytes.clone());
+        let cache_evicted = Counter::default();
+        let help = "Keys that went because memory was short";
+        registry.register("cache_evicted", help, cache_evicted.clone());
+        let tier_operations = Family::default();
+        let help = "Operations of the tiers behind the memory, by result";
+        registry.register("cache_tier_operations", help, tier_operations.clone());
+        let tier_up = Family::default();
+        let help = "Whether a tier behind the memory is used now";
+        registry.register("cache_tier_up", help, tier_up.clone());
         let records_dropped = Counter::default();
         let help = "Records that were not written";
         registry.register("records_dropped", help, records_dropped.clone());
@@ -247,6 +271,9 @@ impl Metrics {
             body_bytes,
             cache,
             cache_bytes,
+            cache_evicted,
+            tier_operations,
+            tier_up,
             records_dropped,
             unrouted,
         })
@@ -288,9 +315,26 @@ impl Metrics {
     }
 
     /// Everything as text, with what the system says of itself now.
-    pub(crate) fn text(&self, system: &System, cache_bytes: u64) -> String {
+    pub(crate) fn text(&self, system: &System, cache: &Stats) -> String {
+        self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
+        store(&self.cache_evicted, cache.evicted);
+        for tier in cache.tiers() {
+            self.tier(tier.name, tier.up, &tier.results);
+        }
+        self.encoded(system)
+    }
+
+    /// Notes what a tier of the cache says of itself.
+    pub(crate) fn tier(&self, tier: &'static str, up: bool, results: &[(&'static str, u64)]) {
+        self.tier_up.get_or_create(&TierLabel { tier }).set(i64::from(up));
+        for &(result, count) in results {
+            store(&self.tier_operations.get_or_create(&TierLabels { tier, result }), count);
+        }
+    }
+
+    /// Everything as text, without the cache's own numbers.
+    pub(crate) fn encoded(&self, system: &System) -> String {
         self.look(system);
-        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a string takes every write");

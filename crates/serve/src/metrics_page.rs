@@ -17,7 +17,8 @@ pub fn metrics_page() -> String {
     let mut system = System::new(1);
     let deployment = Deployment { name: "f".to_owned(), ..Deployment::default() };
     system.deploy(Time::ZERO, deployment, &mut Vec::new()).expect("the first function fits");
-    let text = metrics.text(&system, 0);
+    metrics.tier("disk", true, &[("hit", 0)]);
+    let text = metrics.encoded(&system);
     let mut page = "# Metrics\n\n`GET /metrics` on the admin address, in the OpenMetrics format that Prometheus reads.\n\n\
                     | metric | type | labels | what it tells |\n|---|---|---|---|\n"
         .to_owned();
