@@ -1,6 +1,8 @@
 //! A function is served in another way while requests come.
 
-use super::*;
+use super::super::*;
+use super::rig::{Rig, function};
+use crate::{Batch, Scale};
 
 #[test]
 fn an_update_replaces_every_replica_and_loses_nothing() {
