@@ -122,11 +122,7 @@ impl Gateway {
             pseudonym: format!("gatewright-{}", &run),
             run,
         });
-        let bounds = Bounds {
-            connections: system.gateway.max_connections as usize,
-            header_timeout: system.gateway.header_timeout.get(),
-            idle_timeout: system.gateway.idle_timeout.get(),
-        };
+        let bounds = bounds(&system.gateway);
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
         let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
@@ -346,6 +342,15 @@ fn open_records(options: &Options) -> Result<Opened, ServeError> {
         witness: Witness::new(Some(happenings)),
         streams: Some(streams),
     })
+}
+
+/// Within which bounds connections are served.
+fn bounds(gateway: &config::Gateway) -> Bounds {
+    Bounds {
+        connections: gateway.max_connections as usize,
+        header_timeout: gateway.header_timeout.get(),
+        idle_timeout: gateway.idle_timeout.get(),
+    }
 }
 
 /// How workers are run. They have another working directory than the gateway: paths are made absolute, and

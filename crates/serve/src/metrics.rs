@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::check::Side;
 use crate::store::Stats;
@@ -171,112 +171,92 @@ pub(crate) struct FunctionMetrics {
     mismatches: [Counter; 2],
 }
 
+/// Where metrics are registered.
+struct Shelf(Registry);
+
+impl Shelf {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn fresh<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.add(name, help, M::default())
+    }
+
+    /// One that is measured in seconds.
+    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        metric
+    }
+}
+
 impl Metrics {
     pub(crate) fn new() -> Arc<Self> {
-        let mut registry = Registry::with_prefix("gatewright");
-        let requests = Family::default();
-        registry.register("requests", "Requests that ended, by status", requests.clone());
-        let latency = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
-        let help = "Time from the head of a request to the end of its answer";
-        registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());
-        let replicas = Family::default();
-        registry.register("replicas", "Replicas by state", replicas.clone());
-        let queued = Family::default();
-        registry.register("queued", "Requests that wait for a replica", queued.clone());
-        let in_flight = Family::default();
-        registry.register("in_flight", "Requests in service", in_flight.clone());
-        let retries = Family::default();
-        registry.register("retries", "Attempts after the first", retries.clone());
-        let lost = Family::default();
-        registry.register(
-            "replicas_lost",
-            "Replicas that went without being told to",
-            lost.clone(),
-        );
-        let started = Family::default();
-        registry.register("replicas_started", "Replicas told to start", started.clone());
-        let joined = Family::default();
-        let help = "Running workers that were started elsewhere";
-        registry.register("replicas_joined", help, joined.clone());
-        let expected_wait = Family::default();
-        let help = "Time that a request which came now would wait for its turn";
-        registry.register_with_unit("expected_wait", help, Unit::Seconds, expected_wait.clone());
-        let batch_size =
-            Family::new_with_constructor((|| Histogram::new(BATCH_BUCKETS)) as fn() -> _);
-        registry.register("batch_size", "Requests handed over together", batch_size.clone());
-        let wait = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
-        let help = "Time from the head of a request to its last attempt, of those that had one";
-        registry.register_with_unit("queue_wait", help, Unit::Seconds, wait.clone());
-        let service = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
-        let help = "Time from the last attempt of a request to the end of its answer";
-        registry.register_with_unit("service_duration", help, Unit::Seconds, service.clone());
-        let cold = Family::default();
-        let help = "Requests that waited for a replica to start";
-        registry.register("cold_requests", help, cold.clone());
-        let deaths = Family::default();
-        let help = "Replicas that did not start or went without being told to, by cause";
-        registry.register("replica_deaths", help, deaths.clone());
-        let crash_loop = Family::default();
-        let help = "Whether replicas have failed again and again: 1 if so";
-        registry.register("crash_loop", help, crash_loop.clone());
-        let rejected = Family::default();
-        registry.register("requests_rejected", "Requests refused, by reason", rejected.clone());
-        let mismatches = Family::default();
-        let help = "Bodies that do not fit the function's schema, by side";
-        registry.register("schema_mismatches", help, mismatches.clone());
-        let body_bytes = Gauge::default();
-        let help = "Memory of request bodies that are held whole";
-        registry.register("request_body_bytes", help, body_bytes.clone());
-        let by_result = Family::<CacheLabel, Counter>::default();
-        registry.register("cache_requests", "Requests of cached routes", by_result.clone());
+        let mut shelf = Shelf(Registry::with_prefix("gatewright"));
+        let latencies = || Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
+        let batches = Family::new_with_constructor((|| Histogram::new(BATCH_BUCKETS)) as fn() -> _);
+        let by_result: Family<CacheLabel, Counter> =
+            shelf.fresh("cache_requests", "Requests of cached routes");
         let cache = CACHE_RESULTS
             .map(|(value, result)| (value, by_result.get_or_create_owned(&CacheLabel { result })))
             .into();
-        let cache_bytes = Gauge::default();
-        registry.register("cache_stored_bytes", "Memory of stored responses", cache_bytes.clone());
-        let cache_evicted = Counter::default();
-        let help = "Keys that went because memory was short";
-        registry.register("cache_evicted", help, cache_evicted.clone());
-        let tier_operations = Family::default();
-        let help = "Operations of the tiers behind the memory, by result";
-        registry.register("cache_tier_operations", help, tier_operations.clone());
-        let tier_up = Family::default();
-        let help = "Whether a tier behind the memory is used now";
-        registry.register("cache_tier_up", help, tier_up.clone());
-        let records_dropped = Counter::default();
-        let help = "Records that were not written";
-        registry.register("records_dropped", help, records_dropped.clone());
-        let unrouted = Counter::default();
-        registry.register("unrouted_requests", "Requests that lead nowhere", unrouted.clone());
-        Arc::new(Self {
-            registry,
-            requests,
-            latency,
-            replicas,
-            queued,
-            in_flight,
-            retries,
-            lost,
-            started,
-            joined,
-            expected_wait,
-            batch_size,
-            wait,
-            service,
-            cold,
-            deaths,
-            crash_loop,
-            rejected,
-            mismatches,
-            body_bytes,
+        let s = &mut shelf;
+        let metrics = Self {
+            requests: s.fresh("requests", "Requests that ended, by status"),
+            latency: s.seconds(
+                "request_duration",
+                "Time from the head of a request to the end of its answer",
+                latencies(),
+            ),
+            wait: s.seconds(
+                "queue_wait",
+                "Time from the head of a request to its last attempt, of those that had one",
+                latencies(),
+            ),
+            service: s.seconds(
+                "service_duration",
+                "Time from the last attempt of a request to the end of its answer",
+                latencies(),
+            ),
+            queued: s.fresh("queued", "Requests that wait for a replica"),
+            expected_wait: s.seconds(
+                "expected_wait",
+                "Time that a request which came now would wait for its turn",
+                Family::default(),
+            ),
+            in_flight: s.fresh("in_flight", "Requests in service"),
+            batch_size: s.add("batch_size", "Requests handed over together", batches),
+            retries: s.fresh("retries", "Attempts after the first"),
+            rejected: s.fresh("requests_rejected", "Requests refused, by reason"),
+            mismatches: s.fresh(
+                "schema_mismatches",
+                "Bodies that do not fit the function's schema, by side",
+            ),
+            cold: s.fresh("cold_requests", "Requests that waited for a replica to start"),
+            replicas: s.fresh("replicas", "Replicas by state"),
+            joined: s.fresh("replicas_joined", "Running workers that were started elsewhere"),
+            started: s.fresh("replicas_started", "Replicas told to start"),
+            lost: s.fresh("replicas_lost", "Replicas that went without being told to"),
+            deaths: s.fresh(
+                "replica_deaths",
+                "Replicas that did not start or went without being told to, by cause",
+            ),
+            crash_loop: s.fresh("crash_loop", "Whether replicas have failed again and again"),
             cache,
-            cache_bytes,
-            cache_evicted,
-            tier_operations,
-            tier_up,
-            records_dropped,
-            unrouted,
-        })
+            cache_bytes: s.fresh("cache_stored_bytes", "Memory of stored responses"),
+            cache_evicted: s.fresh("cache_evicted", "Keys that went because memory was short"),
+            tier_operations: s.fresh(
+                "cache_tier_operations",
+                "Operations of the tiers behind the memory, by result",
+            ),
+            tier_up: s.fresh("cache_tier_up", "Whether a tier behind the memory is used now"),
+            body_bytes: s.fresh("request_body_bytes", "Memory of request bodies held whole"),
+            records_dropped: s.fresh("records_dropped", "Records that were not written"),
+            unrouted: s.fresh("unrouted_requests", "Requests that lead nowhere"),
+            registry: Registry::default(),
+        };
+        Arc::new(Self { registry: shelf.0, ..metrics })
     }
 
     /// The metrics of the function of this name.

@@ -108,12 +108,6 @@ fn all_replicas(rig: &Rig) -> Vec<ReplicaKey> {
 }
 
 fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
-    let name = |which: usize| NAMES[which].to_owned();
-    let operate = |rig: &mut Rig, operation| {
-        let mut effects = Vec::new();
-        drop(rig.system.operate(rig.now, operation, &mut effects));
-        rig.take(effects);
-    };
     match step {
         Step::Invoke { function, timeout_ms, urgency } => {
             if let Some(key) = rig.system.lookup(NAMES[function]) {
@@ -143,9 +137,7 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
             }
         }
         Step::Lose(n, loss) => {
-            let all =
-                rig.system.function_index().flat_map(|(_, key)| rig.system.replicas(key, None));
-            if let Some(replica) = nth(all.map(|view| view.key).collect::<Vec<_>>(), n) {
+            if let Some(replica) = nth(all_replicas(rig), n) {
                 rig.lose(replica, loss);
             }
         }
@@ -156,12 +148,6 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
             }
         }
         Step::Pass(ms) => rig.pass(Duration::from_millis(u64::from(ms))),
-        Step::ScaleTo(f, replicas) => {
-            operate(rig, Operation::ScaleTo { function: name(f), replicas })
-        }
-        Step::ScaleUp(f, by) => operate(rig, Operation::ScaleUp { function: name(f), by }),
-        Step::ScaleDown(f, by) => operate(rig, Operation::ScaleDown { function: name(f), by }),
-        Step::Reload(f) => operate(rig, Operation::Reload { function: name(f) }),
         Step::Join(f) => {
             if let Some(function) = rig.system.lookup(NAMES[f]) {
                 rig.handle(Event::ReplicaJoined { function });
@@ -177,16 +163,35 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
                 rig.handle(Event::ReplicaLeaving { replica });
             }
         }
-        Step::Suspend(f) => operate(rig, Operation::Suspend { function: name(f) }),
-        Step::Remove(f) => operate(rig, Operation::Remove { function: name(f) }),
-        Step::Redeploy(f) => operate(rig, Operation::Deploy(Box::new(named(&deployments[f], f)))),
+        wish => {
+            let mut effects = Vec::new();
+            if let Some(operation) = operation(deployments, &wish) {
+                // What is refused changes nothing.
+                drop(rig.system.operate(rig.now, operation, &mut effects));
+            }
+            rig.take(effects);
+        }
+    }
+}
+
+/// The operation that a step stands for, if it is one.
+fn operation(deployments: &[Deployment; 2], step: &Step) -> Option<Operation> {
+    let name = |which: usize| NAMES[which].to_owned();
+    Some(match *step {
+        Step::ScaleTo(f, replicas) => Operation::ScaleTo { function: name(f), replicas },
+        Step::ScaleUp(f, by) => Operation::ScaleUp { function: name(f), by },
+        Step::ScaleDown(f, by) => Operation::ScaleDown { function: name(f), by },
+        Step::Reload(f) => Operation::Reload { function: name(f) },
+        Step::Suspend(f) => Operation::Suspend { function: name(f) },
+        Step::Remove(f) => Operation::Remove { function: name(f) },
+        Step::Redeploy(f) => Operation::Deploy(Box::new(named(&deployments[f], f))),
         // To the settings of the other one, as far as that may be.
         Step::Update(f) => {
             let batch = deployments[f].batch;
-            let next = Deployment { batch, ..named(&deployments[1 - f], f) };
-            operate(rig, Operation::Update(Box::new(next)));
+            Operation::Update(Box::new(Deployment { batch, ..named(&deployments[1 - f], f) }))
         }
-    }
+        _ => return None,
+    })
 }
 
 fn named(deployment: &Deployment, which: usize) -> Deployment {
