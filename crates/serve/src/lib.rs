@@ -36,7 +36,7 @@ mod shutdown;
 mod store;
 mod upstream;
 
-pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
+pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus, ROOM, SharedHub};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;

@@ -1,16 +1,17 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_protocol::{FrameDecoder, Hello};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::greeting::{HELLO_TIMEOUT, hello, refuse, until_ready};
 use super::link::Link;
 use super::replica::PythonReplica;
-use super::socket::{Reader, Writer, split_tcp};
+use super::socket::{Reader, Writer, split_tcp, split_unix};
 use crate::driver::Driver;
+use crate::embedded::is_ours;
 use crate::function::Function;
 
 /// Connections that have not said hello yet.
@@ -103,13 +104,44 @@ impl Door {
                 Ok((stream, peer)) => {
                     let (guard, driver) = (Arc::clone(&self.guard), Arc::clone(&driver));
                     tokio::spawn(async move {
-                        guard.receive(stream, peer, driver).await;
+                        guard.receive(split_tcp(stream), &peer.to_string(), driver).await;
                         drop(permit);
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a worker");
                     tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Lets workers of this machine and user in by a Unix socket, for as long as it is polled.
+    pub(crate) fn accept_near(
+        &self,
+        listener: UnixListener,
+        driver: Arc<Driver>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let guard = Arc::clone(&self.guard);
+        async move {
+            let strangers = Arc::new(Semaphore::new(STRANGERS));
+            loop {
+                let permit = Arc::clone(&strangers).acquire_owned().await;
+                match listener.accept().await {
+                    Ok((stream, _)) if !is_ours(&stream) => {
+                        tracing::warn!("a worker of another user");
+                    }
+                    Ok((stream, _)) => {
+                        let (guard, driver) = (Arc::clone(&guard), Arc::clone(&driver));
+                        tokio::spawn(async move {
+                            guard.receive(split_unix(stream), "this machine", driver).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a worker");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
         }
@@ -122,18 +154,18 @@ impl Guard {
     }
 
     /// Hears who somebody is; a worker that is taken lives on in a task of its own.
-    async fn receive(&self, stream: TcpStream, peer: SocketAddr, driver: Arc<Driver>) {
-        let (mut reader, mut writer) = split_tcp(stream);
+    async fn receive(&self, stream: (Reader, Writer), peer: &str, driver: Arc<Driver>) {
+        let (mut reader, mut writer) = stream;
         let greeting = hello(&mut reader, self.token.as_deref());
         let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting).await;
         let hello = hello.unwrap_or_else(|_| Err("it did not say hello in time".to_owned()));
         match hello.and_then(|hello| self.place(hello, &driver)) {
             Ok(guest) => {
-                let living = guest.live(Arc::clone(&driver), reader, writer, peer);
+                let living = guest.live(Arc::clone(&driver), reader, writer, peer.to_owned());
                 driver.tasks.spawn(living);
             }
             Err(reason) => {
-                tracing::warn!(%peer, reason, "refused a worker");
+                tracing::warn!(peer, reason, "refused a worker");
                 let refusing = refuse(&mut writer, reason);
                 drop(tokio::time::timeout(HELLO_TIMEOUT, refusing).await);
             }
@@ -166,7 +198,7 @@ struct Guest {
 }
 
 impl Guest {
-    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: SocketAddr) {
+    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: String) {
         let (function, limit) = (&self.function, driver.workplace.max_frame);
         let mut decoder = FrameDecoder::new(usize::try_from(limit).unwrap_or(usize::MAX));
         let link = Link::new(writer);
@@ -178,10 +210,10 @@ impl Guest {
         match ready {
             Ok(Ok(())) => {}
             Ok(Err(Some(failure))) => {
-                return tracing::error!(%peer, worker = self.hello.name, %failure, "did not start");
+                return tracing::error!(peer, worker = self.hello.name, %failure, "did not start");
             }
             Ok(Err(None)) | Err(_) => {
-                return tracing::warn!(%peer, worker = self.hello.name, "was never ready");
+                return tracing::warn!(peer, worker = self.hello.name, "was never ready");
             }
         }
         let node = Arc::from(&*self.hello.node);

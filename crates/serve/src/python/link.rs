@@ -28,13 +28,20 @@ impl Link {
 
     /// Sends frames without waiting and with nothing between them.
     pub(crate) fn send_all(&self, frames: &[Frame]) {
+        self.send_with(|out| {
+            for frame in frames {
+                if let Err(error) = encode(frame, out) {
+                    tracing::error!(%error, "a frame was not sent");
+                }
+            }
+        });
+    }
+
+    /// Sends without waiting what is appended.
+    pub(crate) fn send_with(&self, append: impl FnOnce(&mut BytesMut)) {
         let mut unsent = self.unsent.lock();
         let idle = unsent.is_empty();
-        for frame in frames {
-            if let Err(error) = encode(frame, &mut unsent) {
-                tracing::error!(%error, "a frame was not sent");
-            }
-        }
+        append(&mut unsent);
         if idle {
             self.write(&mut unsent);
         }

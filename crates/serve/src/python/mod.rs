@@ -12,4 +12,6 @@ mod socket;
 
 pub(crate) use door::Door;
 pub(crate) use hub::Hub;
+pub(crate) use link::Link;
 pub(crate) use replica::PythonReplica;
+pub(crate) use socket::{Reader, split_unix};

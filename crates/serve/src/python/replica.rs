@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
 use slotmap::Key;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
 use super::greeting::until_ready;
@@ -49,6 +49,8 @@ pub(crate) struct PythonReplica {
     gathered: Mutex<Vec<Frame>>,
     /// The nonce of the last pong; pings are numbered from 1.
     heard: AtomicU64,
+    /// Whether it is not read from, because who waits for its pieces takes none.
+    held: AtomicBool,
 }
 
 /// A request at a worker.
@@ -121,6 +123,7 @@ impl PythonReplica {
             flights: Mutex::default(),
             gathered: Mutex::default(),
             heard: AtomicU64::new(0),
+            held: AtomicBool::new(false),
         })
     }
 
@@ -378,6 +381,10 @@ impl PythonReplica {
         let mut nonce: u64 = 0;
         while nonce.saturating_sub(self.heard.load(Ordering::Relaxed)) <= u64::from(PINGS) {
             tick.tick().await;
+            if self.held.load(Ordering::Relaxed) {
+                // Its pongs wait behind its pieces.
+                self.heard.fetch_max(nonce, Ordering::Relaxed);
+            }
             nonce += 1;
             link.send(&Frame::Ping { nonce });
         }
@@ -468,10 +475,16 @@ impl PythonReplica {
             Frame::Chunk { id, text, data } => {
                 let sender = self.sender(id, text)?;
                 // A client that reads slowly slows its worker down; one that is gone does not.
-                drop(sender.send(data).await);
+                if let Err(TrySendError::Full(data)) = sender.try_send(data) {
+                    self.held.store(true, Ordering::Relaxed);
+                    drop(sender.send(data).await);
+                    self.held.store(false, Ordering::Relaxed);
+                }
             }
             Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
-            Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
+            Frame::Pong { nonce } => {
+                self.heard.fetch_max(nonce, Ordering::Relaxed);
+            }
             _ => return Err("it sent a frame that is not for a gateway"),
         }
         Ok(())
