@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::python::RefusalCounts;
+
 /// Upper ends of the buckets of latencies, in seconds.
 const BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
@@ -87,6 +89,8 @@ pub(crate) struct Metrics {
     pub(crate) records_dropped: Counter,
     /// Requests that no function was found for.
     pub(crate) unrouted: Counter,
+    /// Connections to `hub.listen` that did not become workers.
+    pub(crate) refusals: RefusalCounts,
 }
 
 /// The metrics of one function, looked up once.
@@ -138,6 +142,9 @@ impl Metrics {
         registry.register("records_dropped", help, records_dropped.clone());
         let unrouted = Counter::default();
         registry.register("unrouted_requests", "Requests that lead nowhere", unrouted.clone());
+        let refusals = RefusalCounts::default();
+        let help = "Connections for workers that were closed, by cause";
+        registry.register("workers_refused", help, refusals.clone());
         Arc::new(Self {
             registry,
             requests,
@@ -155,6 +162,7 @@ impl Metrics {
             cache_bytes,
             records_dropped,
             unrouted,
+            refusals,
         })
     }
 

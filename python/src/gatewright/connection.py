@@ -23,6 +23,10 @@ from .protocol import Decoder, Encoder
 LONG_CALL = 0.1
 
 
+#: The frame that asks for no more requests.
+_DRAIN = Encoder().encode(protocol.DRAIN)
+
+
 class GatewayGone(Exception):
     """The connection to the gateway is closed."""
 
@@ -43,7 +47,8 @@ class Connection:
     """Frames in and out, and the state they change.
 
     ``on_gone`` is called, in the reading thread, when the gateway goes away or ends this worker during a long
-    call: nobody would get its answer. ``on_bye`` is called when it says so.
+    call: nobody would get its answer. ``on_bye`` is called when it says so. ``far``: whether what the gateway sends
+    may be under way for a while, as over TCP.
     """
 
     def __init__(
@@ -51,8 +56,12 @@ class Connection:
         sock: socket.socket,
         on_gone: Callable[[], None] = _exit,
         on_bye: Callable[[], None] = _exit,
+        far: Optional[bool] = None,
     ) -> None:
         self._socket = sock
+        self._far = sock.family != socket.AF_UNIX if far is None else far
+        #: Whether the hub is still to be asked to send nothing more.
+        self._wish = False
         self._on_gone = on_gone
         self._on_bye = on_bye
         #: Called when a ping comes while no call runs; raises :class:`Unhealthy` when it is not well.
@@ -82,6 +91,8 @@ class Connection:
                 self._socket.sendall(frame)
         except OSError as error:
             raise GatewayGone(str(error)) from error
+        if self._wish:
+            self._ask_to_drain()
 
     def receive(self, kind: int) -> list:
         """Waits for one frame of this kind: for the beginning, when nothing else may come."""
@@ -139,12 +150,30 @@ class Connection:
         return self._leaving
 
     def drain(self) -> None:
-        """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
-        self._draining = self._leaving = True
+        """Takes no more requests; what was received will still be handed out. Safe in a signal handler."""
+        self._leaving = True
+        if self._far:
+            # What is under way still comes; then the gateway's own word that there will be no more.
+            self._wish = True
+            self._ask_to_drain()
+            return
+        self._draining = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
             self._ended = True
+
+    def _ask_to_drain(self) -> None:
+        # Who is sending right now asks afterwards; it may be the very thread that this signal interrupts.
+        if self._sending.acquire(blocking=False):
+            try:
+                if self._wish:
+                    self._wish = False
+                    self._socket.sendall(_DRAIN)
+            except OSError:
+                pass  # the reader sees the end
+            finally:
+                self._sending.release()
 
     def watch(self) -> None:
         """Starts the thread that reads during long calls. The caller counts as busy from now on."""

@@ -90,7 +90,8 @@ pub enum Event {
         /// Why.
         loss: Loss,
     },
-    /// A replica is to be replaced and goes on until then: it is over its memory limit, say.
+    /// A replica is to be replaced and goes on until then: it is over its memory limit, say. One that joined by
+    /// itself is told to stop, and nothing is started in its place.
     ReplicaUnfit {
         /// The replica.
         replica: ReplicaKey,

@@ -239,8 +239,8 @@ impl System {
         let Some(replica) = self.replicas.get_mut(key) else { return };
         let owner = replica.function;
         match replica.state {
-            // Nothing could be started in its place.
-            ReplicaState::Running if replica.joined => return,
+            // Nothing could be started in its place: it goes when it has answered what it has.
+            ReplicaState::Running if replica.joined => self.retire(key, effects),
             ReplicaState::Running if !replica.outdated => {
                 replica.outdated = true;
                 self.functions[owner].outdated += 1;

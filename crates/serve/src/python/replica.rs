@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -6,8 +7,9 @@ use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
+use serde::Serialize;
 use slotmap::Key;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::greeting::until_ready;
@@ -35,8 +37,8 @@ pub(crate) struct PythonReplica {
     key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
-    /// The machine it is on, if that is another one.
-    pub(crate) node: Option<Arc<str>>,
+    /// Where it came from, if it came by itself.
+    pub(crate) origin: Option<Arc<Origin>>,
     /// Set when it is ready.
     link: OnceLock<Link>,
     /// Set off when it is to stop.
@@ -49,8 +51,20 @@ pub(crate) struct PythonReplica {
     gathered: Mutex<Vec<Frame>>,
     /// The nonce of the last pong; pings are numbered from 1.
     heard: AtomicU64,
-    /// Whether it is not read from, because who waits for its pieces takes none.
-    held: AtomicBool,
+}
+
+/// What a worker that came by itself says of its machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Origin {
+    /// The machine's name.
+    pub(crate) node: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpus: Option<u32>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<u64>,
 }
 
 /// A request at a worker.
@@ -116,14 +130,13 @@ impl PythonReplica {
             key,
             number,
             function,
-            node: None,
+            origin: None,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             flights: Mutex::default(),
             gathered: Mutex::default(),
             heard: AtomicU64::new(0),
-            held: AtomicBool::new(false),
         })
     }
 
@@ -132,12 +145,12 @@ impl PythonReplica {
         key: ReplicaKey,
         number: u64,
         function: Arc<Function>,
-        node: Arc<str>,
+        origin: Arc<Origin>,
         link: Link,
     ) -> Arc<Self> {
         let mut made = Self::new(key, number, function);
         if let Some(replica) = Arc::get_mut(&mut made) {
-            replica.node = Some(node);
+            replica.origin = Some(origin);
             replica.link = OnceLock::from(link);
         }
         made
@@ -381,10 +394,6 @@ impl PythonReplica {
         let mut nonce: u64 = 0;
         while nonce.saturating_sub(self.heard.load(Ordering::Relaxed)) <= u64::from(PINGS) {
             tick.tick().await;
-            if self.held.load(Ordering::Relaxed) {
-                // Its pongs wait behind its pieces.
-                self.heard.fetch_max(nonce, Ordering::Relaxed);
-            }
             nonce += 1;
             link.send(&Frame::Ping { nonce });
         }
@@ -475,16 +484,12 @@ impl PythonReplica {
             Frame::Chunk { id, text, data } => {
                 let sender = self.sender(id, text)?;
                 // A client that reads slowly slows its worker down; one that is gone does not.
-                if let Err(TrySendError::Full(data)) = sender.try_send(data) {
-                    self.held.store(true, Ordering::Relaxed);
-                    drop(sender.send(data).await);
-                    self.held.store(false, Ordering::Relaxed);
-                }
+                drop(sender.send(data).await);
             }
             Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
-            Frame::Pong { nonce } => {
-                self.heard.fetch_max(nonce, Ordering::Relaxed);
-            }
+            Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
+            // It is told to drain when nothing is on its way to it any more.
+            Frame::Drain => driver.handle(Event::ReplicaUnfit { replica: self.key }),
             _ => return Err("it sent a frame that is not for a gateway"),
         }
         Ok(())

@@ -10,3 +10,4 @@ mod hub;
 mod relay;
 mod start;
 mod support;
+mod tls;
