@@ -109,7 +109,7 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
     let Ok(Token::Array(found)) = pack::token(&mut rest) else {
         return Err(DecodeError::NotAFrame);
     };
-    let Ok(Token::Uint(number)) = pack::token(&mut rest) else {
+    let Some(number) = pack::token(&mut rest).ok().and_then(unsigned) else {
         return Err(DecodeError::NotAFrame);
     };
     let number_u8 = u8::try_from(number).map_err(|_| DecodeError::UnknownKind(number))?;

@@ -37,6 +37,8 @@ from .tls import context, secure
 #: Longest error message and traceback that are passed on, in characters.
 MAX_MESSAGE = 4_000
 MAX_TRACEBACK = 32_000
+#: Types of results that are neither awaited nor sent bit by bit.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
 def load(target: str) -> Any:
@@ -129,20 +131,25 @@ class Worker:
         try:
             if connection.is_cancelled(number):
                 return self._fail(number, "Cancelled", "cancelled before its call", None, False)
-            current.set((connection, request, time.monotonic()))
+            begun = time.monotonic()
+            current.set((connection, request, begun))
             try:
                 result = self._target(*args, **kwargs)
-                if inspect.iscoroutine(result):
-                    result = self._await(number, result)
-                if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                    result = self._stream(number, result)
+                if type(result) not in PLAIN:
+                    if inspect.iscoroutine(result):
+                        result = self._await(number, result)
+                    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                        result = self._stream(number, result)
                 frame = self._encoder().encode(protocol.RESPONSE, number, result)
             except GatewayGone:
                 raise
             except (Exception, SystemExit, asyncio.CancelledError) as error:
                 kind, message, trace = describe(error)
                 return self._fail(number, kind, message, trace, getattr(error, "retryable", False) is True)
-            connection.send(frame)
+            if self._window == 1:
+                connection.answer(frame, time.monotonic() - begun)
+            else:
+                connection.send(frame)
         finally:
             connection.answered(number)
 
@@ -477,6 +484,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="worker", help="name of this worker in the gateway's log")
     parser.add_argument("--window", type=int, default=1, help="requests at a time; more than 1 uses threads")
     parser.add_argument("--batch", type=int, default=0, help="requests in a batch, which are one call with a list")
+    parser.add_argument("--ahead", type=int, default=0, help="requests that may be sent before they can be worked on")
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="label of this machine, at a hub")
     parser.add_argument("--tls", action="store_true", help="speak TLS with the hub, which this system's roots vouch for")
     parser.add_argument("--tls-ca", metavar="FILE", help="the same, with the roots in this file, PEM")
@@ -513,6 +521,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         function=options.function,
         window=options.window,
         batch=options.batch,
+        ahead=options.ahead,
         labels=dict(label.split("=", 1) for label in options.label),
     )
     try:

@@ -96,6 +96,18 @@ fn the_bytes_are_those_of_the_documentation() {
 }
 
 #[test]
+fn a_number_may_be_written_in_any_form() {
+    let forms: [&[u8]; 3] = [
+        b"\x03\0\0\0\x92\x0a\x05",
+        b"\x13\0\0\0\x92\xd3\0\0\0\0\0\0\0\x0a\xcf\0\0\0\0\0\0\0\x05",
+        b"\x0a\0\0\0\xdc\0\x02\xd0\x0a\xd2\0\0\0\x05",
+    ];
+    for bytes in forms {
+        assert_eq!(decode(bytes, 100).unwrap(), [Frame::Ping { nonce: 5 }]);
+    }
+}
+
+#[test]
 fn a_length_above_the_limit_is_refused_before_it_is_read() {
     let mut decoder = FrameDecoder::new(10);
     decoder.buffer().extend_from_slice(&11u32.to_le_bytes());

@@ -8,6 +8,7 @@ mod fault_table;
 mod faults;
 mod hub;
 mod relay;
+mod remote;
 mod start;
 mod support;
 mod tls;
