@@ -29,7 +29,7 @@ use crate::gateway::{MAX_FRAME, worker_token};
 use crate::metrics::Metrics;
 use crate::python::{Door, Hub, Refusals, Rules};
 
-use asked::Rooms;
+use asked::Place;
 pub use asked::{Caller, ROOM};
 use doors::Doors;
 pub(crate) use doors::is_ours;
@@ -94,9 +94,7 @@ pub struct EmbeddedHub {
     key: FunctionKey,
     address: SocketAddr,
     requests: AtomicU64,
-    /// Answers that come in pieces and are on their way.
-    rooms: Rooms,
-    runtime: Handle,
+    place: Arc<Place>,
     /// What lets workers in.
     listening: Mutex<JoinSet<()>>,
     background: JoinSet<()>,
@@ -201,14 +199,19 @@ impl EmbeddedHub {
         background.spawn(accepting);
         background.spawn(Arc::clone(&driver).keep_time());
         let kill = driver.kill.clone().drop_guard();
+        let place = Arc::new(Place {
+            driver: Arc::clone(&driver),
+            function: Arc::clone(&function),
+            rooms: Mutex::default(),
+            runtime: Handle::current(),
+        });
         Ok(Self {
             driver,
             function,
             key,
             address,
             requests: AtomicU64::new(0),
-            rooms: Rooms::default(),
-            runtime: Handle::current(),
+            place,
             listening: Mutex::new(listening),
             background,
             _kill: kill,

@@ -136,9 +136,9 @@ class Worker(multiprocessing.Process):
         service.tear_down()
 
     def _connect(self) -> _Remote:
-        near = _near(self.hub_host, self.hub_port)
+        near = None if self.tls else _near(self.hub_host, self.hub_port)
         if near is not None:
-            return _Remote(near, self.heartbeat_interval, self.reset_after_n_miss)
+            return _Remote(near, self.heartbeat_interval, self.reset_after_n_miss, far=True)
         sock = socket.create_connection((self.hub_host, self.hub_port), timeout=10)
         if sock.getsockname() == sock.getpeername():
             # Linux may connect a socket to itself when nobody listens and its own port is drawn to be this one.

@@ -34,8 +34,15 @@ pub const ROOM: u32 = 16;
 /// msgpack's nil.
 const NIL: &[u8] = &[0xc0];
 
-/// For each answer that comes in pieces: how many more its caller takes.
-pub(super) type Rooms = Arc<Mutex<HashMap<u64, Arc<Semaphore>>>>;
+/// What the requests of a hub share.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) driver: Arc<Driver>,
+    pub(super) function: Arc<Function>,
+    /// For each answer that comes in pieces: how many more its caller takes.
+    pub(super) rooms: Mutex<HashMap<u64, Arc<Semaphore>>>,
+    pub(super) runtime: Handle,
+}
 
 impl EmbeddedHub {
     /// Takes a request as [`EmbeddedHub::request`] does, and returns its number, under which the caller will be
@@ -55,16 +62,8 @@ impl EmbeddedHub {
         let ticket = self.driver.invoke(&self.function, Arc::new(call));
         let ticket = ticket.expect("`start` has deployed the function");
         let number = ticket.key.data().as_ffi();
-        let asked = Asked {
-            ticket,
-            caller,
-            timeout,
-            driver: Arc::clone(&self.driver),
-            function: Arc::clone(&self.function),
-            rooms: Arc::clone(&self.rooms),
-            runtime: self.runtime.clone(),
-        };
-        Arc::new(asked).advance();
+        let place = Arc::clone(&self.place);
+        Arc::new(Asked { ticket, caller, timeout, place }).advance();
         number
     }
 
@@ -77,7 +76,7 @@ impl EmbeddedHub {
 
     /// The caller has taken so many pieces of the answer to a request, and may be given as many more.
     pub fn more(&self, number: u64, pieces: u32) {
-        if let Some(room) = self.rooms.lock().get(&number) {
+        if let Some(room) = self.place.rooms.lock().get(&number) {
             room.add_permits(pieces as usize);
         }
     }
@@ -106,10 +105,7 @@ struct Asked {
     ticket: Ticket,
     caller: Arc<dyn Caller>,
     timeout: Option<Duration>,
-    driver: Arc<Driver>,
-    function: Arc<Function>,
-    rooms: Rooms,
-    runtime: Handle,
+    place: Arc<Place>,
 }
 
 impl Wake for Asked {
@@ -128,13 +124,13 @@ impl Asked {
                 Poll::Pending => return,
                 Poll::Ready(Step::Dispatched) => {}
                 Poll::Ready(Step::Pieces { text, pieces }) => {
-                    let runtime = self.runtime.clone();
+                    let runtime = self.place.runtime.clone();
                     runtime.spawn(async move {
                         tokio::select! {
                             () = self.hand_over(text, pieces) => {}
                             () = self.given_up() => {}
                         }
-                        self.rooms.lock().remove(&self.number());
+                        self.place.rooms.lock().remove(&self.number());
                         self.advance();
                     });
                     return;
@@ -145,7 +141,8 @@ impl Asked {
                         // What there was to say came in pieces.
                         (End::Ok, None) => Ok(Bytes::from_static(NIL)),
                         (end, answer) => {
-                            result(&self.driver, &self.function, end, answer, self.timeout)
+                            let Place { driver, function, .. } = &*self.place;
+                            result(driver, function, end, answer, self.timeout)
                         }
                     };
                     return self.caller.ended(self.number(), result);
@@ -158,7 +155,7 @@ impl Asked {
     /// read, so that its generator waits.
     async fn hand_over(&self, text: bool, mut pieces: mpsc::Receiver<Bytes>) {
         let room = Arc::new(Semaphore::new(ROOM as usize));
-        self.rooms.lock().insert(self.number(), Arc::clone(&room));
+        self.place.rooms.lock().insert(self.number(), Arc::clone(&room));
         while let Some(piece) = pieces.recv().await {
             let Ok(permit) = room.acquire().await else { return };
             permit.forget();
