@@ -27,8 +27,8 @@ SHORT_CALL, SHORT_CALLS = 0.0005, 16
 HELD = 1 << 16
 
 
-#: The frame that asks for no more requests.
-_DRAIN = Encoder().encode(protocol.DRAIN)
+#: The frame that says that this worker is going.
+LEAVE = Encoder().encode(protocol.DRAIN)
 
 
 class GatewayGone(Exception):
@@ -51,8 +51,7 @@ class Connection:
     """Frames in and out, and the state they change.
 
     ``on_gone`` is called, in the reading thread, when the gateway goes away or ends this worker during a long
-    call: nobody would get its answer. ``on_bye`` is called when it says so. ``far``: whether what the gateway sends
-    may be under way for a while, as over TCP.
+    call: nobody would get its answer. ``on_bye`` is called when it says so.
     """
 
     def __init__(
@@ -60,12 +59,8 @@ class Connection:
         sock: socket.socket,
         on_gone: Callable[[], None] = _exit,
         on_bye: Callable[[], None] = _exit,
-        far: Optional[bool] = None,
     ) -> None:
         self._socket = sock
-        self._far = sock.family != socket.AF_UNIX if far is None else far
-        #: Whether the hub is still to be asked to send nothing more.
-        self._wish = False
         self._on_gone = on_gone
         self._on_bye = on_bye
         #: Called when a ping comes while no call runs; raises :class:`Unhealthy` when it is not well.
@@ -88,7 +83,7 @@ class Connection:
         self._calls = 0
         self._busy = False
         self._draining = False
-        self._leaving = False
+        self._leaving = self._leave_sent = False
         self._ended = False
 
     def send(self, frame: bytes) -> None:
@@ -101,8 +96,8 @@ class Connection:
                 self._socket.sendall(frame)
         except OSError as error:
             raise GatewayGone(str(error)) from error
-        if self._wish:
-            self._ask_to_drain()
+        if self._leaving and not self._leave_sent:
+            self._send_leave()
 
     def answer(self, frame: bytes, took: float) -> None:
         """Sends the answer of a call that took so many seconds, from the one thread that makes calls.
@@ -182,31 +177,34 @@ class Connection:
         """Whether this worker itself was told to end, and not only this connection."""
         return self._leaving
 
-    def drain(self) -> None:
-        """Takes no more requests; what was received will still be handed out. Safe in a signal handler."""
-        self._leaving = True
-        if self._far:
-            # What is under way still comes; then the gateway's own word that there will be no more.
-            self._wish = True
-            self._ask_to_drain()
+    def leave(self) -> None:
+        """Asks the gateway for no more requests: it says drain when everything that it has sent is answered. The second
+        time, nothing is waited for. Safe in a signal handler."""
+        if self._leaving:
+            self.drain()
+        else:
+            self._leaving = True
+            self._send_leave()
+
+    def _send_leave(self) -> None:
+        # A signal may have come in the middle of a frame: whoever sends it sends this one after it.
+        if not self._sending.acquire(blocking=False):
             return
+        try:
+            self._leave_sent = True
+            self._socket.sendall(LEAVE)
+        except OSError:
+            pass  # the reader sees that the gateway is gone
+        finally:
+            self._sending.release()
+
+    def drain(self) -> None:
+        """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
         self._draining = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
             self._ended = True
-
-    def _ask_to_drain(self) -> None:
-        # Who is sending right now asks afterwards; it may be the very thread that this signal interrupts.
-        if self._sending.acquire(blocking=False):
-            try:
-                if self._wish:
-                    self._wish = False
-                    self._socket.sendall(_DRAIN)
-            except OSError:
-                pass  # the reader sees the end
-            finally:
-                self._sending.release()
 
     def watch(self) -> None:
         """Starts the thread that reads during long calls. The caller counts as busy from now on."""

@@ -148,7 +148,7 @@ class Worker(multiprocessing.Process):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.tls:
             sock = secure(sock, context(None if self.tls is True else self.tls), self.hub_host)
-        return _Remote(sock, self.heartbeat_interval, self.reset_after_n_miss, far=True)
+        return _Remote(sock, self.heartbeat_interval, self.reset_after_n_miss)
 
 
 def _near(host: str, port: int) -> Optional[socket.socket]:
@@ -170,9 +170,9 @@ def _near(host: str, port: int) -> Optional[socket.socket]:
 class _Remote(Connection):
     """A connection to a hub that may be on another machine: it may fall silent, and it may be made anew."""
 
-    def __init__(self, sock: socket.socket, heartbeat: float, misses: int, far: Optional[bool] = None) -> None:
+    def __init__(self, sock: socket.socket, heartbeat: float, misses: int) -> None:
         # The hub may go, or let go of this worker, while a call runs: that goes on, and its answer goes nowhere.
-        super().__init__(sock, on_gone=lambda: None, on_bye=lambda: None, far=far)
+        super().__init__(sock, on_gone=lambda: None, on_bye=lambda: None)
         #: Whether this process was told to end.
         self.told = False
         self._misses = misses
@@ -180,6 +180,10 @@ class _Remote(Connection):
         # The kernel ends a receive that has waited this long; without a poll before each, as settimeout would add.
         seconds = max(heartbeat, 0.001)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
+
+    def leave(self) -> None:
+        self.told = True
+        super().leave()
 
     def drain(self) -> None:
         self.told = True

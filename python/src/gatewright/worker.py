@@ -382,7 +382,7 @@ class Service:
             connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
             return 1
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: connection.drain())
+            signal.signal(signal.SIGTERM, lambda *_: connection.leave())
         if callable(getattr(target, "health", None)):
             connection.health = self._check_health
         connection.send(encoder.encode(protocol.READY))
@@ -445,13 +445,15 @@ def join(
         connection = None
         try:
             # A call that runs when the hub goes away is finished; its answer finds nobody.
-            connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart, far=True)
+            connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart)
             status = service.serve(connection)
             if status != 0 or connection.leaving:
                 service.tear_down()
                 return status
             pause, said = 0.1, ""
         except (GatewayGone, protocol.ProtocolError, OSError) as error:
+            if connection is not None and connection.leaving:
+                break
             if str(error) != said:
                 said = str(error)
                 print(f"gatewright worker: {address}: {error}; trying again", file=sys.stderr, flush=True)

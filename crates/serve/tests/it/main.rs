@@ -6,6 +6,7 @@ mod calls;
 mod connections;
 mod fault_table;
 mod faults;
+mod going;
 mod hub;
 mod relay;
 mod remote;
