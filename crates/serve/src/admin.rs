@@ -164,8 +164,8 @@ async fn openapi() -> Response {
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
-    let bytes = admin.plane.store.bytes();
-    let text = admin.plane.driver.look(|system| admin.metrics.text(system, bytes));
+    let cache = admin.plane.store.stats();
+    let text = admin.plane.driver.look(|system| admin.metrics.text(system, &cache));
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 

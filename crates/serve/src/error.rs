@@ -89,6 +89,22 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The cache's folder cannot be used.
+    #[error("cache.disk {path}: {source}")]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The cache's shared tier cannot be used, whether it is there or not.
+    #[error("cache.shared at {server}: {what}")]
+    Shared {
+        /// Host and port.
+        server: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A folder or program cannot be found from here.
     #[error("{path}: {source}")]
     Folder {

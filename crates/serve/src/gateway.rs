@@ -26,7 +26,7 @@ use crate::python::{Door, Hub, Refusals, Rules};
 use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
+use crate::store::{Store, Tiers};
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -101,6 +101,7 @@ impl Gateway {
         let kill = driver.kill.clone().drop_guard();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
+        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
@@ -108,6 +109,7 @@ impl Gateway {
                 system.cache.memory.bytes(),
                 system.cache.max_body.bytes(),
                 driver.clock,
+                tiers,
             ),
             routes,
             functions: RwLock::default(),
@@ -140,6 +142,7 @@ impl Gateway {
             gateway.end().await;
             return Err(error);
         }
+        gateway.plane.store.tiers().tried().await;
         gateway.listen(data, bounds);
         if let Some((door, address)) = door {
             let driver = Arc::clone(&gateway.plane.driver);
@@ -247,6 +250,7 @@ impl Gateway {
         driver.kill.cancel();
         driver.tasks.close();
         drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
+        self.plane.store.tiers().finish().await;
         self.serving.shutdown().await;
         self.background.shutdown().await;
         if let Some(writer) = self.writer.take() {

@@ -1,7 +1,20 @@
 //! What the types of a function do not hold.
 
-use super::{ConfigError, Function, Replicas, Runtime};
+use super::{Cache, ConfigError, Function, Replicas, Runtime};
 use crate::Scale;
+
+pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
+    if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
+        let hint = Some("write shared = \"redis://host:6379\"".to_owned());
+        return Err(ConfigError::new("cache.shared", fault, hint));
+    }
+    match &cache.disk {
+        Some(disk) if disk.path.is_empty() => {
+            Err(ConfigError::new("cache.disk", "its path is empty", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
     let at = || format!("function `{name}`");

@@ -4,6 +4,7 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod cache;
 mod check;
 mod error;
 mod overrides;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cache::{Cache, Disk, SharedUrl};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
 pub use tls::{ClientTls, ServerTls};
@@ -85,16 +87,6 @@ pub struct Hub {
     /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
-}
-
-/// Where responses are stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cache {
-    /// Memory for stored responses, bodies and heads together.
-    pub memory: HumanSize,
-    /// Largest body that is stored; a longer one is passed on.
-    pub max_body: HumanSize,
 }
 
 /// A function and how it is served.
@@ -273,12 +265,6 @@ impl Default for Hub {
     }
 }
 
-impl Default for Cache {
-    fn default() -> Self {
-        Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
-    }
-}
-
 impl Default for Function {
     fn default() -> Self {
         let deployment = Deployment::default();
@@ -428,6 +414,7 @@ impl SystemFile {
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_cache(&self.cache)?;
         for (name, function) in &self.function {
             check::check_function(name, function)?;
         }

@@ -5,6 +5,7 @@ mod fill;
 mod fork;
 mod forward;
 mod invoke;
+mod recall;
 mod wanted;
 
 use std::collections::HashMap;

@@ -10,6 +10,7 @@ mod going;
 mod hub;
 mod relay;
 mod remote;
+mod shared;
 mod start;
 mod support;
 mod tls;
