@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gatewright import Hub, UserCodeException, Worker
+from gatewright import Hub, UserCodeException, Worker, WorkerLost
 
 
 class Pieces:
@@ -110,6 +110,22 @@ def test_all_pieces_come_in_their_order_to_who_is_slow_and_who_is_quick(serve):
                     await asyncio.sleep(0.01)
             assert count == 500
             assert await hub.request(300, 2) == "x" * 600, "the same in one piece"
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_has_begun_is_not_begun_again_elsewhere(serve):
+    async def main():
+        with Hub(port=0) as hub:
+            worker = serve(hub, Pieces)
+            pieces = hub.stream(100_000, BIG)
+            await anext(pieces)
+            serve(hub, Pieces)
+            worker.kill()
+            with pytest.raises(WorkerLost):
+                async for _ in pieces:
+                    pass
+            assert await hub.request(1) == "x"
 
     asyncio.run(main())
 

@@ -138,7 +138,7 @@ class Worker(multiprocessing.Process):
     def _connect(self) -> _Remote:
         near = None if self.tls else _near(self.hub_host, self.hub_port)
         if near is not None:
-            return _Remote(near, self.heartbeat_interval, self.reset_after_n_miss, far=True)
+            return _Remote(near, self.heartbeat_interval, self.reset_after_n_miss)
         sock = socket.create_connection((self.hub_host, self.hub_port), timeout=10)
         if sock.getsockname() == sock.getpeername():
             # Linux may connect a socket to itself when nobody listens and its own port is drawn to be this one.

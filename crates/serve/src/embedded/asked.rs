@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -63,7 +63,8 @@ impl EmbeddedHub {
         let ticket = ticket.expect("`start` has deployed the function");
         let number = ticket.key.data().as_ffi();
         let place = Arc::clone(&self.place);
-        Arc::new(Asked { ticket, caller, timeout, place }).advance();
+        let begun = AtomicBool::new(false);
+        Arc::new(Asked { ticket, caller, timeout, begun, place }).advance();
         number
     }
 
@@ -105,6 +106,8 @@ struct Asked {
     ticket: Ticket,
     caller: Arc<dyn Caller>,
     timeout: Option<Duration>,
+    /// Set when pieces of the answer were handed out: another attempt would begin it anew.
+    begun: AtomicBool,
     place: Arc<Place>,
 }
 
@@ -122,8 +125,14 @@ impl Asked {
         loop {
             match self.ticket.call.poll_step(&mut context) {
                 Poll::Pending => return,
+                Poll::Ready(Step::Dispatched | Step::Pieces { .. })
+                    if self.begun.load(Ordering::Relaxed) =>
+                {
+                    self.ticket.cancel();
+                }
                 Poll::Ready(Step::Dispatched) => {}
                 Poll::Ready(Step::Pieces { text, pieces }) => {
+                    self.begun.store(true, Ordering::Relaxed);
                     let runtime = self.place.runtime.clone();
                     runtime.spawn(async move {
                         tokio::select! {
@@ -169,7 +178,8 @@ impl Asked {
             match self.ticket.call.step().await {
                 Step::Ended(End::TimedOut | End::Cancelled) => return,
                 Step::Ended(_) => std::future::pending().await,
-                Step::Dispatched | Step::Pieces { .. } => {}
+                // Its worker was lost.
+                Step::Dispatched | Step::Pieces { .. } => self.ticket.cancel(),
             }
         }
     }
