@@ -113,6 +113,14 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// Another process of this machine has the hub, and does not share it.
+    #[error("the hub at {address} does not take this process: {reason}")]
+    Share {
+        /// Where it is.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The hub's socket cannot be made.
     #[error("cannot make the socket for the workers: {0}")]
     Hub(io::Error),

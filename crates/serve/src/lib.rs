@@ -49,7 +49,7 @@ mod streams;
 mod tls;
 mod upstream;
 
-pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
+pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus, ROOM, SharedHub};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use metrics_page::metrics_page;
