@@ -29,6 +29,7 @@ mod system;
 mod timers;
 
 pub use deployment::{Batch, Deployment, Endpoint, Retries, Scale};
+pub use retry::is_idempotent;
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,

@@ -90,7 +90,7 @@ impl Attempt {
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         if !self.settled {
             // After a failed start, another attempt may begin.
-            self.settled = outcome != Outcome::NotStarted;
+            self.settled = !matches!(outcome, Outcome::NotStarted | Outcome::Again { .. });
             self.ticket.finished(outcome);
         }
     }
@@ -98,7 +98,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.settled {
+        // One whose program was lost in the middle of its answer may be waiting for another attempt, or have it.
+        if !self.settled || self.ticket.call.end().is_none() {
             // Nobody waits any more: said first, so that it does not count as answered. Then its slot is free.
             self.ticket.cancel();
             self.ticket.finished(Outcome::Error);
@@ -118,25 +119,19 @@ impl Relayed {
         Self { prefix, incoming, attempt, outcome, trail: None, bytes: 0 }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(prefix) = self.prefix.take() {
-            return Poll::Ready(Some(Ok(prefix)));
+            return Poll::Ready(Some(Ok(Frame::data(prefix))));
         }
         if let Poll::Ready(Step::Ended(_)) = self.attempt.ticket.call.poll_step(context) {
             return Poll::Ready(Some(Err(BrokenOff::TimedOut)));
         }
-        loop {
-            return Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Some(Ok(data)),
-                    // Trailers are not passed on.
-                    Err(_) => continue,
-                },
-                Some(Err(SendError::Late(..))) => Some(Err(BrokenOff::Silent)),
-                Some(Err(_)) => Some(Err(BrokenOff::Upstream)),
-                None => None,
-            });
-        }
+        Poll::Ready(ready!(Pin::new(&mut self.incoming).poll_frame(context)).map(|next| {
+            next.map_err(|error| match error {
+                SendError::Late(..) => BrokenOff::Silent,
+                _ => BrokenOff::Upstream,
+            })
+        }))
     }
 
     fn is_end(&self) -> bool {
@@ -182,7 +177,12 @@ impl Drop for Shared {
 
 /// What a status of an upstream means to the system.
 pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
-    if status.is_server_error() { Outcome::Error } else { Outcome::Ok }
+    match status.as_u16() {
+        429 => Outcome::Busy,
+        502..=504 => Outcome::Unavailable,
+        500..=599 => Outcome::Error,
+        _ => Outcome::Ok,
+    }
 }
 
 impl http_body::Body for Body {
@@ -198,11 +198,13 @@ impl http_body::Body for Body {
             Self::Upstream(body) => {
                 let next = ready!(body.poll(context));
                 match &next {
-                    Some(Ok(data)) => body.bytes += data.len() as u64,
-                    Some(Err(broken)) => body.close(Outcome::Error, Some(broken)),
+                    Some(Ok(frame)) => {
+                        body.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    }
+                    Some(Err(broken)) => body.close(Outcome::Unavailable, Some(broken)),
                     None => body.close(body.outcome, None),
                 }
-                Poll::Ready(next.map(|next| next.map(Frame::data)))
+                Poll::Ready(next)
             }
             Self::Shared(body) => {
                 let next = ready!(body.reader.poll(context));

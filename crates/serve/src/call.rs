@@ -5,6 +5,7 @@ use bytes::Bytes;
 use gatewright_control::{End, URGENCY_DEFAULT};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Arguments, CallError};
+use http::uri::Authority;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -45,6 +46,8 @@ pub(crate) struct Dispatch {
     pub(crate) node: Option<Arc<str>>,
     /// Which of its function's upstreams the replica stands for.
     pub(crate) endpoint: usize,
+    /// Where it listens, if it is a program that serves.
+    pub(crate) address: Option<Authority>,
     /// 1 for the first.
     pub(crate) attempt: u32,
     /// Requests in service there, this one included.
@@ -191,6 +194,7 @@ mod tests {
             replica: 0,
             node: None,
             endpoint: 0,
+            address: None,
             attempt,
             in_flight: 1,
             cold: false,

@@ -1,7 +1,20 @@
 //! What the types of a function do not hold.
 
-use super::{ConfigError, Function, Replicas, Runtime, Timeouts};
+use super::{Cache, Check, ConfigError, Function, ProcessMode, Replicas, Runtime, Timeouts};
 use crate::Scale;
+
+pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
+    if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
+        let hint = Some("write shared = \"redis://host:6379\"".to_owned());
+        return Err(ConfigError::new("cache.shared", fault, hint));
+    }
+    match &cache.disk {
+        Some(disk) if disk.path.is_empty() => {
+            Err(ConfigError::new("cache.disk", "its path is empty", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
     let at = || format!("function `{name}`");
@@ -25,6 +38,28 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
         (function.retries.attempts <= 100, "retries.attempts is above 100"),
         ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
         (!function.timeout.get().is_zero(), "timeout must be above 0"),
+        (
+            function.process.is_some() || function.mode.is_none(),
+            "`mode` is for `process` functions",
+        ),
+        (
+            function.mode == Some(ProcessMode::Http)
+                || function.http.is_some()
+                || function.health.is_none(),
+            "`health` is for `http` functions and a `process` with mode = \"http\"",
+        ),
+        (
+            function.health.as_ref().is_none_or(|check| check.path().starts_with('/')),
+            "`health` does not begin with `/`",
+        ),
+        (
+            function.input.as_ref().is_none_or(Check::is_status_of_error),
+            "input.status must be 400 to 599",
+        ),
+        (
+            function.output.as_ref().is_none_or(Check::is_status_of_error),
+            "output.status must be 400 to 599",
+        ),
     ];
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
@@ -52,7 +87,7 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
                 return Err(ConfigError::new(at(), "`python` names no class", hint));
             }
         }
-        Ok(Runtime::Process(command)) => {
+        Ok(Runtime::Process(command, mode)) => {
             if command.first().is_none_or(String::is_empty) {
                 let hint = Some("write process = [\"./program\", \"argument\"]".to_owned());
                 return Err(ConfigError::new(at(), "`process` names no program", hint));
@@ -60,8 +95,11 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
             if !function.args.is_empty() || !function.kwargs.is_empty() {
                 return wrong("`args` and `kwargs` are for `python` functions");
             }
-            if function.batch.is_some() || function.memory_limit.is_some() {
-                return wrong("`batch` and `memory_limit` are for functions with workers");
+            if function.batch.is_some() {
+                return wrong("`batch` is for functions with workers");
+            }
+            if function.memory_limit.is_some() && mode == ProcessMode::Fork {
+                return wrong("`memory_limit` is for functions with workers and mode = \"http\"");
             }
         }
         Ok(Runtime::Remote) => {
@@ -117,10 +155,9 @@ fn upstream_rules(function: &Function) -> Option<String> {
         }
         None if function.breaker.is_some()
             || function.eject.is_some()
-            || function.health.is_some()
             || function.adapt.is_some() =>
         {
-            return wrong("`breaker`, `eject`, `health` and `adapt`");
+            return wrong("`breaker`, `eject` and `adapt`");
         }
         None if !retries.statuses.is_empty() || retries.retry_after => {
             return wrong("retries.statuses and retries.retry_after");
@@ -131,7 +168,7 @@ fn upstream_rules(function: &Function) -> Option<String> {
         ("timeouts", Some(function.timeouts.check())),
         ("breaker", function.breaker.as_ref().map(|rules| rules.check())),
         ("eject", function.eject.as_ref().map(|rules| rules.check())),
-        ("health", function.health.as_ref().map(|rules| rules.check())),
+        ("health", function.health.as_ref().map(|health| health.check().check())),
         ("adapt", function.adapt.as_ref().map(|rules| rules.check())),
     ];
     let wrong = |(key, check): (&str, Option<Result<(), &str>>)| {

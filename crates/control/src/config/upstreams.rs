@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HumanDuration;
 use crate::Endpoint;
+use crate::health::ActiveCheck;
 
 /// Where an `http` function's requests go: one upstream, or several that answer alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +28,36 @@ pub enum Upstream {
         /// 1 to 1000; one without has 1.
         weight: u32,
     },
+}
+
+/// How upstreams are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HealthCheck {
+    /// At this path, in the usual way.
+    Path(String),
+    /// In this way.
+    Check(ActiveCheck),
+}
+
+impl HealthCheck {
+    /// What is asked for.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Path(path) => path,
+            Self::Check(check) => &check.path,
+        }
+    }
+
+    /// How it is asked for.
+    #[must_use]
+    pub fn check(&self) -> ActiveCheck {
+        match self {
+            Self::Path(path) => ActiveCheck { path: path.clone(), ..ActiveCheck::default() },
+            Self::Check(check) => check.clone(),
+        }
+    }
 }
 
 /// How long the parts of an exchange with an upstream may take. `timeout` bounds them all, retries included.

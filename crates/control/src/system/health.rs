@@ -12,7 +12,9 @@ impl Outcome {
     /// What it says of the replica; nothing if the replica had no part in it.
     const fn verdict(self) -> Verdict {
         match self {
-            Self::Ok | Self::Busy | Self::Again { busy: true, .. } => Verdict::Good,
+            Self::Ok | Self::Busy | Self::Returned | Self::Again { busy: true, .. } => {
+                Verdict::Good
+            }
             Self::Error => Verdict::Error,
             Self::Unavailable | Self::NotStarted | Self::Again { busy: false, .. } => Verdict::Gone,
         }

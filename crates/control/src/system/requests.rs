@@ -5,8 +5,8 @@ use std::time::Duration;
 use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::{
-    Effect, End, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState, Request,
-    RequestKey, RequestState, Shed, System,
+    Effect, End, Event, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState,
+    Request, RequestKey, RequestState, Shed, System,
 };
 use crate::balance::{Asks, Position};
 use crate::queue::{Links, URGENCIES};
@@ -35,6 +35,7 @@ impl System {
             deadline: Time::MAX,
             started: now,
             attempts: 0,
+            returned: 0,
             cold: false,
             state: RequestState::Queued,
             links: Links::default(),
@@ -199,6 +200,11 @@ impl System {
     ) {
         let Some(request) = self.requests.get(key) else { return };
         let function = request.function;
+        if let RequestState::Running(replica) | RequestState::Abandoned(replica) = request.state
+            && outcome == Outcome::Returned
+        {
+            return self.give_back(now, key, replica, effects);
+        }
         let service = now.nanos_since(request.started) as f64;
         let (replica, abandoned) = match request.state {
             RequestState::Queued | RequestState::Pausing => return,
@@ -224,7 +230,7 @@ impl System {
             }
             Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
             Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
-            Outcome::NotStarted | Outcome::Again { .. } => {
+            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => {
                 let pause = match outcome {
                     Outcome::Again { after, .. } => after.unwrap_or_default(),
                     _ => Duration::ZERO,
@@ -233,6 +239,35 @@ impl System {
                 self.retry_or_end(now, key, End::Error, pause, effects);
             }
         }
+        self.pump(now, function, effects);
+        self.measure(now, function);
+        self.stop_if_drained(replica, effects);
+    }
+
+    /// A replica that is going has not begun a request: it waits again, in its old place.
+    fn give_back(
+        &mut self,
+        now: Time,
+        key: RequestKey,
+        replica: ReplicaKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        let request = &mut self.requests[key];
+        let function = request.function;
+        let waits = request.state == RequestState::Running(replica);
+        request.returned += 1;
+        // Before the request waits again: it is not to come back to the same one.
+        self.replica_leaving(now, replica, effects);
+        self.free_slot(replica, key);
+        if !waits {
+            self.deadlines.clear(key);
+            self.requests.remove(key);
+        } else if self.functions[function].phase == Phase::Removing {
+            self.end(key, End::Shed(Shed::Removed), effects);
+        } else {
+            self.queue_again(key);
+        }
+        self.end_waiting_if_unavailable(now, function, effects);
         self.pump(now, function, effects);
         self.measure(now, function);
         self.stop_if_drained(replica, effects);
@@ -295,6 +330,33 @@ impl System {
         self.measure(now, function);
     }
 
+    /// Reports [`Outcome::Again`] if another attempt will then be made, and does nothing if not: who has an answer
+    /// that is better than none asks before it throws it away. Whether there will be one.
+    pub fn try_again(
+        &mut self,
+        now: Time,
+        key: RequestKey,
+        after: Option<Duration>,
+        busy: bool,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(request) = self.requests.get(key) else { return false };
+        let RequestState::Running(_) = request.state else { return false };
+        let function = &self.functions[request.function];
+        let will = request.attempts - request.returned < function.deployment.retries.attempts
+            && function.phase != Phase::Removing
+            && now + after.unwrap_or_default() < request.deadline
+            && function.budget.clone().withdraw(now);
+        if will {
+            self.handle(
+                now,
+                Event::Finished { request: key, outcome: Outcome::Again { after, busy } },
+                effects,
+            );
+        }
+        will
+    }
+
     /// An attempt came to nothing: the request waits for another one if it may, for `pause` at least, else it ends
     /// as `end`. It is in no queue and holds no slot.
     pub(super) fn retry_or_end(
@@ -308,7 +370,7 @@ impl System {
         let request = &mut self.requests[key];
         let function = &mut self.functions[request.function];
         let retries = function.deployment.retries;
-        let may_retry = request.attempts < retries.attempts
+        let may_retry = request.attempts - request.returned < retries.attempts
             && function.phase != Phase::Removing
             && !function.is_down()
             && now + pause < request.deadline

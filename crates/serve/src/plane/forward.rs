@@ -1,20 +1,21 @@
 //! Requests that an upstream answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_control::{End, Outcome};
+use gatewright_control::{End, Outcome, is_idempotent};
 use gatewright_record::Status;
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
-use crate::function::{Function, Runtime};
+use crate::function::Function;
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
@@ -22,6 +23,10 @@ use crate::upstream::{Outgoing, Received, SendError, Sent, Stream};
 
 /// Longest request body in bytes that is read whole before it is passed on.
 const READ_WHOLE: u64 = 64 * 1024;
+
+/// How long after a broken connection the end of a program is waited for, so that its request is tried again as
+/// that of a lost replica.
+const LOSS_SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 impl Plane {
     /// Passes a request on and its answer back, as it comes; all at once if it is to be checked.
@@ -40,10 +45,10 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let body = self.sent(body, function, trail).await?;
+        let body = self.sent(body, function, &parts, trail).await?;
         headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
-        let check =
-            route.and_then(|route| route.check.as_ref()).filter(|_| parts.method != Method::HEAD);
+        let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
+        let check = check.filter(|_| parts.method != Method::HEAD);
         if check.is_some() {
             // What is looked at must be whole and readable.
             for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
@@ -56,7 +61,7 @@ impl Plane {
             Sent::Streamed(stream) => Some(Arc::clone(stream)),
             Sent::Whole(_) => None,
         };
-        let call = self.upstream_call(function, asked.id, trail);
+        let call = self.upstream_call(function, asked, trail);
         let answered = self.fetch(function, outgoing, Arc::clone(&call)).await;
         if let Some(stream) = &stream {
             trail.invocation.bytes_in = stream.bytes();
@@ -87,6 +92,7 @@ impl Plane {
         &self,
         body: B,
         function: &Function,
+        parts: &Parts,
         trail: &mut Trail,
     ) -> Result<Sent, Failure>
     where
@@ -95,9 +101,14 @@ impl Plane {
     {
         let announced = body.size_hint();
         let short = announced.exact().is_some_and(|length| length <= READ_WHOLE);
-        if short || announced.lower() > self.max_body as u64 {
+        let looked_at = function.input.is_some() && !parts.method.is_safe();
+        if looked_at || short || announced.lower() > self.max_body as u64 {
             // One that says that it is too long is refused there.
-            return Ok(Sent::Whole(Full::new(self.body(body, function, trail).await?)));
+            let body = self.body(body, function, trail).await?;
+            if looked_at {
+                self.check_input(function, &parts.headers, &body)?;
+            }
+            return Ok(Sent::Whole(Full::new(body)));
         }
         Ok(Sent::Streamed(Stream::new(body, self.max_body)))
     }
@@ -114,11 +125,12 @@ impl Plane {
     pub(super) fn upstream_call(
         &self,
         function: &Function,
-        id: u64,
+        asked: &Asked,
         trail: &mut Trail,
     ) -> Arc<Call> {
         let received = trail.invocation.received.unwrap_or_default();
-        let call = Arc::new(Call::new(id, None, received + function.timeout));
+        let call = Call::new(asked.id, None, received + function.timeout);
+        let call = Arc::new(call.with_urgency(asked.urgency));
         trail.call = Some(Arc::clone(&call));
         call
     }
@@ -130,7 +142,7 @@ impl Plane {
         outgoing: Outgoing,
         call: Arc<Call>,
     ) -> Result<(Response<Received>, Attempt), Failure> {
-        let Runtime::Http(upstreams) = &function.runtime else {
+        let Some(upstreams) = function.upstreams() else {
             return Err(self.unknown(&function.name));
         };
         let key = upstreams.hash.as_ref().map_or(0, |by| outgoing.key(by));
@@ -139,35 +151,63 @@ impl Plane {
         };
         let mut attempt = Attempt::new(ticket);
         let mut problem: Option<SendError> = None;
+        let mut step = next_step(&call).await;
         loop {
-            match call.step().await {
-                Step::Dispatched => {}
-                Step::Pieces { .. } => continue,
-                Step::Ended(end) => return Err(self.failed(end, problem.as_ref(), function)),
+            if let Next::Ended(end) = step {
+                return Err(self.failed(end, problem.as_ref(), function));
             }
             if outgoing.is_spent() {
                 // Its body is gone with an attempt before: it cannot be sent whole again.
                 return Err(self.failed(End::Error, problem.as_ref(), function));
             }
-            let place = call.last_dispatch().map_or(0, |dispatch| dispatch.endpoint);
-            let endpoint = &upstreams.endpoints[place];
+            let dispatch = call.last_dispatch();
+            let place = dispatch.as_ref().map_or(0, |dispatch| dispatch.endpoint);
+            let address = dispatch.and_then(|dispatch| dispatch.address);
+            let (serves, endpoint) = (address.is_some(), &upstreams.endpoints[place]);
             let answer = tokio::select! {
                 biased;
-                answer = upstreams.client.send(endpoint, outgoing.clone()) => answer,
-                end = end_of(&call) => return Err(self.failed(end, None, function)),
-            };
-            match answer {
-                Ok(response) => return Ok((response, attempt)),
-                Err(error) => {
-                    // Before the connection was there, nothing has begun: another attempt is safe.
-                    let (name, upstream) = (&*function.name, endpoint.url.as_str());
-                    tracing::warn!(function = name, upstream, %error, "no answer");
-                    let outcome =
-                        if error.is_not_started() { Outcome::NotStarted } else { Outcome::Error };
-                    problem = Some(error);
-                    attempt.finish(outcome);
+                answer = upstreams.client.send(endpoint, address, outgoing.clone()) => answer,
+                // Its program was lost meanwhile, or its time is up.
+                next = next_step(&call) => {
+                    problem = None;
+                    step = next;
+                    continue;
                 }
+            };
+            let may_repeat = is_idempotent(outgoing.method.as_str()) && !outgoing.is_spent();
+            let error = match answer {
+                Ok(response) => {
+                    let status = response.status();
+                    let again = may_repeat && upstreams.retry_statuses.contains(&status.as_u16());
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS;
+                    let after = upstreams.retry_after.then(|| retry_after(response.headers()));
+                    if !again || !attempt.ticket.try_again(after.flatten(), busy) {
+                        return Ok((response, attempt));
+                    }
+                    problem = Some(SendError::Refused(status));
+                    step = next_step(&call).await;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let (name, upstream) = (&*function.name, endpoint.url.as_str());
+            tracing::warn!(function = name, upstream, %error, "no answer");
+            // Before the connection was there, nothing has begun: another attempt is safe.
+            let outcome = match error.is_not_started() {
+                true => Outcome::NotStarted,
+                false if may_repeat && !serves => Outcome::Again { after: None, busy: false },
+                false => Outcome::Unavailable,
+            };
+            problem = Some(error);
+            if serves
+                && let Ok(next) = tokio::time::timeout(LOSS_SEEN_WITHIN, next_step(&call)).await
+            {
+                // Its program is gone: what becomes of the request is decided already.
+                step = next;
+                continue;
             }
+            attempt.finish(outcome);
+            step = next_step(&call).await;
         }
     }
 
@@ -184,6 +224,10 @@ impl Plane {
             SendError::Broken(_) => {
                 format!("the upstream of function `{name}` broke off its answer")
             }
+            SendError::Refused(status) => {
+                let error = format!("the upstream of function `{name}` answered {status}");
+                return Refusal::new(*status, error).into();
+            }
             SendError::Late(phase, limit) => {
                 let error = format!("the upstream of function `{name}`: {phase} took {limit:?}");
                 let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, error);
@@ -194,10 +238,25 @@ impl Plane {
     }
 }
 
-async fn end_of(call: &Call) -> End {
+/// How long an upstream wants to be left alone (RFC 9110 section 10.2.3), in seconds; a date is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What becomes of a request.
+enum Next {
+    /// An attempt begins.
+    Attempt,
+    Ended(End),
+}
+
+async fn next_step(call: &Call) -> Next {
     loop {
-        if let Step::Ended(end) = call.step().await {
-            return end;
+        match call.step().await {
+            Step::Dispatched => return Next::Attempt,
+            Step::Ended(end) => return Next::Ended(end),
+            Step::Pieces { .. } => {}
         }
     }
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use gatewright_control::balance::HashKey;
 use gatewright_control::config;
-use http::header::COOKIE;
+use gatewright_control::health::ActiveCheck;
+use http::header::{COOKIE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
@@ -42,6 +43,12 @@ pub(crate) struct Upstreams {
     pub(crate) client: Client,
     /// What of a request its balancer goes by, if it does.
     pub(crate) hash: Option<HashKey>,
+    /// How they are asked whether they are well.
+    pub(crate) check: Option<ActiveCheck>,
+    /// Statuses of answers that are worth another attempt.
+    pub(crate) retry_statuses: Vec<u16>,
+    /// Whether the next attempt waits as long as the answer says.
+    pub(crate) retry_after: bool,
 }
 
 /// Where an upstream is.
@@ -59,6 +66,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Client {
     client: legacy::Client<Connector, Sent>,
     timeouts: Timeouts,
+    http2: bool,
 }
 
 /// How long the parts of an exchange with an upstream may take.
@@ -93,6 +101,9 @@ pub(crate) enum SendError {
     /// What had begun broke.
     #[error("{0}")]
     Broken(String),
+    /// It answered with a status that was worth another attempt, which there was not.
+    #[error("it answered {0}")]
+    Refused(StatusCode),
 }
 
 /// A request to an upstream.
@@ -262,10 +273,10 @@ impl Endpoint {
     }
 
     /// Where `path`, with its query, is at this upstream.
-    pub(crate) fn uri(&self, path: &Uri) -> Result<Uri, http::Error> {
+    fn uri(&self, path: &Uri, address: Option<Authority>) -> Result<Uri, http::Error> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
+        parts.authority = Some(address.unwrap_or_else(|| self.authority.clone()));
         let path = path.path_and_query().map_or("/", PathAndQuery::as_str);
         parts.path_and_query = Some(match (self.path.as_str(), path) {
             ("", path) => PathAndQuery::try_from(path)?,
@@ -302,21 +313,26 @@ impl Client {
             .http2_only(http2)
             .http2_keep_alive_interval(HTTP2_PING)
             .build(Connector::new(tls, timeouts));
-        Self { client, timeouts }
+        Self { client, timeouts, http2 }
     }
 
-    /// Sends it to an upstream and waits for the head of the answer.
+    /// Sends it to an upstream, at another address if one is given, and waits for the head of the answer.
     pub(crate) async fn send(
         &self,
         to: &Endpoint,
+        address: Option<Authority>,
         outgoing: Outgoing,
     ) -> Result<http::Response<Received>, SendError> {
-        let uri = to.uri(&outgoing.uri);
+        let uri = to.uri(&outgoing.uri, address);
         let uri = uri.map_err(|error| SendError::NotConnected(error.to_string()))?;
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = outgoing.headers;
+        if self.http2 {
+            // What comes after the body is passed on, as gRPC needs it.
+            request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        }
         let answer = self.client.request(request);
         let answered = match self.timeouts.head {
             None => answer.await,
@@ -327,6 +343,18 @@ impl Client {
         };
         let response = answered.map_err(|error| SendError::from(&error))?;
         Ok(response.map(|incoming| Received::new(incoming, self.timeouts.idle)))
+    }
+}
+
+impl Upstreams {
+    /// Asks one of them whether it is well: 200 to 399 is a yes.
+    pub(crate) async fn is_well(&self, endpoint: usize, check: &ActiveCheck) -> bool {
+        let (Some(at), Ok(path)) = (self.endpoints.get(endpoint), check.path.parse()) else {
+            return false;
+        };
+        let asked = self.client.send(at, None, Outgoing::new(Method::GET, path, HeaderMap::new()));
+        let answer = tokio::time::timeout(check.timeout.get(), asked).await;
+        matches!(answer, Ok(Ok(answer)) if (200..400).contains(&answer.status().as_u16()))
     }
 }
 
@@ -391,7 +419,7 @@ mod tests {
     fn paths_go_behind_the_upstreams_own() {
         let uri = |url: &str, path: &str| {
             let endpoint = Endpoint::parse(url).unwrap();
-            endpoint.uri(&path.parse().unwrap()).unwrap().to_string()
+            endpoint.uri(&path.parse().unwrap(), None).unwrap().to_string()
         };
         assert_eq!(uri("http://a:1", "/x?q"), "http://a:1/x?q");
         assert_eq!(uri("http://a:1/", "/"), "http://a:1/");
@@ -404,7 +432,7 @@ mod tests {
     fn requests_with_the_same_part_have_the_same_key() {
         let request = |path: &str, cookie: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(COOKIE, http::HeaderValue::from_static(cookie));
+            headers.insert(COOKIE, HeaderValue::from_static(cookie));
             Outgoing::new(Method::GET, path.parse().unwrap(), headers)
         };
         let by_path = |path| request(path, "").key(&HashKey::Path);

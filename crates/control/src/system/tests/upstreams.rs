@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::tests::{Rig, SECOND};
-use super::*;
+use super::super::*;
+use super::rig::{Rig, SECOND};
+
 use crate::adapt::{Adapt, Aimd};
 use crate::balance::Balance;
 use crate::config::HumanDuration;
