@@ -186,7 +186,7 @@ pub struct Function {
     pub batch: Option<Batch>,
     /// How requests are tried again when their replica is lost.
     pub retries: RetryRules,
-    /// Which replica a request goes to.
+    /// Which replica a request goes to: the name of an algorithm, or { policy = "...", ... } with its settings.
     pub balance: Balance,
     /// Whether the answer to an exception of the user's code has its traceback.
     pub expose_traceback: bool,
