@@ -28,6 +28,7 @@ use crate::function::Function;
 use crate::gateway::{MAX_FRAME, worker_token};
 use crate::metrics::Metrics;
 use crate::python::{Door, Hub, Refusals, Rules};
+use crate::streams::Witness;
 
 use asked::Place;
 pub use asked::{Caller, ROOM};
@@ -183,7 +184,7 @@ impl EmbeddedHub {
             silence: options.silence,
             max_frame: MAX_FRAME,
         };
-        let driver = Driver::new(1, hub, workplace);
+        let driver = Driver::new(1, hub, workplace, Witness::default());
         let described = describe(options);
         let metrics = metrics.function(FUNCTION);
         let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);

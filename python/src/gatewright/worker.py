@@ -143,7 +143,11 @@ class Worker:
                 frame = self._encoder().encode(protocol.RESPONSE, number, result)
             except GatewayGone:
                 raise
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except KeyboardInterrupt as error:
+                # Somebody ends this process, which is not the request's fault.
+                self._fail(number, *describe(error), True)
+                raise
+            except BaseException as error:
                 kind, message, trace = describe(error)
                 return self._fail(number, kind, message, trace, getattr(error, "retryable", False) is True)
             if self._window == 1:
@@ -178,7 +182,7 @@ class Worker:
             if inspect.iscoroutine(results):
                 results = self._loops.own().run_until_complete(results)
             results = batch_results(results, len(items))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             kind, message, trace = describe(error)
             retryable = getattr(error, "retryable", False) is True
             frames = [encoder.encode(protocol.ERROR, m[1], kind, message, trace, retryable) for m in members]
@@ -369,6 +373,8 @@ class Service:
         self._loops = Loops()
         self._target: Optional[Callable[..., Any]] = None
         self._made_with: Any = None
+        #: Why :meth:`serve` returned another status than 0.
+        self.failure = ""
 
     def serve(self, connection: Connection) -> int:
         """Its life on a connection; returns the exit status, 0 if it was told to end."""
@@ -378,8 +384,12 @@ class Service:
         connection.watch()
         try:
             target = self._construct(args, kwargs)
-        except (Exception, SystemExit) as error:
-            connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
+        except BaseException as error:
+            kind, message, trace = describe(error)
+            self.failure = f"{kind}: {message}"
+            connection.send(encoder.encode(protocol.INIT_ERROR, kind, message, trace))
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return 1
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: connection.leave())
@@ -389,7 +399,8 @@ class Service:
         try:
             Worker(connection, target, self._threads, limit, self._loops, self._rich).run()
         except Unhealthy as error:
-            connection.send(encoder.encode(protocol.BYE, f"not healthy: {error}"[:MAX_MESSAGE]))
+            self.failure = f"not healthy: {error}"[:MAX_MESSAGE]
+            connection.send(encoder.encode(protocol.BYE, self.failure))
             return 1
         connection.send(encoder.encode(protocol.BYE, "done"))
         return 0
@@ -447,6 +458,8 @@ def join(
             # A call that runs when the hub goes away is finished; its answer finds nobody.
             connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart)
             status = service.serve(connection)
+            if status != 0:
+                print(f"gatewright worker: {service.failure}", file=sys.stderr, flush=True)
             if status != 0 or connection.leaving:
                 service.tear_down()
                 return status

@@ -5,7 +5,7 @@ mod door;
 mod greeting;
 mod hub;
 mod link;
-mod memory;
+pub(crate) mod memory;
 mod network;
 mod process;
 mod refusal;

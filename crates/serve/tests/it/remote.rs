@@ -34,15 +34,19 @@ async fn secured(text: &str) -> Served {
 }
 
 fn worker(served: &Served, class: &str, hub: SocketAddr) -> Child {
-    Command::new(python())
+    command(served, class, hub).spawn().unwrap()
+}
+
+fn command(served: &Served, class: &str, hub: SocketAddr) -> Command {
+    let mut command = Command::new(python());
+    command
         .args(["-m", "gatewright.worker", class, "--hub", &format!("localhost:{}", hub.port())])
         .args(["--function", "f", "--label", "zone=a", "--label", "gpu=", "--tls-ca", "ca.pem"])
         .args(["--tls-certificate", "worker.pem", "--tls-key", "worker.key"])
         .current_dir(served.folder.path())
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+        .kill_on_drop(true);
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,4 +97,15 @@ async fn a_worker_that_leaves_under_load_takes_no_request_with_it() {
     }
     let totals = &served.function("f").await["totals"];
     assert_eq!((&totals["ok"], &totals["replicas_lost"]), (&1600.into(), &0.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_start_says_why_where_it_was_started() {
+    let served = secured("[function.f]\nremote = true\n").await;
+    let hub = served.gateway.hub_address().unwrap();
+    let mut command = command(&served, "models:NoStart", hub);
+    let output = command.stderr(Stdio::piped()).output().await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told, "gatewright worker: RuntimeError: no weights here\n");
+    assert_eq!(output.status.code(), Some(1));
 }
