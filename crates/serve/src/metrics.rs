@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::python::RefusalCounts;
 use crate::store::Stats;
@@ -126,16 +126,11 @@ impl Metrics {
         registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());
         let replicas = Family::default();
         registry.register("replicas", "Replicas by state", replicas.clone());
-        let queued = Family::default();
-        registry.register("queued", "Requests that wait for a replica", queued.clone());
-        let in_flight = Family::default();
-        registry.register("in_flight", "Requests in service", in_flight.clone());
-        let retries = Family::default();
-        registry.register("retries", "Attempts after the first", retries.clone());
-        let lost = Family::default();
-        registry.register("replicas_lost", "Replicas that went untold", lost.clone());
-        let started = Family::default();
-        registry.register("replicas_started", "Replicas told to start", started.clone());
+        let queued = registered(&mut registry, "queued", "Requests that wait for a replica");
+        let in_flight = registered(&mut registry, "in_flight", "Requests in service");
+        let retries = registered(&mut registry, "retries", "Attempts after the first");
+        let lost = registered(&mut registry, "replicas_lost", "Replicas that went untold");
+        let started = registered(&mut registry, "replicas_started", "Replicas told to start");
         let joined = Family::default();
         let help = "Running workers that were started elsewhere";
         registry.register("replicas_joined", help, joined.clone());
@@ -164,11 +159,9 @@ impl Metrics {
         let records_dropped = Counter::default();
         let help = "Records that were not written";
         registry.register("records_dropped", help, records_dropped.clone());
-        let unrouted = Counter::default();
-        registry.register("unrouted_requests", "Requests that lead nowhere", unrouted.clone());
-        let refusals = RefusalCounts::default();
+        let unrouted = registered(&mut registry, "unrouted_requests", "Requests that lead nowhere");
         let help = "Connections for workers that were closed, by cause";
-        registry.register("workers_refused", help, refusals.clone());
+        let refusals = registered(&mut registry, "workers_refused", help);
         Arc::new(Self {
             registry,
             requests,
@@ -251,6 +244,13 @@ impl Metrics {
             }
         }
     }
+}
+
+/// A metric of this name, which is told of from now on.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 fn store(counter: &Counter<u64, AtomicU64>, value: u64) {
