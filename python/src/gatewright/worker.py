@@ -143,7 +143,11 @@ class Worker:
                 frame = self._encoder().encode(protocol.RESPONSE, number, result)
             except GatewayGone:
                 raise
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except KeyboardInterrupt as error:
+                # Somebody ends this process, which is not the request's fault.
+                self._fail(number, *describe(error), True)
+                raise
+            except BaseException as error:
                 kind, message, trace = describe(error)
                 return self._fail(number, kind, message, trace, getattr(error, "retryable", False) is True)
             if self._window == 1:
@@ -178,7 +182,7 @@ class Worker:
             if inspect.iscoroutine(results):
                 results = self._loops.own().run_until_complete(results)
             results = batch_results(results, len(items))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             kind, message, trace = describe(error)
             retryable = getattr(error, "retryable", False) is True
             frames = [encoder.encode(protocol.ERROR, m[1], kind, message, trace, retryable) for m in members]
@@ -380,10 +384,12 @@ class Service:
         connection.watch()
         try:
             target = self._construct(args, kwargs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             kind, message, trace = describe(error)
             self.failure = f"{kind}: {message}"
             connection.send(encoder.encode(protocol.INIT_ERROR, kind, message, trace))
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return 1
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: connection.leave())
