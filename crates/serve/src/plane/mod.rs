@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use gatewright_control::cache::Failure as Cause;
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
