@@ -117,6 +117,7 @@ impl Gateway {
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
+            started: false.into(),
             draining: false.into(),
             requests: 0.into(),
             pseudonym: format!("gatewright-{}", &run),
@@ -315,6 +316,7 @@ impl Gateway {
             });
             if complete {
                 *driver.start_failures.lock() = None;
+                self.plane.started.store(true, Ordering::Relaxed);
                 return Ok(());
             }
         }

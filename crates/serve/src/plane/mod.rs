@@ -52,6 +52,8 @@ pub(crate) struct Plane {
     pub(crate) max_body: usize,
     /// Memory of request bodies that are held whole.
     pub(crate) bodies: Arc<Bodies>,
+    /// Set when every function of the system file has started.
+    pub(crate) started: AtomicBool,
     /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
