@@ -257,7 +257,8 @@ impl Metrics {
             body_bytes: s.fresh("request_body_bytes", "Memory of request bodies held whole"),
             records_dropped: s.fresh("records_dropped", "Records that were not written"),
             unrouted: s.fresh("unrouted_requests", "Requests that lead nowhere"),
-            refusals: s.fresh("workers_refused", "Connections for workers that were closed, by cause"),
+            refusals: s
+                .fresh("workers_refused", "Connections for workers that were closed, by cause"),
             registry: Registry::default(),
         };
         Arc::new(Self { registry: shelf.0, ..metrics })
