@@ -145,13 +145,18 @@ impl Gateway {
         }
         gateway.plane.store.tiers().tried().await;
         gateway.listen(data, bounds);
-        if let Some((door, address)) = door {
-            let driver = Arc::clone(&gateway.plane.driver);
-            gateway.background.spawn(door.accept(driver));
-            tracing::info!(%address, "workers may join");
+        if let Some((door, _)) = door {
+            gateway.let_workers_in(door);
         }
         tracing::info!(%address, admin = %admin_address, "serving");
         Ok(gateway)
+    }
+
+    fn let_workers_in(&mut self, door: Door) {
+        let driver = Arc::clone(&self.plane.driver);
+        self.background.spawn(door.accept(driver));
+        let address = self.hub_address.map(tracing::field::display);
+        tracing::info!(address, "workers may join");
     }
 
     /// Address of the data plane.

@@ -1,7 +1,7 @@
 //! What happens in one situation each.
 
 use super::super::*;
-use super::rig::{Rig, function};
+use super::rig::{Rig, SECOND, function};
 use crate::autoscale::{Autoscale, Kpa};
 use crate::{Batch, Retries, Scale};
 

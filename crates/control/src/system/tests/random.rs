@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::rig::{Rig, function};
+use super::rig::{Rig, SECOND};
 use crate::autoscale::{Autoscale, Hpa, Idler, Kpa, QueueLength, RayServe, RequestsPerSecond};
 use crate::balance::Balance;
 use crate::{Batch, Retries, Scale};
