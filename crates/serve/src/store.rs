@@ -9,6 +9,7 @@ mod growing;
 mod index;
 mod lines;
 mod purge;
+mod rendered;
 mod saved;
 mod shared;
 mod stats;
@@ -32,6 +33,7 @@ pub(crate) use self::growing::{Growing, Reader};
 use self::lines::Lines;
 use self::purge::{Fate, Purges};
 pub(crate) use self::purge::{Matcher, Purge};
+pub(crate) use self::rendered::Rendered;
 pub(crate) use self::shared::{Lease, Leased, Waited};
 pub(crate) use self::stats::Stats;
 pub(crate) use self::tiers::{Recall, Tier, Tiers};
@@ -41,6 +43,8 @@ use crate::clock::Clock;
 const OVERHEAD: usize = 384;
 /// Bytes that a tag is taken to need in the index.
 const TAG_OVERHEAD: usize = 96;
+/// Bytes that a header field is taken to need in a map, besides its name and value.
+const FIELD_OVERHEAD: usize = 128;
 /// Responses of one key; beyond, the oldest goes.
 const MAX_VARIANTS: usize = 32;
 /// How long an upstream that failed is left alone by background fetches and by requests that have a stale answer:
@@ -55,6 +59,7 @@ pub(crate) struct Entry {
     pub(crate) body: Content,
     /// Which purges it was asked for after.
     pub(crate) marks: Marks,
+    pub(crate) rendered: Rendered,
 }
 
 /// The last purges that were known when a request was sent: here, and among those who share a tier.
@@ -134,8 +139,7 @@ impl AsRef<StoredResponse> for Variant {
 
 impl Entry {
     fn weight(&self) -> usize {
-        let fields: usize =
-            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let fields: usize = self.headers.iter().map(field_weight).sum();
         let body = match &self.body {
             Content::Whole(bytes) => bytes.len(),
             Content::Growing(_) => 0,
@@ -188,6 +192,11 @@ impl Line {
     fn is_empty(&self, now: Time) -> bool {
         self.variants.is_empty() && !self.is_uncacheable(now) && self.failures == 0
     }
+}
+
+/// Bytes that a header field takes: twice, where it is rendered.
+fn field_weight((name, value): (&http::HeaderName, &http::HeaderValue)) -> usize {
+    2 * FIELD_OVERHEAD + name.as_str().len() + value.len()
 }
 
 /// A key as a number, the same in every run: FNV-1a of its bytes.
@@ -471,6 +480,6 @@ impl Variant {
         let mut meta = old.meta.clone();
         meta.expire(now);
         let (headers, body, marks) = (old.headers.clone(), old.body.clone(), old.marks);
-        self.0 = Arc::new(Entry { meta, headers, body, marks });
+        self.0 = Arc::new(Entry { meta, headers, body, marks, rendered: Rendered::default() });
     }
 }

@@ -25,7 +25,9 @@ use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
+use crate::store::{
+    Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Rendered, Stage,
+};
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -259,7 +261,13 @@ impl Plane {
             Storing::Store { stored, fields } => {
                 let headers = kept(&merged, &fields);
                 let (body, marks) = (old.body.clone(), came.marks);
-                let entry = Arc::new(Entry { meta: *stored, headers, body, marks });
+                let entry = Arc::new(Entry {
+                    meta: *stored,
+                    headers,
+                    body,
+                    marks,
+                    rendered: Rendered::default(),
+                });
                 let lease = fetch.lease.take();
                 status.stored = self.store.put(&fetch.key, Arc::clone(&entry), lease);
                 status.ttl = Some(entry.meta.ttl(came.received));
@@ -270,7 +278,16 @@ impl Plane {
                 self.store.remove(&fetch.key, old);
                 let (meta, body) = (old.meta.clone(), old.body.clone());
                 let marks = came.marks;
-                (Arc::new(Entry { meta, headers: merged, body, marks }), Stage::Own)
+                (
+                    Arc::new(Entry {
+                        meta,
+                        headers: merged,
+                        body,
+                        marks,
+                        rendered: Rendered::default(),
+                    }),
+                    Stage::Own,
+                )
             }
         };
         if let Some(fill) = &fetch.fill {
@@ -350,7 +367,13 @@ impl Plane {
                 let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
                 if let Storing::Store { stored, fields } = outcome {
                     let headers = kept(&header_map(merged), &fields);
-                    let entry = Entry { meta: *stored, headers, body: old.body.clone(), marks };
+                    let entry = Entry {
+                        meta: *stored,
+                        headers,
+                        body: old.body.clone(),
+                        marks,
+                        rendered: Rendered::default(),
+                    };
                     self.store.put(&fetch.key, Arc::new(entry), None);
                 }
             }
@@ -377,7 +400,13 @@ impl Plane {
         }
         let reader = Reader::new(&body).expect("nothing of it is gone");
         let content = Content::Growing(Arc::clone(&body));
-        let coming = Arc::new(Entry { meta, headers, body: content, marks: came.marks });
+        let coming = Arc::new(Entry {
+            meta,
+            headers,
+            body: content,
+            marks: came.marks,
+            rendered: Rendered::default(),
+        });
         if let Some(fill) = &fetch.fill {
             let shared = coming.meta.can_be_shared();
             fill.tell(if shared { Stage::Head(Arc::clone(&coming)) } else { Stage::Own });
@@ -407,7 +436,8 @@ impl Plane {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
             }
             let body = Content::Whole(whole);
-            let entry = Entry { meta, headers, body, marks: came.marks };
+            let (marks, rendered) = (came.marks, Rendered::default());
+            let entry = Entry { meta, headers, body, marks, rendered };
             self.store.put(&fetch.key, Arc::new(entry), fetch.lease.take());
         }
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });

@@ -93,10 +93,8 @@ impl Plane {
     {
         let received = self.book.clock.now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request_id = headers::request_id(request.headers()).unwrap_or_else(|| {
-            let id = format!("{}-{id:x}", self.run);
-            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
-        });
+        let request_id = headers::request_id(request.headers())
+            .unwrap_or_else(|| headers::numbered(&self.run, id));
         let mut trail = Trail::begin(&self.book, id, received);
         // A request with a length beside its Transfer-Encoding may be an attempt to smuggle another one past
         // a proxy before us. hyper drops the length (RFC 9112 section 6.3); such a connection must be closed.
