@@ -40,7 +40,7 @@ pub(crate) use self::tiers::{Recall, Tier, Tiers};
 use crate::clock::Clock;
 
 /// Bytes that a key and each of its responses are taken to need besides bodies and header fields.
-const OVERHEAD: usize = 384;
+const OVERHEAD: usize = 512;
 /// Bytes that a tag is taken to need in the index.
 const TAG_OVERHEAD: usize = 96;
 /// Bytes that a header field is taken to need in a map, besides its name and value.

@@ -1,5 +1,6 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
+mod arriving;
 mod cached;
 mod fill;
 mod fork;

@@ -47,7 +47,8 @@ pub(crate) struct Disk {
     purges: Mutex<Purges<u64>>,
     hits: AtomicU64,
     misses: AtomicU64,
-    _lock: File,
+    /// Held until everything was written for the last time.
+    lock: Mutex<Option<File>>,
 }
 
 /// The tier in numbers.
@@ -96,7 +97,7 @@ impl Disk {
             purges: Mutex::new(purges),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -137,6 +138,9 @@ impl Disk {
 
     /// Writes the responses of a key behind the requests' backs, if not too many wait.
     pub(super) fn keep(&self, key: &str, line: &Arc<Line>, moment: Moment) {
+        if self.lock.lock().is_none() {
+            return;
+        }
         let bytes = line.weight(key) as u64;
         let queued = self.files.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let (key, line) = (key.into(), Arc::clone(line));
@@ -164,7 +168,7 @@ impl Disk {
         self.log.lock().sync().is_ok()
     }
 
-    /// Waits until everything that was to be written is.
+    /// Waits until everything that was to be written is; then the folder is free for another gateway.
     pub(super) async fn finish(&self) {
         let (done, written) = oneshot::channel();
         let jobs = self.jobs.clone();
@@ -173,6 +177,7 @@ impl Disk {
             // The thread cannot be gone while its sender is here; if it is, nothing is to be waited for.
             drop(written.await);
         }
+        self.lock.lock().take();
     }
 
     pub(crate) fn stats(&self) -> Stats {
