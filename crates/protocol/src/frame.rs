@@ -61,7 +61,7 @@ pub enum Frame {
         /// The nonce of the ping.
         nonce: u64,
     },
-    /// Gateway: finish what you have, say bye and exit.
+    /// Gateway: finish what you have, say bye and exit. Worker: send no more, and drain me when all is answered.
     Drain,
     /// Either side, last frame: the sender will close the connection.
     Bye {

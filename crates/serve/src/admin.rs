@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::function::Function;
+use crate::headers::Client;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 
@@ -244,7 +245,8 @@ async fn deploy(
     let mut file = SystemFile::default();
     let config = file.function.entry(name.clone()).or_insert(config).clone();
     file.check().map_err(|error| wrong(error.to_string()))?;
-    let function = Function::new(&name, &config, admin.metrics.function(&name));
+    let base_dir = &admin.plane.driver.workplace.base_dir;
+    let function = Function::new(&name, &config, base_dir, admin.metrics.function(&name));
     let function = Arc::new(function.map_err(|error| wrong(error.to_string()))?);
     admin.plane.driver.deploy(Arc::clone(&function), config.deployment(&name))?;
     admin.plane.functions.write().insert(Arc::clone(&function.name), function);
@@ -265,5 +267,5 @@ async fn invoke(State(admin): State<Admin>, request: Request) -> Response {
     let mut request = request;
     // The token is for this API, not for what it invokes.
     request.headers_mut().remove(header::AUTHORIZATION);
-    admin.plane.answer(request, None).await.map(axum::body::Body::new)
+    admin.plane.answer(request, Client::default()).await.map(axum::body::Body::new)
 }

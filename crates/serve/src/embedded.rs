@@ -1,6 +1,7 @@
 mod asked;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -141,7 +142,7 @@ impl EmbeddedHub {
         let driver = Driver::new(1, hub, workplace);
         let described = describe(&options);
         let metrics = Metrics::new().function(FUNCTION);
-        let function = Arc::new(Function::new(FUNCTION, &described, metrics)?);
+        let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);
         let deployed = driver.deploy(Arc::clone(&function), described.deployment(FUNCTION));
         let key = deployed.map_err(|error| ServeError::Function {
             function: FUNCTION.to_owned(),

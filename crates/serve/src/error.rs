@@ -2,6 +2,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::tls::TlsError;
+
 /// Why a gateway did not start, or ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -44,6 +46,14 @@ pub enum ServeError {
     Allow {
         /// The entry.
         entry: String,
+    },
+    /// TLS cannot be spoken as it is described.
+    #[error("{at}: {source}")]
+    Tls {
+        /// The table in the system file.
+        at: String,
+        /// What is wrong.
+        source: TlsError,
     },
     /// A route cannot be served.
     #[error("route `{path}`: {what}")]
@@ -168,6 +178,13 @@ impl ServeError {
             Self::WorkerTokenMissing { .. } => {
                 Some("set GATEWRIGHT_WORKER_TOKEN, or let hub.listen be on 127.0.0.1".to_owned())
             }
+            Self::Tls { source: TlsError::File { .. }, .. } => {
+                Some("paths of PEM files are relative to the system file".to_owned())
+            }
+            Self::Tls { source: TlsError::NoSystemRoots, .. } => Some(
+                "install the package ca-certificates, or name a file of roots as `tls.ca`"
+                    .to_owned(),
+            ),
             Self::Allow { .. } => Some("write it as \"192.168.1.7\" or \"10.0.0.0/8\"".to_owned()),
             Self::Start { runs, failure, .. } => failure.hint(runs),
             _ => None,

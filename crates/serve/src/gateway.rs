@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
-use crate::listener::{self, Bounds, Ends};
+use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
@@ -27,7 +27,6 @@ use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::{Store, Tiers};
-use crate::upstream::Upstreams;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -82,9 +81,11 @@ impl Gateway {
         options: Options,
     ) -> Result<Self, ServeError> {
         let routes = Routes::new(&system.routes, &base_dir)?;
-        let data = bind("gateway.listen", &system.gateway.listen).await?;
-        let operations = bind("gateway.admin", &system.gateway.admin).await?;
-        let (address, admin_address) = (local(&data)?, local(&operations)?);
+        let gateway = &system.gateway;
+        let data = open("gateway.listen", &gateway.listen, gateway.tls.as_ref(), &base_dir);
+        let (data, address) = data.await?;
+        let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
+        let (operations, admin_address) = admin.await?;
         let token = options.token.clone().filter(|token| !token.is_empty());
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
@@ -112,7 +113,6 @@ impl Gateway {
             ),
             routes,
             functions: RwLock::default(),
-            upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             draining: false.into(),
             requests: 0.into(),
@@ -259,7 +259,7 @@ impl Gateway {
     }
 
     /// Takes requests.
-    fn listen(&mut self, listener: TcpListener, bounds: Bounds) {
+    fn listen(&mut self, listener: Listener, bounds: Bounds) {
         let plane = Arc::clone(&self.plane);
         let service = move |client| {
             let plane = Arc::clone(&plane);
@@ -278,7 +278,12 @@ impl Gateway {
         let (sender, mut failures) = mpsc::unbounded_channel();
         *driver.start_failures.lock() = Some(sender);
         for (name, config) in &system.function {
-            let function = Arc::new(Function::new(name, config, metrics.function(name))?);
+            let function = Arc::new(Function::new(
+                name,
+                config,
+                &driver.workplace.base_dir,
+                metrics.function(name),
+            )?);
             let deployed = driver.deploy(Arc::clone(&function), config.deployment(name));
             let wrong = |error: gatewright_control::OperationError| ServeError::Function {
                 function: name.clone(),
@@ -327,7 +332,7 @@ fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError
 fn background(
     accepting: impl Future<Output = ()> + Send + 'static,
     driver: &Arc<Driver>,
-    operations: TcpListener,
+    operations: Listener,
     router: axum::Router,
     bounds: Bounds,
 ) -> JoinSet<()> {
@@ -368,6 +373,20 @@ pub(crate) fn worker_token(
         return Err(ServeError::WorkerTokenMissing { address });
     }
     Ok(token)
+}
+
+/// Listens at an address of the system file, with TLS if there is a certificate.
+async fn open(
+    key: &'static str,
+    address: &str,
+    tls: Option<&config::ServerTls>,
+    base_dir: &Path,
+) -> Result<(Listener, SocketAddr), ServeError> {
+    let tls = tls.map(|tls| crate::tls::server(tls, base_dir, &["h2", "http/1.1"])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: key.to_owned(), source })?;
+    let tcp = bind(key, address).await?;
+    let address = local(&tcp)?;
+    Ok((Listener::new(tcp, tls), address))
 }
 
 pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {

@@ -23,6 +23,10 @@ from .protocol import Decoder, Encoder
 LONG_CALL = 0.1
 
 
+#: The frame that says that this worker is going.
+LEAVE = Encoder().encode(protocol.DRAIN)
+
+
 class GatewayGone(Exception):
     """The connection to the gateway is closed."""
 
@@ -72,7 +76,7 @@ class Connection:
         self._calls = 0
         self._busy = False
         self._draining = False
-        self._leaving = False
+        self._leaving = self._leave_sent = False
         self._ended = False
 
     def send(self, frame: bytes) -> None:
@@ -82,6 +86,8 @@ class Connection:
                 self._socket.sendall(frame)
         except OSError as error:
             raise GatewayGone(str(error)) from error
+        if self._leaving and not self._leave_sent:
+            self._send_leave()
 
     def receive(self, kind: int) -> list:
         """Waits for one frame of this kind: for the beginning, when nothing else may come."""
@@ -138,9 +144,30 @@ class Connection:
         """Whether this worker itself was told to end, and not only this connection."""
         return self._leaving
 
+    def leave(self) -> None:
+        """Asks the gateway for no more requests: it says drain when everything that it has sent is answered. The second
+        time, nothing is waited for. Safe in a signal handler."""
+        if self._leaving:
+            self.drain()
+        else:
+            self._leaving = True
+            self._send_leave()
+
+    def _send_leave(self) -> None:
+        # A signal may have come in the middle of a frame: whoever sends it sends this one after it.
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            self._leave_sent = True
+            self._socket.sendall(LEAVE)
+        except OSError:
+            pass  # the reader sees that the gateway is gone
+        finally:
+            self._sending.release()
+
     def drain(self) -> None:
         """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
-        self._draining = self._leaving = True
+        self._draining = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:

@@ -152,6 +152,10 @@ class _Remote(Connection):
         seconds = max(heartbeat, 0.001)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
+    def leave(self) -> None:
+        self.told = True
+        super().leave()
+
     def drain(self) -> None:
         self.told = True
         super().drain()

@@ -361,7 +361,7 @@ class Service:
             connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
             return 1
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: connection.drain())
+            signal.signal(signal.SIGTERM, lambda *_: connection.leave())
         if callable(getattr(target, "health", None)):
             connection.health = self._check_health
         connection.send(encoder.encode(protocol.READY))
@@ -426,6 +426,8 @@ def join(service: Service, address: str, restart: Callable[[], None] = lambda: o
                 return status
             pause, said = 0.1, ""
         except (GatewayGone, protocol.ProtocolError, OSError) as error:
+            if connection is not None and connection.leaving:
+                break
             if str(error) != said:
                 said = str(error)
                 print(f"gatewright worker: {address}: {error}; trying again", file=sys.stderr, flush=True)

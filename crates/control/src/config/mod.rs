@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod error;
 mod overrides;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use cache::{Cache, Disk, SharedUrl};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
+pub use tls::{ClientTls, ServerTls};
 pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
@@ -52,6 +54,13 @@ pub struct Gateway {
     pub listen: String,
     /// Address of operations and metrics, "host:port". Off loopback it needs a token.
     pub admin: String,
+    /// The data plane speaks TLS (1.2 or 1.3; HTTP/2 where the client offers it) with this certificate. Plain HTTP
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
+    /// The admin API speaks TLS with this certificate. Plain HTTP unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_tls: Option<ServerTls>,
     /// Largest request body that is taken; a longer one is answered with 413.
     pub max_body: HumanSize,
     /// Connections at a time; one more waits to be accepted.
@@ -85,9 +94,13 @@ pub struct Function {
     /// process with one instance of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// An HTTP upstream, "http://host:port/path".
+    /// An HTTP upstream, "http://host:port/path" or "https://host/path".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Whom an https upstream's certificate must come from, if not from the system's roots, and the certificate
+    /// that is shown to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
     /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
     /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
     /// system file, or a name to be looked for.
@@ -220,7 +233,7 @@ pub enum Check {
 pub enum Runtime<'a> {
     /// Python processes; "module:Class".
     Python(&'a str),
-    /// An upstream; "http://host:port/path".
+    /// An upstream; "http://host:port/path" or "https://host/path".
     Http(&'a str),
     /// One process for each request; the program and its arguments.
     Process(&'a [String]),
@@ -233,6 +246,8 @@ impl Default for Gateway {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
             admin: "127.0.0.1:8081".to_owned(),
+            tls: None,
+            admin_tls: None,
             max_body: HumanSize::from_mib(16),
             max_connections: 10_000,
             header_timeout: HumanDuration::from_secs(10),
@@ -253,6 +268,7 @@ impl Default for Function {
         Self {
             python: None,
             http: None,
+            tls: None,
             process: None,
             remote: false,
             args: Vec::new(),

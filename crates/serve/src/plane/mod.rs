@@ -27,11 +27,10 @@ use parking_lot::RwLock;
 use crate::answer::{Body, Refusal};
 use crate::driver::Driver;
 use crate::function::{Function, Runtime};
-use crate::headers::{self, ClientAddress, REQUEST_ID};
+use crate::headers::{self, Client, REQUEST_ID};
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
-use crate::upstream::Upstreams;
 
 /// Bytes of a body that is too long that are read and thrown away.
 const DISCARDED: usize = 4 * 1024 * 1024;
@@ -47,7 +46,6 @@ pub(crate) struct Plane {
     pub(crate) routes: Routes,
     /// The functions that can be asked for, by name.
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
-    pub(crate) upstreams: Upstreams,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
     /// Set when the gateway is told to stop.
@@ -78,7 +76,7 @@ impl From<Refusal> for Failure {
 struct Asked {
     id: u64,
     request_id: HeaderValue,
-    client: ClientAddress,
+    client: Client,
 }
 
 impl Plane {
@@ -86,7 +84,7 @@ impl Plane {
     pub(crate) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-        client: ClientAddress,
+        client: Client,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,6 +6,7 @@ use std::time::Duration;
 use gatewright_protocol::{FrameDecoder, Hello};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 use super::greeting::{HELLO_TIMEOUT, hello, refuse, until_ready};
 use super::link::Link;
@@ -93,19 +95,23 @@ impl Door {
 
     /// Lets workers in for as long as it is polled.
     pub(crate) async fn accept(self, driver: Arc<Driver>) {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let permit = Arc::clone(&strangers).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((_, peer)) if !self.guard.may_come(peer.ip()) => {
                     tracing::warn!(%peer, "a worker's host is not in hub.allow");
                 }
                 Ok((stream, peer)) => {
                     let (guard, driver) = (Arc::clone(&self.guard), Arc::clone(&driver));
-                    tokio::spawn(async move {
-                        guard.receive(stream, peer, driver).await;
-                        drop(permit);
-                    });
+                    let greeting = async move { guard.receive(stream, peer, driver).await };
+                    strangers.retain(|stranger| !stranger.is_finished());
+                    if strangers.len() == STRANGERS
+                        && let Some(silent) = strangers.pop_front()
+                    {
+                        // Whoever has said nothing for longest goes: silence keeps nobody else out.
+                        silent.abort();
+                    }
+                    strangers.push_back(tokio::spawn(greeting).abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a worker");

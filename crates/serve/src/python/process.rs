@@ -126,6 +126,14 @@ impl Process {
     }
 }
 
+/// Whether a process has been stopped by a signal, as `/proc/PID/stat` has it; `false` where that cannot be known.
+pub(crate) fn is_stopped(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
+    // The name of the program, in parentheses, may have anything in it.
+    let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
+    state.is_some_and(|(_, state)| state.starts_with(['T', 't']))
+}
+
 /// Logs what a worker prints, line by line; the last one is kept in `last`.
 async fn log_lines(
     pipe: impl AsyncRead + Unpin,

@@ -108,6 +108,11 @@ class Forks:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.child
 
+class Blocks:
+    def __call__(self, count):
+        for _ in range(count):
+            yield b"x" * 65536
+
 class Flaky:
     def __init__(self):
         self.calls = 0
