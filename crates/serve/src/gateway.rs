@@ -26,7 +26,7 @@ use crate::python::{Door, Hub};
 use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::{Store, Tiers};
+use crate::store::Store;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -101,16 +101,10 @@ impl Gateway {
         let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
-        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
-            store: Store::new(
-                system.cache.memory.bytes(),
-                system.cache.max_body.bytes(),
-                driver.clock,
-                tiers,
-            ),
+            store: Store::open(&system.cache, &base_dir, driver.clock, &run)?,
             routes,
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),

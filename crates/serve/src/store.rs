@@ -16,12 +16,14 @@ mod stats;
 mod tiers;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use gatewright_control::cache::{Forward, Moment, Plan, StoredResponse, WallAnchor};
+use gatewright_control::config;
 use gatewright_determinism::Time;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -37,6 +39,7 @@ pub(crate) use self::rendered::Rendered;
 pub(crate) use self::shared::{Lease, Leased, Waited};
 pub(crate) use self::stats::Stats;
 pub(crate) use self::tiers::{Recall, Tier, Tiers};
+use crate::ServeError;
 use crate::clock::Clock;
 
 /// Bytes that a key and each of its responses are taken to need besides bodies and header fields.
@@ -207,8 +210,16 @@ pub(crate) fn number(key: &[u8]) -> u64 {
 }
 
 impl Store {
-    /// A store for so many bytes of memory, and the tiers behind it.
-    pub(crate) fn new(memory: u64, max_body: u64, clock: Clock, tiers: Tiers) -> Arc<Self> {
+    /// A store as it is described; `base_dir` is the folder of the system file. `name` tells this gateway from others
+    /// that share a tier.
+    pub(crate) fn open(
+        described: &config::Cache,
+        base_dir: &Path,
+        clock: Clock,
+        name: &str,
+    ) -> Result<Arc<Self>, ServeError> {
+        let tiers = Tiers::open(described, base_dir, name.to_owned())?;
+        let (memory, max_body) = (described.memory.bytes(), described.max_body.bytes());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let anchor =
@@ -225,7 +236,7 @@ impl Store {
             counts: Counts::default(),
         });
         store.tiers.begin(&store);
-        store
+        Ok(store)
     }
 
     /// Now, in the run and on the calendar.

@@ -395,7 +395,9 @@ impl Plane {
         let (pieces, rest) = came.body.gather(came.parts.status).await;
         let body = Arc::new(Growing::default());
         let reader = Reader::new(&body).expect("nothing of it is gone");
-        pieces.into_iter().for_each(|piece| drop(body.push(piece)));
+        for piece in pieces {
+            body.push(piece);
+        }
         let coming = match &rest {
             Rest::None if body.kept() <= self.store.max_body => {
                 // Stored before anybody is told: whoever waits reads it in one piece.

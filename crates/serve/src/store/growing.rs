@@ -218,6 +218,7 @@ mod tests {
         assert_eq!(next(&mut reader), Some(Some(Ok(Bytes::from_static(b"a")))));
         assert_eq!(next(&mut reader), Some(Some(Err(BrokenOff::Upstream))));
         assert!(!reader.is_at_end());
+        assert!(Reader::new(&body).is_none(), "whoever comes now asks anew");
     }
 
     #[tokio::test]
