@@ -142,7 +142,7 @@ impl Tiers {
     /// Waits until the purges so far are sure. Whether those who share a tier were told, if there is one.
     pub(crate) async fn settle(&self) -> Option<bool> {
         if let Some(disk) = &self.disk
-            && !tokio::task::block_in_place(|| disk.settle())
+            && !disk.settle().await
         {
             tracing::error!("a purge is not on the disk yet: it may not outlive a loss of power");
         }

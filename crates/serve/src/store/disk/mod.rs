@@ -42,7 +42,7 @@ pub(crate) struct Disk {
     folder: PathBuf,
     jobs: SyncSender<Job>,
     files: Arc<Files>,
-    log: Mutex<Log>,
+    log: Arc<Mutex<Log>>,
     /// What the log held when it was opened, until the store has it.
     purges: Mutex<Purges<u64>>,
     hits: AtomicU64,
@@ -93,7 +93,7 @@ impl Disk {
             folder,
             jobs,
             files,
-            log: Mutex::new(log),
+            log: Arc::new(Mutex::new(log)),
             purges: Mutex::new(purges),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -108,7 +108,12 @@ impl Disk {
 
     /// What it has of a key.
     pub(super) async fn look(&self, key: &str, moment: Moment) -> Vec<Entry> {
-        let place = writer::place(number(key.as_bytes()));
+        let number = number(key.as_bytes());
+        if !self.files.may_have(number) {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        }
+        let place = writer::place(number);
         let read = tokio::fs::read(self.folder.join(&place)).await;
         let mut entries = Vec::new();
         if let Ok(bytes) = read {
@@ -163,9 +168,11 @@ impl Disk {
         }
     }
 
-    /// Waits until purges are written so that they outlive the machine too.
-    pub(super) fn settle(&self) -> bool {
-        self.log.lock().sync().is_ok()
+    /// Waits until purges are written so that they outlive the machine too. Whether they are.
+    pub(super) async fn settle(&self) -> bool {
+        let log = Arc::clone(&self.log);
+        let synced = tokio::task::spawn_blocking(move || log.lock().sync()).await;
+        matches!(synced, Ok(Ok(())))
     }
 
     /// Waits until everything that was to be written is; then the folder is free for another gateway.
