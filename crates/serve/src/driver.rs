@@ -436,28 +436,26 @@ impl Core {
         actions
     }
 
+    /// Makes what a new replica stands for.
+    fn start(&mut self, replica: ReplicaKey, function: FunctionKey) -> Option<Action> {
+        let view = self.system.replica(replica)?;
+        let (number, endpoint) = (view.number, view.endpoint);
+        let function = Arc::clone(self.functions.get(function)?);
+        let made = match function.runtime {
+            Runtime::Python(_) => Replica::Python(PythonReplica::new(replica, number, function)),
+            Runtime::Program(_) => Replica::Program(ProgramReplica::new(replica, number, function)),
+            // Its deployment lets none be started.
+            Runtime::Remote => return None,
+            Runtime::Fork(_) | Runtime::Http(_) => Replica::Upstream { number, endpoint },
+        };
+        self.forget_replicas();
+        self.replicas.insert(replica, made.clone());
+        Some(Action::Start(replica, made))
+    }
+
     fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
         Some(match effect {
-            Effect::StartReplica { replica, function } => {
-                let view = self.system.replica(replica)?;
-                let (number, endpoint) = (view.number, view.endpoint);
-                let function = self.functions.get(function)?;
-                let function = Arc::clone(function);
-                let made = match function.runtime {
-                    Runtime::Python(_) => {
-                        Replica::Python(PythonReplica::new(replica, number, function))
-                    }
-                    Runtime::Program(_) => {
-                        Replica::Program(ProgramReplica::new(replica, number, function))
-                    }
-                    // Its deployment lets none be started.
-                    Runtime::Remote => return None,
-                    Runtime::Fork(_) | Runtime::Http(_) => Replica::Upstream { number, endpoint },
-                };
-                self.forget_replicas();
-                self.replicas.insert(replica, made.clone());
-                Action::Start(replica, made)
-            }
+            Effect::StartReplica { replica, function } => self.start(replica, function)?,
             Effect::StopReplica { replica } => {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
