@@ -88,7 +88,7 @@ class Server:
         pinned = ["taskset", "-c", str(cpu), *map(str, command)]
         self.process = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.port = port
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 return
@@ -145,7 +145,7 @@ def compare(arguments, folder):
     stores = []
     if shutil.which("varnishd"):
         (folder / "v.vcl").write_text(VARNISH.format(origin=origin))
-        command = ["varnishd", "-F", "-n", folder / "varnish", "-a", f"127.0.0.1:{varnish}", "-f", folder / "v.vcl"]
+        command = ["varnishd", "-j", "none", "-F", "-n", folder / "varnish", "-a", f"127.0.0.1:{varnish}", "-f", folder / "v.vcl"]
         servers["varnish"] = Server([*command, "-s", "malloc,256m"], varnish, 1)
     if arguments.python and shutil.which("redis-server"):
         stores.append(Server(["redis-server", "--port", redis, "--save", ""], redis, 1))
