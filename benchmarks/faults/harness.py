@@ -76,14 +76,17 @@ def resident(pid: int) -> int:
 class Gateway:
     """A gateway with the function `f` in a folder of its own."""
 
-    def __init__(self, program: Path, function: str, *, hub: bool = False, records: Optional[str] = None) -> None:
+    def __init__(self, program: Path, function: str, *, hub: bool = False, full: bool = False) -> None:
         self.program = program
         self.folder = Path(tempfile.mkdtemp(prefix="gatewright-faults-"))
         self.port, self.admin, self.hub = free_port(), free_port(), free_port()
-        self.records = records
+        #: Whether its records go to a disk that is full.
+        self.full = full
         self.log = self.folder / "gateway.log"
         (self.folder / "models.py").write_text(MODELS)
         text = f'[gateway]\nlisten = "127.0.0.1:{self.port}"\nadmin = "127.0.0.1:{self.admin}"\n'
+        # One process here is 5,000 clients, which may take longer to speak than a client is usually given.
+        text += 'header_timeout = "2m"\n'
         if hub:
             text += f'[hub]\nlisten = "127.0.0.1:{self.hub}"\n'
         (self.folder / "gatewright.toml").write_text(text + "[function.f]\n" + function)
@@ -94,8 +97,9 @@ class Gateway:
 
     async def start(self) -> "Gateway":
         command = [str(self.program), "serve", "gatewright.toml"]
-        if self.records:
-            command += ["--records", self.records]
+        if self.full:
+            (self.folder / "records.jsonl").symlink_to("/dev/full")
+            command += ["--records", "records.jsonl"]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment(), stdout=log, stderr=log, start_new_session=True

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 /// Version of the protocol that this crate speaks. A gateway refuses a worker that speaks another one.
@@ -87,6 +89,12 @@ pub struct Hello {
     pub function: Option<String>,
     /// Name of the machine it runs on, for records.
     pub node: String,
+    /// Labels of that machine, such as a zone.
+    pub labels: BTreeMap<String, String>,
+    /// Processors of that machine.
+    pub cpus: Option<u32>,
+    /// Memory of that machine in bytes.
+    pub memory: Option<u64>,
 }
 
 /// One call.

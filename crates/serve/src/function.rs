@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::FunctionKey;
-use gatewright_control::config::{self, Runtime as Runs};
+use gatewright_control::balance::{Balance, ConsistentHash};
+use gatewright_control::config::{self, ProcessMode, Runtime as Runs};
 use gatewright_protocol::Arguments;
-use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
+use crate::check::{Check, Side};
+use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
-use crate::upstream::Client;
+use crate::upstream::{Client, Endpoint, Upstreams};
 
 /// A function and what its replicas run: what the decisions need not know.
 #[derive(Debug)]
@@ -32,6 +34,14 @@ pub(crate) struct Function {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) runtime: Runtime,
     pub(crate) metrics: FunctionMetrics,
+    /// What its replicas print.
+    pub(crate) logs: Arc<Logs>,
+    /// What the body of a request must look like.
+    pub(crate) input: Option<Check>,
+    /// What the body of a good answer must look like.
+    pub(crate) output: Option<Check>,
+    /// The table of the system file that it was made of.
+    pub(crate) config: config::Function,
 }
 
 /// What the replicas of a function run.
@@ -40,11 +50,13 @@ pub(crate) enum Runtime {
     /// Processes with an instance of a Python class each.
     Python(PythonClass),
     /// A process for each request. Its replicas exist in the decisions only.
-    Process(Program),
+    Fork(Program),
+    /// Processes that serve HTTP.
+    Program(Box<Server>),
     /// Workers that were started elsewhere and join.
     Remote,
-    /// An upstream. Its replicas exist in the decisions only.
-    Http(Box<Upstream>),
+    /// Upstreams. Its replicas exist in the decisions only: each stands for one of them.
+    Http(Box<Upstreams>),
 }
 
 /// A Python class and where it runs.
@@ -55,7 +67,7 @@ pub(crate) struct PythonClass {
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// A program that is run for each request.
+/// A program.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
@@ -63,14 +75,14 @@ pub(crate) struct Program {
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// An upstream: where it is, and the connections to it.
+/// A program that serves HTTP.
 #[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) scheme: Scheme,
-    pub(crate) authority: Authority,
-    /// Path before every path, without a slash at its end.
-    pub(crate) path: String,
-    pub(crate) client: Client,
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    /// Path that it answers with 2xx when it is ready.
+    pub(crate) health: Option<String>,
+    /// Where its requests go before it is known which process gets them.
+    pub(crate) upstreams: Upstreams,
 }
 
 impl Function {
@@ -85,28 +97,39 @@ impl Function {
             Runs::Python(target) => {
                 Runtime::Python(PythonClass { target: target.to_owned(), env: config.env.clone() })
             }
-            Runs::Process(command) => {
+            Runs::Process(command, mode) => {
                 let mut words = command.iter().cloned();
-                Runtime::Process(Program {
+                let program = Program {
                     path: words.next().unwrap_or_default().into(),
                     args: words.collect(),
                     env: config.env.clone(),
-                })
+                };
+                let local = config::Upstreams::One("http://localhost".to_owned());
+                match mode {
+                    ProcessMode::Fork => Runtime::Fork(program),
+                    ProcessMode::Http => Runtime::Program(Box::new(Server {
+                        program,
+                        health: config.health.as_ref().map(|check| check.path().to_owned()),
+                        upstreams: upstreams(name, config, &local, base_dir)?,
+                    })),
+                }
             }
             Runs::Remote => Runtime::Remote,
-            Runs::Http(url) => {
-                let tls = || {
-                    crate::tls::client(config.tls.as_ref(), base_dir).map_err(|source| {
-                        ServeError::Tls { at: format!("function `{name}`"), source }
-                    })
-                };
-                let (scheme, authority, path) = whereabouts(url).map_err(wrong)?;
-                let client = Client::new((scheme == Scheme::HTTPS).then(tls).transpose()?);
-                Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
+            Runs::Http(upstreams) => {
+                Runtime::Http(Box::new(self::upstreams(name, config, upstreams, base_dir)?))
             }
         };
+        let check = |check: &Option<config::Check>, side| {
+            let read = check.as_ref().map(|check| Check::read(check, base_dir, side));
+            read.transpose().map_err(|what| wrong(format!("{side}: {what}")))
+        };
+        let name: Arc<str> = name.into();
         Ok(Self {
-            name: name.into(),
+            input: check(&config.input, Side::Input)?,
+            output: check(&config.output, Side::Output)?,
+            config: config.clone(),
+            logs: Logs::new(Arc::clone(&name)),
+            name,
             key: OnceLock::new(),
             timeout: config.timeout.get(),
             start_timeout: config.start_timeout.get(),
@@ -123,18 +146,51 @@ impl Function {
         })
     }
 
+    /// Why it cannot take the place of this one while that serves; `None` if it can.
+    pub(crate) fn cannot_become(&self, next: &Self) -> Option<&'static str> {
+        let kind = std::mem::discriminant::<Runtime>;
+        (kind(&self.runtime) != kind(&next.runtime))
+            .then_some("its replicas would be of another kind")
+    }
+
+    /// The table of the system file that it is made of, without what is at its default.
+    pub(crate) fn described(&self) -> serde_json::Value {
+        let table = |config: &config::Function| serde_json::to_value(config).unwrap_or_default();
+        let default = table(&config::Function::default());
+        let mut own = table(&self.config);
+        if let serde_json::Value::Object(keys) = &mut own {
+            keys.retain(|key, value| default.get(key) != Some(value));
+            // It may hold secrets.
+            keys.remove("env");
+        }
+        own
+    }
+
     /// Whether its replicas are workers.
     pub(crate) fn runs_workers(&self) -> bool {
         matches!(self.runtime, Runtime::Python(_) | Runtime::Remote)
+    }
+
+    /// Where its requests are passed on to, if they are.
+    pub(crate) fn upstreams(&self) -> Option<&Upstreams> {
+        match &self.runtime {
+            Runtime::Http(upstreams) => Some(upstreams),
+            Runtime::Program(server) => Some(&server.upstreams),
+            Runtime::Python(_) | Runtime::Fork(_) | Runtime::Remote => None,
+        }
     }
 
     /// What it runs, as the system file says it.
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
-            Runtime::Process(program) => program.path.display().to_string(),
+            Runtime::Fork(program) => program.path.display().to_string(),
+            Runtime::Program(server) => server.program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
-            Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
+            Runtime::Http(upstreams) => {
+                let urls: Vec<_> = upstreams.endpoints.iter().map(|at| at.url.as_str()).collect();
+                urls.join(", ")
+            }
         }
     }
 }
@@ -155,13 +211,35 @@ fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Erro
     Ok(Arguments { args, kwargs })
 }
 
-/// Scheme, host and path of an upstream's URL.
-fn whereabouts(url: &str) -> Result<(Scheme, Authority, String), String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
-    let parts = uri.into_parts();
-    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-        return Err(format!("http = \"{url}\" names no host"));
+/// The upstreams of a function, and a client for them.
+fn upstreams(
+    name: &str,
+    config: &config::Function,
+    upstreams: &config::Upstreams,
+    base_dir: &Path,
+) -> Result<Upstreams, ServeError> {
+    let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
+    let tls = || {
+        crate::tls::client(config.tls.as_ref(), base_dir)
+            .map_err(|source| ServeError::Tls { at: format!("function `{name}`"), source })
     };
-    let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
-    Ok((scheme, authority, path.trim_end_matches('/').to_owned()))
+    let endpoints = upstreams.endpoints();
+    let endpoints = endpoints.iter().map(|endpoint| Endpoint::parse(&endpoint.url));
+    let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>().map_err(wrong)?;
+    let secure = endpoints.iter().any(Endpoint::is_secure);
+    let tls = secure.then(tls).transpose()?;
+    let hash = match &config.balance {
+        Balance::ConsistentHash(ConsistentHash { key, .. }) => Some(key.clone()),
+        _ => None,
+    };
+    let client = Client::new(tls, &config.timeouts, config.http2);
+    let retries = &config.retries;
+    Ok(Upstreams {
+        endpoints,
+        client,
+        hash,
+        check: config.health.as_ref().map(config::HealthCheck::check),
+        retry_statuses: retries.statuses.clone(),
+        retry_after: retries.retry_after,
+    })
 }

@@ -21,6 +21,10 @@ from .protocol import Decoder, Encoder
 
 #: Seconds after which a call counts as long.
 LONG_CALL = 0.1
+#: Seconds below which a call counts as short, and how many of them in a row let answers be sent together.
+SHORT_CALL, SHORT_CALLS = 0.0005, 16
+#: Bytes of answers that are held at most.
+HELD = 1 << 16
 
 
 #: The frame that says that this worker is going.
@@ -73,6 +77,9 @@ class Connection:
         self._reading = threading.Lock()
         self._sending = threading.Lock()
         self._wake_reader, self._wake_writer = os.pipe()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._short_calls = 0
         self._calls = 0
         self._busy = False
         self._draining = False
@@ -83,11 +90,35 @@ class Connection:
         """Sends one whole frame; raises :class:`GatewayGone` if nobody is there to take it."""
         try:
             with self._sending:
+                if self._held:
+                    self._held.append(frame)
+                    frame = self._take_held()
                 self._socket.sendall(frame)
         except OSError as error:
             raise GatewayGone(str(error)) from error
         if self._leaving and not self._leave_sent:
             self._send_leave()
+
+    def answer(self, frame: bytes, took: float) -> None:
+        """Sends the answer of a call that took so many seconds, from the one thread that makes calls.
+
+        While one short call follows another, answers wait for the next ones, so that the socket is written to once
+        for many. The first call that is long sends them from the other thread.
+        """
+        if took > SHORT_CALL:
+            self._short_calls = 0
+        elif self._short_calls < SHORT_CALLS:
+            self._short_calls += 1
+        elif self._requests and self._held_bytes < HELD:
+            with self._sending:
+                self._held.append(frame)
+                self._held_bytes += len(frame)
+            return
+        self.send(frame)
+
+    def _take_held(self) -> bytes:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return b"".join(held)
 
     def receive(self, kind: int) -> list:
         """Waits for one frame of this kind: for the beginning, when nothing else may come."""
@@ -107,6 +138,8 @@ class Connection:
         """The next request frame or batch of them, ``None`` when there will be no more. The caller is idle until it returns."""
         self._busy = False
         if not self._requests:
+            if self._held:
+                self.send(b"")
             if not self._reading.acquire(blocking=False):
                 os.write(self._wake_writer, b"!")
                 self._reading.acquire()
@@ -188,6 +221,11 @@ class Connection:
         seen = -1
         while not self._closed:
             time.sleep(LONG_CALL)
+            if self._held:
+                try:
+                    self.send(b"")
+                except GatewayGone:
+                    pass  # the reader sees it
             if not self._busy or self._calls != seen:
                 seen = self._calls
             elif self._reading.acquire(blocking=False):
@@ -233,7 +271,8 @@ class Connection:
         self._act_on_frames()
 
     def _act_on_frames(self) -> None:
-        for frame in self._decoder.frames():
+        next_frame = self._decoder.next_frame
+        while (frame := next_frame()) is not None:
             kind = frame[0]
             if kind == protocol.REQUEST:
                 self._open.add(frame[1])

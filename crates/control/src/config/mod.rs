@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod overrides;
 mod tls;
+mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,14 @@ pub use cache::{Cache, Disk, SharedUrl};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
 pub use tls::{ClientTls, ServerTls};
+pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::health::{BreakerRules, EjectRules, HealthRules};
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -65,8 +69,12 @@ pub struct Gateway {
     pub max_body: HumanSize,
     /// Connections at a time; one more waits to be accepted.
     pub max_connections: u32,
+    /// Memory for request bodies that are held whole, all together; a request beyond it is answered with 503.
+    pub body_memory: HumanSize,
     /// How long a client may take to send a request's head.
     pub header_timeout: HumanDuration,
+    /// How long a connection may be silent between two requests.
+    pub idle_timeout: HumanDuration,
     /// How long a stopping gateway waits for the requests that it has taken.
     pub drain: HumanDuration,
 }
@@ -84,6 +92,9 @@ pub struct Hub {
     pub allow: Vec<String>,
     /// Workers at a time.
     pub max_workers: u32,
+    /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 }
 
 /// A function and how it is served.
@@ -94,18 +105,44 @@ pub struct Function {
     /// process with one instance of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// An HTTP upstream, "http://host:port/path" or "https://host/path".
+    /// An HTTP upstream, "http://host:port/path" or "https://host/path"; or a list of several that answer alike:
+    /// ["http://a:1", { url = "http://b:1", weight = 2 }].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
+    pub http: Option<Upstreams>,
     /// Whom an https upstream's certificate must come from, if not from the system's roots, and the certificate
     /// that is shown to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
-    /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
-    /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
-    /// system file, or a name to be looked for.
+    /// Whether upstreams are spoken to in HTTP/2 alone, also over plain TCP (prior knowledge), as gRPC needs it. Over
+    /// TLS it is used wherever the upstream offers it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+    /// How long the parts of an exchange with an upstream may take.
+    #[serde(skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+    /// Stops requests to an upstream that fails, and tries it again with a few: `breaker = {}` for the usual
+    /// settings. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerRules>,
+    /// Leaves out an upstream that does worse than the others. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject: Option<EjectRules>,
+    /// Learns how many requests at a time an upstream takes; what is above that waits. `concurrency` alone limits
+    /// them unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<Adapt>,
+    /// A program and its arguments, run without a shell. Its path is relative to the system file, or a name to be
+    /// looked for; `mode` says how it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Vec<String>>,
+    /// How a `process` is run: once for each request ("fork", unless set), or as a server that goes on ("http").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ProcessMode>,
+    /// How upstreams are asked whether they are well: a path, or { path = "/", interval = "5s", ... }. They are not
+    /// asked unless set. A `process` with mode = "http" is ready when it answers the path with 2xx, or, unless set,
+    /// when its port takes connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub remote: bool,
@@ -149,10 +186,31 @@ pub struct Function {
     pub batch: Option<Batch>,
     /// How requests are tried again when their replica is lost.
     pub retries: RetryRules,
-    /// Which replica a request goes to.
+    /// Which replica a request goes to: the name of an algorithm, or { policy = "...", ... } with its settings.
     pub balance: Balance,
     /// Whether the answer to an exception of the user's code has its traceback.
     pub expose_traceback: bool,
+    /// JSON Schema that the body of a request must fit: "schema.json", or { schema = "schema.json", status = 400 }.
+    /// One that does not fit is answered with 422, or that status, and goes no further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Check>,
+    /// JSON Schema that the body of a good answer must fit. One that does not fit is answered with 500, or the
+    /// status given. An answer that comes in pieces is not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Check>,
+}
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessMode {
+    /// Once for each request: the body comes on its stdin, what it writes to stdout is the answer, and an exit status
+    /// other than 0 is an error.
+    #[default]
+    Fork,
+    /// As a server that goes on: each replica is one process, told by the environment variable PORT where to listen
+    /// on 127.0.0.1, and requests are passed on to it. `{port}` in its arguments stands for the port, too.
+    Http,
 }
 
 /// Bounds of the number of replicas.
@@ -175,7 +233,7 @@ pub struct Queue {
 }
 
 /// How requests are tried again when their replica is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryRules {
     /// Attempts in all; 1 means that no request is ever run twice.
@@ -184,6 +242,14 @@ pub struct RetryRules {
     pub budget: f64,
     /// Pause before the second retry of a request, doubled for each further one. The first retry is at once.
     pub backoff: HumanDuration,
+    /// Statuses of an upstream's answer that are worth another attempt, if the request may be sent twice: 429, 500 to
+    /// 599. None unless set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u16>,
+    /// Whether the next attempt waits as long as the upstream's `Retry-After` says. If that is longer than the
+    /// request has left, there is none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retry_after: bool,
 }
 
 /// Requests handed to a replica together.
@@ -213,13 +279,13 @@ pub struct Route {
     pub check: Option<Check>,
 }
 
-/// What the body of a successful response must look like.
+/// What a body must look like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Check {
     /// Path of a JSON Schema file, from the folder of the system file.
     Schema(String),
-    /// The same, and the status of the answer in place of a response that does not fit.
+    /// The same, and the status of the answer in place of one that does not fit.
     WithStatus {
         /// Path of a JSON Schema file, from the folder of the system file.
         schema: String,
@@ -233,10 +299,10 @@ pub enum Check {
 pub enum Runtime<'a> {
     /// Python processes; "module:Class".
     Python(&'a str),
-    /// An upstream; "http://host:port/path" or "https://host/path".
-    Http(&'a str),
-    /// One process for each request; the program and its arguments.
-    Process(&'a [String]),
+    /// Upstreams.
+    Http(&'a Upstreams),
+    /// The program and its arguments, and how it is run.
+    Process(&'a [String], ProcessMode),
     /// Workers that are started elsewhere.
     Remote,
 }
@@ -250,7 +316,9 @@ impl Default for Gateway {
             admin_tls: None,
             max_body: HumanSize::from_mib(16),
             max_connections: 10_000,
+            body_memory: HumanSize::from_mib(512),
             header_timeout: HumanDuration::from_secs(10),
+            idle_timeout: HumanDuration::from_secs(75),
             drain: HumanDuration::from_secs(30),
         }
     }
@@ -258,7 +326,7 @@ impl Default for Gateway {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000, tls: None }
     }
 }
 
@@ -269,7 +337,14 @@ impl Default for Function {
             python: None,
             http: None,
             tls: None,
+            http2: false,
+            timeouts: Timeouts::default(),
+            breaker: None,
+            eject: None,
+            adapt: None,
             process: None,
+            mode: None,
+            health: None,
             remote: false,
             args: Vec::new(),
             kwargs: BTreeMap::new(),
@@ -287,6 +362,8 @@ impl Default for Function {
             retries: RetryRules::default(),
             balance: deployment.balance,
             expose_traceback: false,
+            input: None,
+            output: None,
         }
     }
 }
@@ -312,7 +389,8 @@ impl Default for Batch {
 impl Default for RetryRules {
     fn default() -> Self {
         let Retries { attempts, budget, backoff } = Deployment::default().retries;
-        Self { attempts, budget, backoff: HumanDuration::new(backoff) }
+        let backoff = HumanDuration::new(backoff);
+        Self { attempts, budget, backoff, statuses: Vec::new(), retry_after: false }
     }
 }
 
@@ -324,8 +402,10 @@ impl Function {
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
         match (&self.python, &self.http, &self.process, self.remote) {
             (Some(class), None, None, false) => Ok(Runtime::Python(class)),
-            (None, Some(url), None, false) => Ok(Runtime::Http(url)),
-            (None, None, Some(command), false) => Ok(Runtime::Process(command)),
+            (None, Some(upstreams), None, false) => Ok(Runtime::Http(upstreams)),
+            (None, None, Some(command), false) => {
+                Ok(Runtime::Process(command, self.mode.unwrap_or_default()))
+            }
             (None, None, None, true) => Ok(Runtime::Remote),
             (None, None, None, false) => {
                 Err("it has nothing to run: give it `python`, `http`, `process` or `remote = true`")
@@ -334,18 +414,26 @@ impl Function {
         }
     }
 
+    /// Whether requests are passed on over HTTP as they are: to an upstream, or to a program that serves.
+    #[must_use]
+    pub fn passes_on(&self) -> bool {
+        self.http.is_some() || self.mode == Some(ProcessMode::Http)
+    }
+
     /// What the decisions need to know of it.
     #[must_use]
     pub fn deployment(&self, name: &str) -> Deployment {
         let unlimited = self.http.is_some();
+        let endpoints = self.http.as_ref().map(Upstreams::endpoints).unwrap_or_default();
         let most = self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1));
         Deployment {
             name: name.to_owned(),
-            scale: if self.remote {
-                Scale { min: 0, max: 0 }
-            } else {
-                Scale { min: self.replicas.min, max: most }
+            scale: match endpoints.len() as u32 {
+                _ if self.remote => Scale { min: 0, max: 0 },
+                0 | 1 => Scale { min: self.replicas.min, max: most },
+                several => Scale { min: several, max: several },
             },
+            endpoints,
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
             timeout: self.timeout.get(),
@@ -360,7 +448,16 @@ impl Function {
                 max_size: batch.max_size,
                 max_wait: batch.max_wait.get(),
             }),
-            balance: self.balance,
+            balance: self.balance.clone(),
+            health: HealthRules {
+                breaker: self.breaker,
+                eject: self.eject,
+                check: match &self.health {
+                    Some(check) if self.http.is_some() => Some(check.check()),
+                    _ => None,
+                },
+            },
+            adapt: self.adapt.clone(),
             autoscale: self.autoscale.clone(),
         }
     }
@@ -378,13 +475,18 @@ impl Route {
 }
 
 impl Check {
-    /// Path of the schema file, and the status of the answer in place of a response that does not fit it.
+    /// Path of the schema file, and the status of the answer in place of one that does not fit it, if one is given.
     #[must_use]
-    pub fn parts(&self) -> (&str, u16) {
+    pub fn parts(&self) -> (&str, Option<u16>) {
         match self {
-            Self::Schema(schema) => (schema, 502),
-            Self::WithStatus { schema, status } => (schema, *status),
+            Self::Schema(schema) => (schema, None),
+            Self::WithStatus { schema, status } => (schema, Some(*status)),
         }
+    }
+
+    /// Whether the status, if one is given, says that something went wrong.
+    pub(crate) fn is_status_of_error(&self) -> bool {
+        self.parts().1.is_none_or(|status| (400..=599).contains(&status))
     }
 }
 
@@ -432,7 +534,7 @@ impl SystemFile {
             let what = format!("there is no function `{name}`");
             return Err(ConfigError::new(at, &what, hint));
         };
-        if function.http.is_none() && path.is_some() {
+        if !function.passes_on() && path.is_some() {
             let what = format!("function `{name}` is called by its name and has no paths");
             return Err(ConfigError::new(at, &what, Some(format!("write to = \"{name}\""))));
         }
@@ -440,7 +542,7 @@ impl SystemFile {
             let what = "the upstream's path in `to` does not begin with `/`";
             return Err(ConfigError::new(at, what, None));
         }
-        if function.http.is_none() && route.cache.is_some() {
+        if !function.passes_on() && route.cache.is_some() {
             let what = "only responses of an `http` function are cached";
             return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
         }
@@ -450,11 +552,12 @@ impl SystemFile {
             policy.clone().checked().map_err(wrong)?;
         }
         if let Some(check) = &route.check {
-            if function.python.is_some() {
-                let what = "only responses of an `http` function are checked";
-                return Err(ConfigError::new(at, what, Some("leave `check` out".to_owned())));
+            if !function.passes_on() {
+                let what = "only responses that are passed on are checked by their route";
+                let hint = Some(format!("give function `{name}` the key `output`"));
+                return Err(ConfigError::new(at, what, hint));
             }
-            if !(400..=599).contains(&check.parts().1) {
+            if !check.is_status_of_error() {
                 return Err(ConfigError::new(at, "check.status must be 400 to 599", None));
             }
         }

@@ -16,6 +16,8 @@ use crate::retry::RetryBudget;
 pub enum Operation {
     /// Serve a new function.
     Deploy(Box<Deployment>),
+    /// Serve a function in another way: its replicas are replaced one after another, and no request is lost.
+    Update(Box<Deployment>),
     /// Serve a function no more.
     Remove {
         /// Name of the function.
@@ -89,6 +91,7 @@ impl System {
                 let key = self.deploy(now, *deployment, effects)?;
                 Ok(self.functions[key].desired)
             }
+            Operation::Update(deployment) => self.update(now, *deployment, effects),
             Operation::Remove { function } => self.remove(now, &function, effects).map(|()| 0),
             Operation::ScaleUp { function, by } => self.scale_up(now, &function, by, effects),
             Operation::ScaleDown { function, by } => self.scale_down(now, &function, by, effects),
@@ -133,6 +136,7 @@ impl System {
             starting: 0,
             running: 0,
             joined: 0,
+            unfit: 0,
             outdated: 0,
             in_service: 0,
             service: 0.0,
@@ -144,11 +148,66 @@ impl System {
             deployment,
         });
         self.names.insert(name, key);
+        if let Some(rules) = &self.functions[key].deployment.health.eject {
+            self.comparisons.set(key, now + rules.interval.get());
+        }
         if let Some(autoscaler) = &self.functions[key].autoscaler {
             self.scalings.set(key, now + autoscaler.interval());
         }
         self.scale(now, key, desired, effects);
         Ok(key)
+    }
+
+    /// Serves a function in another way. What waits goes on waiting, what runs is finished, and the replicas are
+    /// replaced as [`System::reload`] does it. Returns how many replicas are wanted.
+    ///
+    /// # Errors
+    /// There is no such function; its bounds are not bounds; or it changes what the replicas at work rely on: whether
+    /// and how requests are batched, or a smaller `concurrency`.
+    pub fn update(
+        &mut self,
+        now: Time,
+        deployment: Deployment,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let key = self.named(&deployment.name)?;
+        let function = &mut self.functions[key];
+        let batches = deployment.batch.is_some() || function.deployment.batch.is_some();
+        let slots = |deployment: &Deployment| deployment.concurrency.unwrap_or(u32::MAX);
+        let reason = if function.deployment.batch != deployment.batch {
+            Some("`batch` cannot change while it is served; remove it and deploy it anew")
+        } else if slots(&deployment) < slots(&function.deployment) {
+            Some("`concurrency` cannot shrink while it is served; remove it and deploy it anew")
+        } else {
+            contradiction(&deployment)
+        };
+        if let Some(reason) = reason {
+            return Err(OperationError::Invalid { function: deployment.name, reason });
+        }
+        if !batches {
+            function.pool.raise_limit(deployment.concurrency);
+        }
+        if function.deployment.balance != deployment.balance {
+            function.balancer = deployment.balance.build();
+        }
+        if function.deployment.autoscale != deployment.autoscale {
+            function.autoscaler = deployment.autoscale.build();
+            self.scalings.clear(key);
+            if let Some(autoscaler) = &function.autoscaler {
+                self.scalings.set(key, now + autoscaler.interval());
+            }
+        }
+        if function.deployment.retries.budget != deployment.retries.budget {
+            function.budget = RetryBudget::new(deployment.retries.budget);
+        }
+        // A new description gets a new chance.
+        function.failures = 0;
+        let name = deployment.name.clone();
+        function.deployment = deployment;
+        let desired = function.desired;
+        self.scale(now, key, desired, effects);
+        self.pump(now, key, effects);
+        self.reload(now, &name, effects)
     }
 
     /// Serves a function no more: what waits is refused, what runs is finished, then its replicas stop. The name
@@ -273,6 +332,8 @@ fn contradiction(deployment: &Deployment) -> Option<&'static str> {
         Some("concurrency is 0")
     } else if deployment.batch.is_some_and(|batch| batch.max_size == 0) {
         Some("batch.max_size is 0")
+    } else if deployment.endpoints.iter().any(|endpoint| endpoint.weight == 0) {
+        Some("the weight of an endpoint is 0")
     } else if deployment.retries.attempts == 0 {
         Some("retries.attempts is 0; 1 means no retry")
     } else if !(0.0..=1_000.0).contains(&deployment.retries.budget) {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::replicas::restart_pause;
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
+use crate::health::Condition;
 
 /// A function as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,10 @@ pub struct FunctionView<'a> {
     /// Running replicas that go when one is ready in their place.
     pub outdated: u32,
     /// How long a request that came now would wait for its turn, from the length of the queue and the average
-    /// time of the last attempts.
+    /// time of the last attempts; with the pause before the next start where replicas fail to start.
     pub expected_wait: Duration,
+    /// Running replicas that are not healthy.
+    pub unfit: u32,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
     /// Counts since it was deployed.
@@ -46,12 +50,18 @@ pub struct ReplicaView {
     pub number: u64,
     /// Its function.
     pub function: FunctionKey,
+    /// Which of its function's endpoints it stands for; 0 if there are none.
+    pub endpoint: usize,
     /// Where it is in its life.
     pub state: ReplicaState,
     /// Requests it works on, abandoned ones included.
     pub in_flight: usize,
     /// Whether it joined by itself.
     pub joined: bool,
+    /// Whether it is given requests while it runs.
+    pub condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    pub limit: Option<u32>,
 }
 
 /// Counts of a function since it was deployed.
@@ -101,14 +111,20 @@ impl Totals {
 
 impl Function {
     fn expected_wait(&self) -> Duration {
+        // Nobody is served before a replica is started again.
+        let start = if self.running == 0 && self.failures > 0 {
+            restart_pause(self.failures)
+        } else {
+            Duration::ZERO
+        };
         let slots = match (self.deployment.batch, self.deployment.concurrency) {
             (Some(batch), _) => batch.max_size,
             (None, Some(concurrency)) => concurrency,
-            (None, None) => return Duration::ZERO,
+            (None, None) => return start,
         };
         let slots = f64::from(slots) * f64::from(self.running.max(1));
         let turns = (self.queue.len() as f64 + 1.0) / slots;
-        Duration::from_nanos((turns * self.service) as u64)
+        start + Duration::from_nanos((turns * self.service) as u64)
     }
 }
 
@@ -143,7 +159,8 @@ impl System {
             queued: function.queue.len(),
             in_flight: function.in_service,
             outdated: function.outdated,
-            expected_wait: function.expected_wait(),
+            expected_wait: self.back_in(function).unwrap_or_else(|| function.expected_wait()),
+            unfit: function.unfit,
             failures: function.failures,
             totals: function.totals,
         })
@@ -179,9 +196,12 @@ impl System {
             key,
             number: replica.number,
             function: replica.function,
+            endpoint: replica.endpoint,
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,
+            condition: replica.condition,
+            limit: replica.limiter.as_ref().map(|limiter| limiter.limit()),
         })
     }
 

@@ -1,29 +1,32 @@
 //! Requests that an upstream answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_control::{End, Outcome};
+use gatewright_control::{End, Outcome, is_idempotent};
 use gatewright_record::Status;
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Error;
 
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
-use crate::function::{Function, Runtime, Upstream};
+use crate::function::Function;
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
-use crate::upstream::{Outgoing, Sent, Stream};
+use crate::upstream::{Outgoing, Received, SendError, Sent, Stream};
 
 /// Longest request body in bytes that is read whole before it is passed on.
 const READ_WHOLE: u64 = 64 * 1024;
+
+/// How long after a broken connection the end of a program is waited for, so that its request is tried again as
+/// that of a lost replica.
+const LOSS_SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 impl Plane {
     /// Passes a request on and its answer back, as it comes; all at once if it is to be checked.
@@ -42,22 +45,23 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let body = self.sent(body, function, trail).await?;
+        let body = self.sent(body, function, &parts, trail).await?;
         headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
-        let check =
-            route.and_then(|route| route.check.as_ref()).filter(|_| parts.method != Method::HEAD);
+        let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
+        let check = check.filter(|_| parts.method != Method::HEAD);
         if check.is_some() {
             // What is looked at must be whole and readable.
             for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
                 parts.headers.remove(name);
             }
         }
-        let outgoing = Outgoing { body, ..Outgoing::new(parts.method, uri, parts.headers) };
+        let outgoing = Outgoing::new(parts.method, uri, parts.headers);
+        let outgoing = Outgoing { body, client: asked.client.address, ..outgoing };
         let stream = match &outgoing.body {
             Sent::Streamed(stream) => Some(Arc::clone(stream)),
             Sent::Whole(_) => None,
         };
-        let call = self.upstream_call(function, asked.id, trail);
+        let call = self.upstream_call(function, asked, trail);
         let answered = self.fetch(function, outgoing, Arc::clone(&call)).await;
         if let Some(stream) = &stream {
             trail.invocation.bytes_in = stream.bytes();
@@ -88,6 +92,7 @@ impl Plane {
         &self,
         body: B,
         function: &Function,
+        parts: &Parts,
         trail: &mut Trail,
     ) -> Result<Sent, Failure>
     where
@@ -96,9 +101,14 @@ impl Plane {
     {
         let announced = body.size_hint();
         let short = announced.exact().is_some_and(|length| length <= READ_WHOLE);
-        if short || announced.lower() > self.max_body as u64 {
+        let looked_at = function.input.is_some() && !parts.method.is_safe();
+        if looked_at || short || announced.lower() > self.max_body as u64 {
             // One that says that it is too long is refused there.
-            return Ok(Sent::Whole(Full::new(self.body(body, function, trail).await?)));
+            let body = self.body(body, function, trail).await?;
+            if looked_at {
+                self.check_input(function, &parts.headers, &body)?;
+            }
+            return Ok(Sent::Whole(Full::new(body)));
         }
         Ok(Sent::Streamed(Stream::new(body, self.max_body)))
     }
@@ -115,11 +125,12 @@ impl Plane {
     pub(super) fn upstream_call(
         &self,
         function: &Function,
-        id: u64,
+        asked: &Asked,
         trail: &mut Trail,
     ) -> Arc<Call> {
         let received = trail.invocation.received.unwrap_or_default();
-        let call = Arc::new(Call::new(id, None, received + function.timeout));
+        let call = Call::new(asked.id, None, received + function.timeout);
+        let call = Arc::new(call.with_urgency(asked.urgency));
         trail.call = Some(Arc::clone(&call));
         call
     }
@@ -130,69 +141,122 @@ impl Plane {
         function: &Function,
         outgoing: Outgoing,
         call: Arc<Call>,
-    ) -> Result<(Response<Incoming>, Attempt), Failure> {
-        let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
+    ) -> Result<(Response<Received>, Attempt), Failure> {
+        let Some(upstreams) = function.upstreams() else {
             return Err(self.unknown(&function.name));
         };
-        let Runtime::Http(upstream) = &function.runtime else {
+        let key = upstreams.hash.as_ref().map_or(0, |by| outgoing.key(by));
+        let Some(ticket) = self.driver.invoke_for(function, Arc::clone(&call), key) else {
             return Err(self.unknown(&function.name));
         };
         let mut attempt = Attempt::new(ticket);
-        let mut problem: Option<Error> = None;
+        let mut problem: Option<SendError> = None;
+        let mut step = next_step(&call).await;
         loop {
-            match call.step().await {
-                Step::Dispatched => {}
-                Step::Pieces { .. } => continue,
-                Step::Ended(end) => return Err(self.failed(end, problem.as_ref(), function)),
+            if let Next::Ended(end) = step {
+                return Err(self.failed(end, problem.as_ref(), function));
             }
             if outgoing.is_spent() {
                 // Its body is gone with an attempt before: it cannot be sent whole again.
                 return Err(self.failed(End::Error, problem.as_ref(), function));
             }
+            let dispatch = call.last_dispatch();
+            let place = dispatch.as_ref().map_or(0, |dispatch| dispatch.endpoint);
+            let address = dispatch.and_then(|dispatch| dispatch.address);
+            let (serves, endpoint) = (address.is_some(), &upstreams.endpoints[place]);
             let answer = tokio::select! {
                 biased;
-                answer = upstream.client.send(outgoing.clone()) => answer,
-                end = end_of(&call) => return Err(self.failed(end, None, function)),
-            };
-            match answer {
-                Ok(response) => return Ok((response, attempt)),
-                Err(error) => {
-                    // Before the connection was there, nothing has begun: another attempt is safe.
-                    let outcome =
-                        if error.is_connect() { Outcome::NotStarted } else { Outcome::Error };
-                    problem = Some(error);
-                    attempt.finish(outcome);
+                answer = upstreams.client.send(endpoint, address, outgoing.clone()) => answer,
+                // Its program was lost meanwhile, or its time is up.
+                next = next_step(&call) => {
+                    problem = None;
+                    step = next;
+                    continue;
                 }
+            };
+            let may_repeat = is_idempotent(outgoing.method.as_str()) && !outgoing.is_spent();
+            let error = match answer {
+                Ok(response) => {
+                    let status = response.status();
+                    let again = may_repeat && upstreams.retry_statuses.contains(&status.as_u16());
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS;
+                    let after = upstreams.retry_after.then(|| retry_after(response.headers()));
+                    if !again || !attempt.ticket.try_again(after.flatten(), busy) {
+                        return Ok((response, attempt));
+                    }
+                    problem = Some(SendError::Refused(status));
+                    step = next_step(&call).await;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let (name, upstream) = (&*function.name, endpoint.url.as_str());
+            tracing::warn!(function = name, upstream, %error, "no answer");
+            // Before the connection was there, nothing has begun: another attempt is safe.
+            let outcome = match error.is_not_started() {
+                true => Outcome::NotStarted,
+                false if may_repeat && !serves => Outcome::Again { after: None, busy: false },
+                false => Outcome::Unavailable,
+            };
+            problem = Some(error);
+            if serves
+                && let Ok(next) = tokio::time::timeout(LOSS_SEEN_WITHIN, next_step(&call)).await
+            {
+                // Its program is gone: what becomes of the request is decided already.
+                step = next;
+                continue;
             }
+            attempt.finish(outcome);
+            step = next_step(&call).await;
         }
     }
 
     /// The answer for a request whose upstream gave none.
-    fn failed(&self, end: End, problem: Option<&Error>, function: &Function) -> Failure {
+    fn failed(&self, end: End, problem: Option<&SendError>, function: &Function) -> Failure {
         let Some(problem) = problem.filter(|_| end == End::Error) else {
             return self.ended(end, function);
         };
-        let mut causes = problem.to_string();
-        let mut cause = std::error::Error::source(problem);
-        while let Some(error) = cause {
-            causes = format!("{causes}: {error}");
-            cause = error.source();
-        }
-        let (name, runs) = (&function.name, function.runs());
-        tracing::warn!(function = &**name, upstream = runs, error = causes, "no answer");
-        let error = if problem.is_connect() {
-            format!("the upstream of function `{name}` cannot be reached")
-        } else {
-            format!("the upstream of function `{name}` broke off its answer")
+        let name = &function.name;
+        let error = match problem {
+            SendError::NotConnected(_) => {
+                format!("the upstream of function `{name}` cannot be reached")
+            }
+            SendError::Broken(_) => {
+                format!("the upstream of function `{name}` broke off its answer")
+            }
+            SendError::Refused(status) => {
+                let error = format!("the upstream of function `{name}` answered {status}");
+                return Refusal::new(*status, error).into();
+            }
+            SendError::Late(phase, limit) => {
+                let error = format!("the upstream of function `{name}`: {phase} took {limit:?}");
+                let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, error);
+                return Failure { status: Status::Timeout, refusal };
+            }
         };
         Refusal::new(StatusCode::BAD_GATEWAY, error).into()
     }
 }
 
-async fn end_of(call: &Call) -> End {
+/// How long an upstream wants to be left alone (RFC 9110 section 10.2.3), in seconds; a date is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What becomes of a request.
+enum Next {
+    /// An attempt begins.
+    Attempt,
+    Ended(End),
+}
+
+async fn next_step(call: &Call) -> Next {
     loop {
-        if let Step::Ended(end) = call.step().await {
-            return end;
+        match call.step().await {
+            Step::Dispatched => return Next::Attempt,
+            Step::Ended(end) => return Next::Ended(end),
+            Step::Pieces { .. } => {}
         }
     }
 }
@@ -205,29 +269,14 @@ pub(super) fn streamed(parts: http::response::Parts, body: Relayed) -> Response<
     response
 }
 
-/// Where a request goes: the function's base, the route's path, the client's query.
-pub(super) fn upstream_uri(
-    base: &Upstream,
-    path: &str,
-    query: Option<&str>,
-) -> Result<Uri, Refusal> {
-    let mut whole =
-        String::with_capacity(base.path.len() + path.len() + 1 + query.map_or(0, str::len));
-    whole.push_str(&base.path);
-    whole.push_str(path);
-    if whole.is_empty() {
-        whole.push('/');
-    }
-    if let Some(query) = query {
-        whole.push('?');
-        whole.push_str(query);
-    }
-    let path = PathAndQuery::try_from(whole).map_err(|error| {
+/// Where a request goes behind the path of its upstream: the route's path, the client's query.
+pub(super) fn upstream_path(path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+    let path = if path.is_empty() { "/" } else { path };
+    let whole = match query {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    whole.map(Uri::from).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, format!("the path cannot be passed on: {error}"))
-    })?;
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(base.scheme.clone());
-    parts.authority = Some(base.authority.clone());
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
+    })
 }

@@ -26,6 +26,8 @@ struct Outgoing {
     unsent: BytesMut,
     /// Bytes that it has.
     written: u64,
+    /// Set while nothing is written, because more is about to come.
+    corked: bool,
     /// The requests sent last, each with the place in the stream where what it was sent with ends.
     last: Vec<(u64, u64)>,
 }
@@ -33,7 +35,7 @@ struct Outgoing {
 impl Link {
     pub(crate) fn new(socket: Writer) -> Self {
         let unsent = BytesMut::with_capacity(4096);
-        let outgoing = Outgoing { unsent, written: 0, last: Vec::new() };
+        let outgoing = Outgoing { unsent, written: 0, corked: false, last: Vec::new() };
         Self { socket, outgoing: Mutex::new(outgoing), pending: Notify::new() }
     }
 
@@ -51,17 +53,46 @@ impl Link {
 
     /// Sends frames without waiting and with nothing between them.
     pub(crate) fn send_all(&self, frames: &[Frame]) {
+        self.append(frames, |out| {
+            for frame in frames {
+                if let Err(error) = encode(frame, out) {
+                    tracing::error!(%error, "a frame was not sent");
+                }
+            }
+        });
+    }
+
+    /// Sends without waiting what is appended, which are no frames for a worker.
+    pub(crate) fn send_with(&self, write: impl FnOnce(&mut BytesMut)) {
+        self.append(&[], write);
+    }
+
+    fn append(&self, frames: &[Frame], write: impl FnOnce(&mut BytesMut)) {
         let mut outgoing = self.outgoing.lock();
         let idle = outgoing.unsent.is_empty();
-        for frame in frames {
-            if let Err(error) = encode(frame, &mut outgoing.unsent) {
-                tracing::error!(%error, "a frame was not sent");
-            }
-        }
+        write(&mut outgoing.unsent);
         outgoing.note_requests(frames, idle);
+        if outgoing.corked {
+            return;
+        }
         if idle {
             self.write(&mut outgoing);
         }
+        if !outgoing.unsent.is_empty() {
+            self.pending.notify_one();
+        }
+    }
+
+    /// Writes nothing until what this returns is dropped: then all that was sent meanwhile goes out at once.
+    pub(crate) fn cork(&self) -> Corked<'_> {
+        self.outgoing.lock().corked = true;
+        Corked(self)
+    }
+
+    fn uncork(&self) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.corked = false;
+        self.write(&mut outgoing);
         if !outgoing.unsent.is_empty() {
             self.pending.notify_one();
         }
@@ -110,6 +141,16 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+/// A link that gathers what is sent.
+#[derive(Debug)]
+pub(crate) struct Corked<'a>(&'a Link);
+
+impl Drop for Corked<'_> {
+    fn drop(&mut self) {
+        self.0.uncork();
     }
 }
 
@@ -181,6 +222,18 @@ mod tests {
         drop(theirs);
         assert!(!reset(&mut reader).await);
         assert!(link.unread(false).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_under_a_cork_goes_out_together() {
+        let (link, _reader, theirs) = pair();
+        let corked = link.cork();
+        link.send(&Frame::Ping { nonce: 1 });
+        link.send(&Frame::Ping { nonce: 2 });
+        assert!(theirs.try_read(&mut [0; 64]).is_err(), "nothing yet");
+        drop(corked);
+        theirs.readable().await.unwrap();
+        assert_eq!(theirs.try_read(&mut [0; 64]).unwrap(), 14, "both, in one piece");
     }
 
     #[tokio::test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,6 +9,7 @@ use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
 use rustix::process::Pid;
+use serde::Serialize;
 use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -39,8 +41,8 @@ pub(crate) struct PythonReplica {
     key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
-    /// The machine it is on, if that is another one.
-    pub(crate) node: Option<Arc<str>>,
+    /// Where it came from, if it came by itself.
+    pub(crate) origin: Option<Arc<Origin>>,
     /// Set when it is ready.
     link: OnceLock<Link>,
     /// Set off when it is to stop.
@@ -57,6 +59,20 @@ pub(crate) struct PythonReplica {
     held_up: AtomicBool,
     /// Set when its connection turned out to be closed with bytes unread.
     reset: AtomicBool,
+}
+
+/// What a worker that came by itself says of its machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Origin {
+    /// The machine's name.
+    pub(crate) node: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpus: Option<u32>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<u64>,
 }
 
 /// A request at a worker.
@@ -122,7 +138,7 @@ impl PythonReplica {
             key,
             number,
             function,
-            node: None,
+            origin: None,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -139,12 +155,12 @@ impl PythonReplica {
         key: ReplicaKey,
         number: u64,
         function: Arc<Function>,
-        node: Arc<str>,
+        origin: Arc<Origin>,
         link: Link,
     ) -> Arc<Self> {
         let mut made = Self::new(key, number, function);
         if let Some(replica) = Arc::get_mut(&mut made) {
-            replica.node = Some(node);
+            replica.origin = Some(origin);
             replica.link = OnceLock::from(link);
         }
         made
@@ -210,16 +226,9 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
+                self.function.metrics.death("start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                let failures = driver.start_failures.lock();
-                match &*failures {
-                    // The gateway is starting and will say it. It may have heard of another one already.
-                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
-                    None => {
-                        let runs = self.function.runs();
-                        tracing::error!(worker = name, runs, %failure, "did not start");
-                    }
-                }
+                driver.start_failed(&self.function, &name, failure);
             }
         }
     }
@@ -355,6 +364,7 @@ impl PythonReplica {
             }
         };
         tokio::pin!(talked);
+        let mut cause = "exit";
         tokio::select! {
             biased;
             () = &mut talked => {}
@@ -371,6 +381,7 @@ impl PythonReplica {
             () = unfit => {}
             () = self.fall_silent(link, pid, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
+                cause = "silent";
                 process.kill().await;
                 drop(tokio::time::timeout(LAST_WORDS, talked).await);
             }
@@ -382,6 +393,7 @@ impl PythonReplica {
                 // Its process, if it is elsewhere, ends itself at this word.
                 link.send(&Frame::Bye { reason: "it did not let go of a request in time".to_owned() });
                 process.kill().await;
+                self.function.metrics.death("overdue");
                 return Fate::Lost;
             }
         }
@@ -389,15 +401,16 @@ impl PythonReplica {
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
+            self.function.metrics.death(cause);
         }
         let grace = driver.workplace.grace;
         if process.0.is_none() {
             return fate;
         }
         driver.tasks.spawn(async move {
-            if tokio::time::timeout(grace, process.ended()).await.is_err() {
-                process.kill().await;
-            }
+            // Ended in time or not, what it has started goes with it.
+            drop(tokio::time::timeout(grace, process.ended()).await);
+            process.kill().await;
         });
         fate
     }
@@ -457,6 +470,8 @@ impl PythonReplica {
         name: &str,
     ) {
         loop {
+            // What follows from all that came together goes out together.
+            let mut corked = Some(link.cork());
             loop {
                 match decoder.next_frame() {
                     Ok(None) => break,
@@ -465,6 +480,10 @@ impl PythonReplica {
                         return;
                     }
                     Ok(Some(frame)) => {
+                        if matches!(frame, Frame::Chunk { .. }) {
+                            // Its client may have to be waited for.
+                            drop(corked.take());
+                        }
                         if let Err(problem) = self.hear(driver, link, frame).await {
                             tracing::error!(worker = name, problem, "a worker broke the protocol");
                             return;
@@ -476,6 +495,7 @@ impl PythonReplica {
                     }
                 }
             }
+            drop(corked);
             match reader.read(decoder.buffer()).await {
                 Ok(1..) => {}
                 Ok(0) => return,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{Answer, Served, folder, options, serve, serve_with};
@@ -109,4 +109,22 @@ async fn a_client_that_reads_slowly_does_not_make_its_worker_look_frozen() {
     assert_eq!(totals["replicas_lost"], 0, "it was held up by its client: {totals}");
     drop(slow);
     served.until("f", |function| function["inFlight"] == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_crosses_with_the_end_of_the_gateway_is_answered() {
+    let served = serve(ONCE).await;
+    let mut kept = TcpStream::connect(served.client.address).await.unwrap();
+    let request = b"GET /function/pid HTTP/1.1\r\nhost: x\r\n\r\n";
+    kept.write_all(request).await.unwrap();
+    let mut first = [0; 4096];
+    let length = kept.read(&mut first).await.unwrap();
+    assert!(first[..length].starts_with(b"HTTP/1.1 200"));
+    let stopping = tokio::spawn(served.gateway.stop());
+    // Whether the gateway has heard of its end by now or not.
+    kept.write_all(request).await.unwrap();
+    let mut last = String::new();
+    kept.read_to_string(&mut last).await.unwrap();
+    assert!(last.starts_with("HTTP/1.1 200"), "{last:?}");
+    stopping.await.unwrap();
 }
