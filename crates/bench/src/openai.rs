@@ -3,6 +3,9 @@ use gatewright_protocol::openai::{
     ResponseRequest, StreamOptions,
 };
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::{AnswerKind, BenchError, Target, WeightedTarget};
 
 /// A language model behind OpenAI's API, to be asked with prompts.
@@ -29,7 +32,8 @@ pub struct OpenAi {
 }
 
 /// Which of OpenAI's APIs is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OpenAiApi {
     /// `/v1/chat/completions`.
     #[default]

@@ -7,6 +7,8 @@ use gatewright_determinism::Time;
 use gatewright_workload::constraint::{Constraint, Measured, Window};
 use gatewright_workload::profile::Slo;
 use gatewright_workload::{Limits, Strategy};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{AnswerKind, BenchError};
 
@@ -52,7 +54,8 @@ pub struct WeightedTarget {
 }
 
 /// What becomes of requests in flight when the run ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AtEnd {
     /// They are awaited: the slowest answers count.
     #[default]
@@ -71,10 +74,8 @@ pub struct Plan {
     pub target: Target,
     /// How requests are offered.
     pub strategy: Strategy,
-    /// When to stop. The duration is counted after the warm-up; requests and errors include it.
+    /// When to stop.
     pub limits: Limits,
-    /// First part of the run that is left out of its numbers and records.
-    pub warmup: Duration,
     /// Seed of the schedule.
     pub seed: u64,
     /// Threads that make the load; see [`Plan::threads`] for what none means.
@@ -97,7 +98,7 @@ pub struct Plan {
     pub unix_socket: Option<PathBuf>,
     /// What ends the run besides its limits.
     pub constraints: Vec<Constraint>,
-    /// Part of the run, after `warmup`, that is measured.
+    /// Part of the run that is measured; the rest is in no number and no record.
     pub window: Window,
     /// What becomes of requests in flight at the end.
     pub at_end: AtEnd,
@@ -114,7 +115,7 @@ impl Target {
 }
 
 impl Plan {
-    /// A plan with the defaults: seed 1, no warm-up, [`DEFAULT_MAX_CONNECTIONS`], [`DEFAULT_TIMEOUT`], request
+    /// A plan with the defaults: seed 1, [`DEFAULT_MAX_CONNECTIONS`], [`DEFAULT_TIMEOUT`], request
     /// ids.
     #[must_use]
     pub fn new(target: Target, strategy: Strategy, limits: Limits) -> Self {
@@ -123,7 +124,6 @@ impl Plan {
             target,
             strategy,
             limits,
-            warmup: Duration::ZERO,
             seed: 1,
             threads: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
@@ -163,7 +163,7 @@ impl Plan {
 
     /// The part of the run that is in its numbers.
     pub(crate) fn measured(&self) -> Result<Measured, BenchError> {
-        Ok(self.window.measured(Time::ZERO + self.warmup, &self.limits)?)
+        Ok(self.window.measured(Time::ZERO, &self.limits)?)
     }
 
     /// Whether the plan can be carried out, the target aside.
@@ -210,7 +210,7 @@ impl Plan {
         if self.timeout.is_zero() || self.timeout > MAX_SPAN {
             return setting("timeout", "give more than zero and at most seven days".into());
         }
-        if self.warmup > MAX_SPAN || self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
+        if self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
             return setting("duration", "give at most seven days".into());
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RunSummary, TokenSummary};
+use gatewright_record::{Invocation, RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::constraint::{Measured, Mode};
 use gatewright_workload::profile::Attainment;
 use gatewright_workload::{Pacing, Schedule};
@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::clock::{Clock, ProcessorTime};
 use crate::connection::Address;
 use crate::feed::{Bounds, Feed, Noticed};
+use crate::parts::Parts;
 use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
@@ -143,18 +144,20 @@ impl Engine<'_> {
             max_connections: most as usize,
             cuts_off: plan.at_end == AtEnd::Cancel,
         };
-        let bounds = Bounds::of(&plan.limits, plan.warmup, setup.max_connections);
+        let bounds = Bounds::of(&plan.limits, self.measured.from, setup.max_connections);
+        let pacing = plan.strategy.pacing(plan.seed, DEMAND);
         let account = Account {
             name: plan.name.as_str().into(),
             measured: self.measured,
             slo: plan.slo,
             batches: batches(plan, &self.measured),
+            has_turns: matches!(pacing, Pacing::Sessions(_)),
             max_errors: plan.limits.errors.unwrap_or(u64::MAX),
             shared: self.shared,
             progress: &self.shared.shards[nth as usize],
             records: with_records.then(|| sender.clone()),
         };
-        let feed = Feed::new(plan.strategy.pacing(plan.seed, DEMAND), nth, self.threads, bounds);
+        let feed = Feed::new(pacing, nth, self.threads, bounds);
         let shard = Shard::new(self.clock, setup, self.target.requests.clone(), feed, account);
         let outcome = shard.and_then(|shard| shard.run(first));
         if outcome.is_err() {
@@ -191,7 +194,7 @@ impl Offered {
     /// None for a plan that has no schedule, or nobody who wants to know.
     fn of(plan: &Plan) -> Option<Self> {
         let Pacing::Open(schedule) = plan.strategy.pacing(plan.seed, DEMAND) else { return None };
-        let bounds = Bounds::of(&plan.limits, plan.warmup, 0);
+        let bounds = Bounds::of(&plan.limits, Time::ZERO, 0);
         let limits = (bounds.requests, bounds.end);
         let wanted = !plan.constraints.is_empty();
         wanted.then(|| Self { schedule: schedule.peekable(), count: 0, limits })
@@ -210,7 +213,7 @@ impl Offered {
 /// Parts of a run for the variation of its numbers.
 fn batches(plan: &Plan, measured: &Measured) -> Batches {
     let parts = Attainment::BATCHES as u64;
-    let end = plan.limits.duration.map(|span| Time::ZERO + plan.warmup + span);
+    let end = plan.limits.duration.map(|span| Time::ZERO + span);
     match (end, plan.limits.requests) {
         (Some(end), _) => {
             let nanos = end.min(measured.until).nanos_since(measured.from).div_ceil(parts);
@@ -284,10 +287,10 @@ impl Watch<'_> {
     /// Part of the run that is over, and the time that is left: by the limit that will be reached first.
     fn extent(&self, now: Time, done: u64) -> (f64, Option<Duration>) {
         let elapsed = now - Time::ZERO;
-        let by_time = self.plan.limits.duration.map(|span| {
-            let whole = self.plan.warmup + span;
-            (elapsed.as_secs_f64() / whole.as_secs_f64(), whole.saturating_sub(elapsed))
-        });
+        let by_time =
+            self.plan.limits.duration.map(|span| {
+                (elapsed.as_secs_f64() / span.as_secs_f64(), span.saturating_sub(elapsed))
+            });
         let by_requests = self.plan.limits.requests.filter(|_| done > 0).map(|requests| {
             let fraction = (done as f64 / requests as f64).min(1.0);
             (fraction, elapsed.mul_f64((1.0 - fraction) / fraction))
@@ -309,11 +312,12 @@ fn gather(
         stop => stop,
     };
     let mut summary = RunSummary::new();
+    let (mut series, mut parts) = (TimeSeries::default(), Parts::default());
     let (mut tokens, mut attainment) = (None::<Box<TokenSummary>>, Attainment::default());
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
     let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
-    let part = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
+    let share = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
     let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
     let (mut busy, mut starved) = (0.0f64, 0.0f64);
     let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
@@ -321,6 +325,8 @@ fn gather(
     for shard in shards {
         summary.merge(&shard.summary);
         attainment.merge(&shard.attainment);
+        series.merge(&shard.series);
+        parts.merge(&shard.parts);
         if let Some(part) = shard.tokens {
             tokens.get_or_insert_default().merge(&part);
         }
@@ -330,8 +336,8 @@ fn gather(
         waited += shard.waited;
         warmup_requests += shard.warmup_requests;
         cpu += shard.processor.used;
-        busy = busy.max(part(shard.processor.used));
-        starved = starved.max(part(shard.processor.awaited));
+        busy = busy.max(share(shard.processor.used));
+        starved = starved.max(share(shard.processor.awaited));
         offered_until = offered_until.max(shard.offered_until);
     }
     if plan.strategy.is_open() && ![Stop::Requests, Stop::Schedule].contains(&stop) {
@@ -366,6 +372,8 @@ fn gather(
         starved,
         tokens,
         attainment: plan.slo.map(|_| attainment),
+        series,
+        parts,
         breaches: shared.breaches(),
         summary,
     }

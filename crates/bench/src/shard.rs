@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::{RunSummary, TokenSummary};
+use gatewright_record::{RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
@@ -11,6 +11,7 @@ use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
+use crate::parts::Parts;
 use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
@@ -51,6 +52,8 @@ pub(crate) struct ShardOutcome {
     pub(crate) summary: RunSummary,
     pub(crate) tokens: Option<Box<TokenSummary>>,
     pub(crate) attainment: Attainment,
+    pub(crate) series: TimeSeries,
+    pub(crate) parts: Parts,
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
     pub(crate) waited: u64,
@@ -127,6 +130,8 @@ impl<'a> Shard<'a> {
             summary: self.tally.summary,
             tokens: self.tally.tokens,
             attainment: self.tally.attainment,
+            series: self.tally.series,
+            parts: self.tally.parts,
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
             waited: self.waited,
@@ -384,6 +389,7 @@ impl<'a> Shard<'a> {
     fn end_unsent(&mut self, due: Due, failure: Failure, now: Time) {
         let end = End {
             number: due.number,
+            turn: due.turn.number,
             scheduled: due.scheduled,
             sent: None,
             first_byte: None,
@@ -459,6 +465,7 @@ fn end_of(
 ) -> End {
     End {
         number: request.number,
+        turn: request.turn.number,
         scheduled: request.scheduled,
         sent: Some(request.sent),
         first_byte: request.first_byte,

@@ -3,7 +3,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, mock,
-    predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
+    predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -70,6 +70,7 @@ measurement is not valid, because the load generator was the limit."
 pub(crate) enum Command {
     Serve(serve::Serve),
     Bench(bench::Bench),
+    Report(report::ReportCommand),
     Calibrate(calibrate::Calibrate),
     Simulate(simulate::Simulate),
     Predict(predict::Predict),

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest time that a [`LatencyHistogram`] tells apart: one hour. Longer ones count as this long in the
@@ -27,7 +28,7 @@ pub struct LatencyHistogram {
 ///
 /// What the samples cannot tell is absent: everything but the count if there are none, and each quantile that
 /// lies too far out for so few (see [`samples_needed`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Number of samples.
     pub count: u64,
@@ -167,6 +168,30 @@ impl LatencyHistogram {
             return 0;
         }
         self.buckets.value_at_quantile(q.clamp(0.0, 1.0)).min(MAX_NANOS).clamp(self.min, self.max)
+    }
+
+    /// Standard deviation in nanoseconds, within 0.1 %; none without samples.
+    #[must_use]
+    pub fn std_dev(&self) -> Option<f64> {
+        (self.count() > 0).then(|| self.buckets.stdev())
+    }
+
+    /// The time that was recorded most often, to three digits; none without samples.
+    #[must_use]
+    pub fn mode(&self) -> Option<u64> {
+        let most = self.buckets.iter_recorded().max_by_key(|bucket| {
+            // Of several, the smallest.
+            (bucket.count_at_value(), std::cmp::Reverse(bucket.value_iterated_to()))
+        })?;
+        Some(most.value_iterated_to().clamp(self.min, self.max))
+    }
+
+    /// The sample with this rank, from 1, within 0.1 %; the largest one beyond.
+    #[must_use]
+    pub fn at_rank(&self, rank: u64) -> u64 {
+        let count = self.count().max(1);
+        // Half a rank off the edge, so that rounding does not reach the neighbour.
+        self.quantile_of_any((rank as f64 - 0.5) / count as f64)
     }
 
     /// Number of samples that are at most `nanos`, within the resolution of the buckets.

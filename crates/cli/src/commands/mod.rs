@@ -15,6 +15,7 @@ pub(crate) mod predict;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod replicas;
+pub(crate) mod report;
 pub(crate) mod scale;
 pub(crate) mod serve;
 pub(crate) mod simulate;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Bench(command) => command.run(quiet),
         Command::Calibrate(command) => command.run(quiet),
         Command::Predict(command) => command.run(),
+        Command::Report(command) => command.run(quiet),
         Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
         Command::Mock(command) => command.run(),
