@@ -86,7 +86,11 @@ const MEASURES: [Measure; 13] = [
     time("service p99", |result| quantile(Some(&result.distributions.service_time), 0.99)),
     time("first token p50", |result| quantile(result.distributions.ttft.as_ref(), 0.5)),
     time("first token p95", |result| quantile(result.distributions.ttft.as_ref(), 0.95)),
-    time("between tokens, mean", |result| mean(result.distributions.itl.as_ref()?)),
+    time("between tokens, mean", |result| {
+        // Weighted by tokens, but only as sure as its requests are many.
+        let itl = result.distributions.itl.as_ref()?;
+        mean_of(itl, itl.count.min(result.run.statuses.ok))
+    }),
     Measure {
         name: "tokens of answers",
         unit: "1/s",
@@ -114,10 +118,13 @@ fn quantile(distribution: Option<&Distribution>, q: f64) -> Option<Told> {
 }
 
 fn mean(distribution: &Distribution) -> Option<Told> {
+    mean_of(distribution, distribution.count)
+}
+
+/// `samples`: how many of the samples are independent of one another.
+fn mean_of(distribution: &Distribution, samples: u64) -> Option<Told> {
     let value = distribution.mean.filter(|mean| *mean > 0.0)?;
-    let error = distribution
-        .std_dev
-        .map(|deviation| deviation / (distribution.count as f64).sqrt() / value);
+    let error = distribution.std_dev.map(|deviation| deviation / (samples as f64).sqrt() / value);
     Some(Told { value, error })
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct InFlight {
     pub(crate) turn: Turn,
     /// Which of several requests it is.
     pub(crate) choice: usize,
+    /// Bytes of its body.
+    pub(crate) body_len: u64,
     pub(crate) sent: Time,
     pub(crate) first_byte: Option<Time>,
 }

@@ -10,7 +10,7 @@ use gatewright_workload::{Limits, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerKind, BenchError};
+use crate::{AnswerKind, BenchError, Data};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
@@ -94,6 +94,8 @@ pub struct Plan {
     /// Several targets on one server in place of `target`, which then counts for nothing. With equal weights they
     /// come one after the other; otherwise each request's is drawn from the seed and its number.
     pub mix: Vec<WeightedTarget>,
+    /// What places like `{{prompt}}` in the targets are filled from.
+    pub data: Option<Data>,
     /// Unix socket on which the server listens; the URL then only tells host header and path.
     pub unix_socket: Option<PathBuf>,
     /// What ends the run besides its limits.
@@ -131,6 +133,7 @@ impl Plan {
             request_ids: true,
             answer: AnswerKind::Opaque,
             mix: Vec::new(),
+            data: None,
             unix_socket: None,
             constraints: Vec::new(),
             window: Window::default(),

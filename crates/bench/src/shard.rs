@@ -241,16 +241,24 @@ impl<'a> Shard<'a> {
 
     fn send(&mut self, index: usize, due: Due, now: Time) {
         let Some(connection) = self.pool.get(index) else { return };
+        let choice = self.requests.choose(due.number);
+        let mut now = now;
+        if self.requests.get(choice).template.is_filled() {
+            // Filled before it counts as sent: what that takes is not the server's doing.
+            self.requests.bytes(choice, due.number, due.turn);
+            now = self.clock.now();
+        }
         let request = InFlight {
             number: due.number,
             scheduled: due.scheduled,
             turn: due.turn,
-            choice: self.requests.choose(due.number),
+            choice,
+            body_len: self.requests.get(choice).template.body_len(),
             sent: now,
             first_byte: None,
         };
         connection.begin(request, self.requests.get(request.choice).kind);
-        let written = connection.write(self.requests.bytes(request.choice, due.number));
+        let written = connection.write(self.requests.bytes(request.choice, due.number, due.turn));
         self.pool.busy += 1;
         self.tally.sent(now);
         self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
@@ -275,8 +283,11 @@ impl<'a> Shard<'a> {
                 if let Phase::Busy(request) = connection.phase
                     && !connection.is_all_written()
                     && flags.contains(EventFlags::OUT)
-                    && let Err(error) =
-                        connection.write(self.requests.bytes(request.choice, request.number))
+                    && let Err(error) = connection.write(self.requests.bytes(
+                        request.choice,
+                        request.number,
+                        request.turn,
+                    ))
                 {
                     return self.fail(index, Failure::broken(error), self.clock.now());
                 }
@@ -393,6 +404,7 @@ impl<'a> Shard<'a> {
             scheduled: due.scheduled,
             sent: None,
             first_byte: None,
+            request_bytes: 0,
             finished: now,
             code: None,
             body_bytes: 0,
@@ -469,6 +481,7 @@ fn end_of(
         scheduled: request.scheduled,
         sent: Some(request.sent),
         first_byte: request.first_byte,
+        request_bytes: request.body_len,
         finished,
         code: connection.parser.code(),
         body_bytes: connection.parser.body_bytes(),

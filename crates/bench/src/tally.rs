@@ -56,6 +56,8 @@ pub(crate) struct End {
     pub(crate) sent: Option<Time>,
     pub(crate) first_byte: Option<Time>,
     pub(crate) finished: Time,
+    /// Bytes of its own body, if it was sent.
+    pub(crate) request_bytes: u64,
     /// Status code of the answer, as far as there was one.
     pub(crate) code: Option<u16>,
     pub(crate) body_bytes: u64,
@@ -163,7 +165,7 @@ impl<'a> Tally<'a> {
         // Of a stream, the first token is what is waited for.
         invocation.first_byte = first_token.or(end.first_byte);
         invocation.class.clone_from(&request.name);
-        invocation.bytes_in = request.template.body_len;
+        invocation.bytes_in = end.request_bytes;
         invocation.finished = Some(end.finished);
         invocation.attempts = u32::from(end.sent.is_some());
         invocation.code = end.code;

@@ -16,7 +16,7 @@ pub use prepare::{Prepared, ScenarioError};
 pub use target::{OpenAiTarget, TargetSpec};
 
 use crate::gate::Gate;
-use crate::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT};
+use crate::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, DataSpec};
 
 /// A benchmark: who is asked, how, for how long, and what has to hold.
 ///
@@ -33,6 +33,9 @@ pub struct Scenario {
     pub labels: BTreeMap<String, String>,
     /// What is asked for; of several, each request's is drawn by weight.
     pub target: Vec<TargetSpec>,
+    /// What places like `{{prompt}}` in URL, headers and body are filled from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
     /// How requests are offered, one demand after the other. Give this or `profile`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub demand: Vec<Demand>,
@@ -105,6 +108,7 @@ impl Default for Scenario {
             seed: 1,
             labels: BTreeMap::new(),
             target: Vec::new(),
+            data: None,
             demand: Vec::new(),
             profile: None,
             limits: Limits::default(),

@@ -7,7 +7,9 @@ use gatewright_workload::trace::TraceError;
 use gatewright_workload::{Limits, Strategy};
 
 use super::{Demand, Scenario, TargetSpec};
-use crate::{AnswerKind, BenchError, OpenAi, Plan, Series, SeriesStep, Target, WeightedTarget};
+use crate::{
+    AnswerKind, BenchError, Data, OpenAi, Plan, Series, SeriesStep, Target, WeightedTarget,
+};
 
 /// A scenario with its files read: ready to be run.
 #[derive(Debug)]
@@ -70,7 +72,9 @@ impl Scenario {
         let mut plan = Plan::new(Target::default(), strategy, limits);
         plan.name.clone_from(&self.name);
         plan.seed = self.seed;
-        plan.mix = self.targets(folder, variable)?;
+        let data = self.data.as_ref().map(|data| data.open(folder, self.seed));
+        plan.data = data.transpose().map_err(BenchError::from)?;
+        plan.mix = self.targets(folder, variable, plan.data.as_ref())?;
         plan.window = self.window;
         plan.constraints.clone_from(&self.constraint);
         plan.at_end = self.at_end;
@@ -137,6 +141,7 @@ impl Scenario {
         &self,
         folder: &Path,
         variable: &dyn Fn(&str) -> Option<String>,
+        data: Option<&Data>,
     ) -> Result<Vec<WeightedTarget>, ScenarioError> {
         if self.target.is_empty() {
             return Err(part("nothing says what to ask for", "give a URL, or add [[target]]"));
@@ -149,7 +154,7 @@ impl Scenario {
                     part(what, "set it, or leave api_key_env out")
                 })
             });
-            targets.extend(target.weighted(folder, key.transpose()?)?);
+            targets.extend(target.weighted(folder, key.transpose()?, data)?);
         }
         Ok(targets)
     }
@@ -169,6 +174,7 @@ impl TargetSpec {
         &self,
         folder: &Path,
         key: Option<String>,
+        data: Option<&Data>,
     ) -> Result<Vec<WeightedTarget>, ScenarioError> {
         if let Some(openai) = &self.openai {
             if self.body.is_some() || self.body_file.is_some() || self.method.is_some() {
@@ -186,7 +192,7 @@ impl TargetSpec {
                 api_key: key,
                 headers: self.headers.clone(),
             }
-            .targets()?;
+            .targets(data.filter(|_| openai.prompts.is_empty()))?;
             let weight = self.weight / targets.len() as f64;
             for target in &mut targets {
                 target.weight = weight;

@@ -44,7 +44,7 @@ fn model(server: &Server) -> OpenAi {
 }
 
 fn openai_plan(server: &Server, model: &OpenAi, strategy: Strategy, requests: u64) -> Plan {
-    Plan { mix: model.targets().unwrap(), ..plan(server, strategy, requests) }
+    Plan { mix: model.targets(None).unwrap(), ..plan(server, strategy, requests) }
 }
 
 #[test]

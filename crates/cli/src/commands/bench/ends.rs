@@ -27,12 +27,12 @@ pub(super) struct Ends {
     #[arg(long, value_name = "N")]
     max_errors: Option<u64>,
 
-    /// First part that is left out of the numbers: 5s, 10%, or a number of requests.
+    /// First part that is left out of the numbers: 5s, 10% or 100 (requests).
     #[arg(long, value_name = "PART", value_parser = parse_part)]
     warmup: Option<Transient>,
 
     /// Last part that is left out of the numbers.
-    #[arg(long, value_name = "PART", value_parser = parse_part)]
+    #[arg(long, value_name = "PART", value_parser = parse_part, hide_short_help = true)]
     cooldown: Option<Transient>,
 
     /// Stop when so many requests have been answered, well or not.
@@ -110,7 +110,7 @@ pub(super) struct Objective {
     #[arg(long, value_name = "PART")]
     slo_attainment: Option<f64>,
 
-    /// What the numbers have to meet: "response p95 <= 200ms", "errors <= 1%".
+    /// What the numbers have to meet, such as "errors <= 1%".
     ///
     /// A quantity, a point of it, and a limit. Quantities: response, service, lateness, ttft, itl, tpot, gap, each with
     /// mean, max, p50, p90, p95, p99, p99.9; errors, rate, output_tokens. A quantile that so few requests cannot tell

@@ -22,13 +22,13 @@ pub(super) struct Load {
     #[arg(long_help = strategies())]
     strategy: Option<Kind>,
 
-    /// Requests per second, whatever the answers do: 100, or several steps 10,20,50.
+    /// Requests per second, whatever the answers do: 100, or 10,20,50.
     ///
     /// Alone, it means --strategy constant.
     #[arg(long, value_name = "PER_SECOND", value_delimiter = ',')]
     rate: Vec<f64>,
 
-    /// Streams that each ask again when they were answered; several steps: 1,8,64.
+    /// Streams that each ask again when they were answered: 8, or 1,8,64.
     ///
     /// Alone, it means --strategy concurrent.
     #[arg(long, value_name = "N", value_delimiter = ',')]

@@ -94,7 +94,7 @@ struct ClientFlags {
     timeout: Option<Duration>,
 
     /// Unix socket on which the server listens.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
     unix_socket: Option<PathBuf>,
 
     /// Threads that make the load [default: as many as the load needs].
@@ -105,7 +105,7 @@ struct ClientFlags {
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_connections: Option<u32>,
 
-    /// Seed of the arrivals: the same seed asks at the same moments [default: 1].
+    /// The same seed asks at the same moments [default: 1].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -228,9 +228,10 @@ impl Bench {
             None => {}
         }
         self.ends.apply(&mut scenario);
-        self.request.apply(self.url.as_deref(), &mut scenario.target)?;
-        let (flags, client) = (&self.client, &mut scenario.client);
+        self.request.apply(self.url.as_deref(), &mut scenario)?;
+        let flags = &self.client;
         scenario.seed = flags.seed.unwrap_or(scenario.seed);
+        let client = &mut scenario.client;
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use gatewright_bench::{OpenAiApi, OpenAiTarget, TargetSpec};
+use gatewright_bench::{
+    Amount, DataSpec, OpenAiApi, OpenAiTarget, Order, Prefix, Scenario, Synthetic, TargetSpec,
+};
 
-use super::values::{parse_header, parse_table};
+use super::values::{parse_amount, parse_header, parse_label, parse_table};
 use crate::failure::{Failure, Outcome};
 
 /// What is asked for.
@@ -42,6 +44,9 @@ pub(super) struct Request {
 
     #[command(flatten)]
     model: Model,
+
+    #[command(flatten)]
+    data: DataFlags,
 }
 
 /// What a language model is asked for.
@@ -75,6 +80,41 @@ struct Model {
     no_stream: bool,
 }
 
+/// What requests are filled with.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Data")]
+struct DataFlags {
+    /// File that fills places like {{name}} in URL, headers and body, and prompts.
+    ///
+    /// A row for each request: .csv with a header, .jsonl, .json with a list, .txt with a prompt a line. A language model
+    /// is asked with the column prompt (or messages, a conversation) and for so many tokens as output_tokens says. What
+    /// is filled in is escaped where it stands; {{name|raw}} is not.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    data: Option<PathBuf>,
+
+    /// Other name of a column, such as prompt=question; may be given again.
+    #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_label, hide_short_help = true)]
+    column: Vec<(String, String)>,
+
+    /// Rows in any order, drawn from the seed.
+    #[arg(long, hide_short_help = true)]
+    shuffle: bool,
+
+    /// Made up prompts of so many tokens: 128, or { mean = 128, deviation = 32, min = 16, max = 512 }.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_amount)]
+    prompt_tokens: Option<Amount>,
+
+    /// Tokens of each answer to a made up prompt, in the same ways.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_amount, requires = "prompt_tokens")]
+    #[arg(hide_short_help = true)]
+    output_tokens: Option<Amount>,
+
+    /// Beginnings that made up prompts share: { tokens = 256, count = 4, weight = 1 }; may be given again.
+    #[arg(long, value_name = "TABLE", value_parser = parse_table::<Prefix>, requires = "prompt_tokens")]
+    #[arg(hide_short_help = true)]
+    prefix: Vec<Prefix>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Api {
     /// /v1/chat/completions
@@ -99,8 +139,10 @@ impl From<Api> for OpenAiApi {
 }
 
 impl Request {
-    /// Puts what the flags say over `targets`: a URL replaces those of a file, other flags are for the one target.
-    pub(super) fn apply(&self, url: Option<&str>, targets: &mut Vec<TargetSpec>) -> Outcome<()> {
+    /// Puts what the flags say over the scenario: a URL replaces those of a file, other flags are for the one target.
+    pub(super) fn apply(&self, url: Option<&str>, scenario: &mut Scenario) -> Outcome<()> {
+        self.data.apply(&mut scenario.data)?;
+        let targets = &mut scenario.target;
         if let Some(url) = url {
             *targets = match &targets[..] {
                 [only] => vec![TargetSpec { url: url.to_owned(), ..only.clone() }],
@@ -175,6 +217,34 @@ impl Request {
         openai.exact_tokens |= model.exact_tokens;
         openai.stream &= !model.no_stream;
         Ok(())
+    }
+}
+
+impl DataFlags {
+    fn apply(&self, data: &mut Option<DataSpec>) -> Outcome<()> {
+        if let Some(path) = &self.data {
+            let spec = data.get_or_insert_default();
+            (spec.file, spec.synthetic) = (Some(absolute(path)?), None);
+        }
+        if let Some(prompt_tokens) = self.prompt_tokens {
+            let (output_tokens, prefix) = (self.output_tokens, self.prefix.clone());
+            let spec = data.get_or_insert_default();
+            (spec.file, spec.synthetic) =
+                (None, Some(Synthetic { prompt_tokens, output_tokens, prefix }));
+        }
+        match data {
+            Some(spec) => {
+                spec.columns.extend(self.column.iter().cloned());
+                if self.shuffle {
+                    spec.order = Order::Random;
+                }
+                Ok(())
+            }
+            None if self.column.is_empty() && !self.shuffle => Ok(()),
+            None => {
+                Err(Failure::usage("--column and --shuffle are for data").hint("add --data FILE"))
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatewright_bench::Amount;
 use gatewright_workload::Step;
 use gatewright_workload::constraint::{PhaseMode, Transient};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,14 @@ pub(super) fn parse_table<T: DeserializeOwned>(text: &str) -> Result<T, String> 
     toml::from_str::<Holder<T>>(&format!("value = {{{inner}}}"))
         .map(|holder| holder.value)
         .map_err(|fault| fault.message().to_owned())
+}
+
+/// A number, or a table of how it varies.
+pub(super) fn parse_amount(text: &str) -> Result<Amount, String> {
+    match text.trim().parse() {
+        Ok(count) => Ok(Amount::Fixed(count)),
+        Err(_) => parse_table(text),
+    }
 }
 
 /// A part of a run: `10s` (time), `10%` (of its limit) or `100` (requests); with `:MODE`, as in configuration.

@@ -67,7 +67,7 @@
   };
   const log = (lo, hi) => {
     const a = Math.log10(lo), b = Math.log10(hi), ticks = [];
-    const wide = b - a > 4 ? [1] : b - a > 1.6 ? [1, 3] : [1, 2, 5];
+    const wide = b - a > 4 ? [1] : b - a > 2 ? [1, 3] : b - a > 0.9 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
     for (let e = Math.floor(a); e <= b; e++) for (const m of wide) { const x = m * 10 ** e; if (x >= lo * 0.999 && x <= hi * 1.001) ticks.push(x); }
     return { at: (x) => (Math.log10(Math.max(x, lo)) - a) / (b - a || 1), ticks };
   };
@@ -146,7 +146,7 @@
     const off = new Set(), legend = el("div", { class: "legend" });
     const box = chart(() => { const spec = make(); return { ...spec, series: spec.series.filter((s) => !off.has(s.name)) }; });
     const refresh = () => {
-      legend.replaceChildren(...make().series.map((s) => el("button", { type: "button", "aria-pressed": String(!off.has(s.name)), onclick: () => { off.has(s.name) ? off.delete(s.name) : off.add(s.name); refresh(); box.draw(); } },
+      legend.replaceChildren(...make().series.filter((s) => s.points.some((p) => p.y != null)).map((s) => el("button", { type: "button", "aria-pressed": String(!off.has(s.name)), onclick: () => { off.has(s.name) ? off.delete(s.name) : off.add(s.name); refresh(); box.draw(); } },
         el("span", { class: `key ${s.dash || ""}`, style: `color:${s.color}` }), s.name)));
     };
     refresh();
@@ -189,9 +189,11 @@
         sentence(run.report) && el("p", { class: "found" }, sentence(run.report)), pills(run.report))));
   };
   const tiles = () => {
-    let chosen = steps.length - 1;
-    if (!several && reports[0].conclusion) chosen = Math.max(0, steps.findLastIndex((s) => s.slo_met));
-    else chosen = 0;
+    let chosen;
+    // The step that says most: the highest load that was met, or at which the server kept up.
+    const load = (s) => s.result.run.achieved_rate || 0, fits = (s) => s.slo_met ?? (s.result.run.offered_rate != null && load(s) > 0.95 * s.result.run.offered_rate && !s.result.breaches?.length);
+    chosen = steps.reduce((best, s, i) => fits(s) && (best < 0 || load(s) > load(steps[best])) ? i : best, -1);
+    if (several || chosen < 0) chosen = 0;
     const box = el("div", { class: "tiles" });
     const fill = () => {
       const s = steps[chosen], r = s.result, tile = (name, value, range) => el("div", { class: "tile" }, el("div", { class: "name" }, name), el("div", { class: "value" }, value), el("div", { class: "range" }, range || ""));
@@ -201,7 +203,7 @@
         tile("answered", rate(r.run.achieved_rate), r.run.offered_rate == null ? "closed loop" : `of ${rate(r.run.offered_rate)} offered`),
         quantile("response p50", s.d.response_time, .5), quantile("response p95", s.d.response_time, .95), quantile("response p99", s.d.response_time, .99),
         s.d.ttft && quantile("first token p50", s.d.ttft, .5), s.d.ttft && quantile("first token p95", s.d.ttft, .95),
-        s.d.itl && tile("between tokens, mean", time(s.d.itl.mean), s.d.longest_gap && `longest gap p50 ${time(q(s.d.longest_gap, .5)?.value)}`),
+        s.d.itl && tile("between tokens", time(s.d.itl.mean), `the mean; longest p50 ${time(q(s.d.longest_gap, .5)?.value)}`),
         r.tokens && tile("tokens of answers", rate(r.tokens.output_tokens_per_second), `${count(r.tokens.total_out)} in all`),
         tile("failed", percent(r.run.requests ? failed / r.run.requests : null), `${count(failed)} of ${count(r.run.requests)}`),
         tile("in flight, mean", r.concurrency == null ? "–" : four(r.concurrency), `${count(r.connections_peak)} connections`),
@@ -234,7 +236,8 @@
   const distribution = () => {
     const measures = [["response time", "response_time"], ["service time", "service_time"], ["time to first token", "ttft"], ["between tokens", "itl"], ["every gap between pieces", "gap"], ["longest gap of each answer", "longest_gap"], ["time per token", "tpot"], ["lateness of the generator", "lateness"]].filter(([, key]) => steps.some((s) => s.d[key]?.count));
     let measure = 0;
-    const few = steps.length <= 8 ? steps : steps.filter((_, i) => i % Math.ceil(steps.length / 8) === 0 || i === steps.length - 1);
+    const sorted = several ? steps : [...steps].sort((a, b) => (a.result.run.achieved_rate || 0) - (b.result.run.achieved_rate || 0));
+    const few = sorted.length <= 8 ? sorted : sorted.filter((_, i) => i % Math.ceil(sorted.length / 8) === 0 || i === sorted.length - 1);
     const make = () => ({
       near: true, x: { label: "percentile of the requests", kind: "nines", text: (x) => `p${+(x * 100).toFixed(2)}`, tip: (x) => `p${+(x * 100).toFixed(2)}` }, y: { label: measures[measure][0], text: tick, tip: time, log: true },
       series: few.map((s, i) => ({ name: s.name, color: `var(--c${i % 8})`, dash: i >= 8 ? "dash" : "", points: (s.d[measures[measure][1]]?.curve || []).filter(([, share], n, all) => share < 1 || n === 0).map(([x, share]) => ({ x: share, y: x })) })),
@@ -244,15 +247,20 @@
   };
   const overTime = () => {
     let chosen = 0;
-    const b = () => steps[chosen].result.series.buckets, w = () => steps[chosen].result.series.width_s || 1;
+    const w = () => steps[chosen].result.series.width_s || 1;
+    // The last part is seldom a whole one: its rates are taken over what there is of it, unless that is too little.
+    const b = () => {
+      const end = steps[chosen].result.elapsed_ns / 1e9;
+      return steps[chosen].result.series.buckets.map((p) => ({ ...p, w: Math.min(w(), end - p.at_s) })).filter((p, i) => i === 0 || p.w > 0.25 * w());
+    };
     const x = { label: "seconds since the start of the step", text: brief, from: 0, tip: (x) => `${brief(x)} s to ${brief(x + w())} s` };
     const line = (name, color, of) => ({ name, color, points: b().map((p) => ({ x: p.at_s, y: of(p) })) });
     const figures = [
       withLegend(() => ({ height: 240, x, y: { label: "response time", text: tick, tip: time, log: true }, series: [line("p50", "var(--c0)", (p) => p.p50_ns), line("p95", "var(--c2)", (p) => p.p95_ns), line("p99", "var(--c1)", (p) => p.p99_ns), line("longest", "var(--c3)", (p) => p.max_ns)] })),
-      withLegend(() => ({ height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / w()), line("answered", "var(--c2)", (p) => p.ok / w()), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / w())] : [])] })),
+      withLegend(() => ({ height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / p.w), line("answered", "var(--c2)", (p) => p.ok / p.w), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / p.w)] : [])] })),
       withLegend(() => ({ height: 220, x, y: { label: "in flight", text: brief }, series: [line("in flight", "var(--c4)", (p) => p.in_flight)] })),
     ];
-    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / w())] })));
+    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / p.w)] })));
     const pick = choice("Step", steps.map((s, i) => `${i + 1}. ${s.name}`), (i) => { chosen = i; figures.forEach((f) => f.refresh()); });
     return section("time", "Over time", "A server that is warmed up and keeps up is flat here. Warm-up and cool-down are shown as well.", pick && el("div", { class: "bar noprint" }, pick), figures[0], el("div", { class: "pair" }, figures.slice(1)));
   };
@@ -285,7 +293,7 @@
     return rows.length ? section("gates", "Gates", null, table(["step", "gate", "measured", ""], rows)) : null;
   };
   const compared = () => comparison.length ? section("comparison", "Comparison", "Each run beside the first. An interval that holds 0 shows no difference, which is not the same as that there is none.", comparison.map((c, i) => [el("h3", {}, `${runs[i + 1].name} against ${runs[0].name}`), c.rows.length ? table(["step", "measure", runs[0].name, runs[i + 1].name, "difference", "95 % interval", ""],
-    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, r.measure, f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
+    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, el("td", { class: "text" }, r.measure), f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
   const details = () => section("details", "Details", null, reports.map((r, i) => el("details", {}, el("summary", {}, several ? `Scenario of ${runs[i].name}` : "Scenario"), el("pre", {}, JSON.stringify(r.scenario, null, 2)))),
     el("details", {}, el("summary", {}, "The load generator"), table(["step", "threads", "busy", "starved", "processor time per request", "lateness p50", "p99", "connections", "unsent", "waited"], steps.map((s, i) => { const r = s.result; return [`${i + 1}. ${s.name}`, r.threads, percent(r.busy), percent(r.starved), r.cpu_us_per_request == null ? "–" : `${four(r.cpu_us_per_request)} µs`, time(q(s.d.lateness, .5)?.value), time(q(s.d.lateness, .99)?.value), count(r.connections_opened), count(r.unsent), count(r.waited)]; }))));
 
