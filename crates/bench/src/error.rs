@@ -63,6 +63,14 @@ pub enum BenchError {
         /// What the resolver said.
         source: io::Error,
     },
+    /// No secure connection can be made.
+    #[error("TLS with {host}: {what}")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        what: String,
+    },
     /// Nobody answers there.
     #[error("cannot connect to {address}: {source}; is the server running there?")]
     Connect {

@@ -13,7 +13,7 @@
 //!
 //! One thread can do more than 100,000 requests a second: prepared bytes, one edge-triggered `epoll` set with
 //! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
-//! each. The engine runs on Linux and speaks HTTP/1.1 without TLS.
+//! each. The engine runs on Linux and speaks HTTP/1.1, over TLS as well.
 
 mod answer;
 mod clock;
@@ -41,6 +41,7 @@ mod shard;
 mod tally;
 mod target;
 mod template;
+mod tls;
 mod verdict;
 mod visits;
 
@@ -58,4 +59,5 @@ pub use report::{Machine, Report, SCHEMA, StepReport};
 pub use run::run;
 pub use scenario::{Client, Demand, OpenAiTarget, Prepared, Scenario, ScenarioError, TargetSpec};
 pub use series::{EachStep, Series, SeriesOutcome, SeriesStep, StepOutcome, run_series};
+pub use tls::Trust;
 pub use verdict::Verdict;

@@ -10,7 +10,7 @@ use gatewright_workload::{Limits, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerKind, BenchError, Data};
+use crate::{AnswerKind, BenchError, Data, Trust};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
@@ -29,7 +29,7 @@ const MAX_SPAN: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// What is asked for, again and again.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
-    /// `http://host[:port][/path][?query]`.
+    /// `http://host[:port][/path][?query]`, or `https://`.
     pub url: String,
     /// HTTP method; empty is GET.
     pub method: String,
@@ -98,6 +98,8 @@ pub struct Plan {
     pub data: Option<Data>,
     /// Unix socket on which the server listens; the URL then only tells host header and path.
     pub unix_socket: Option<PathBuf>,
+    /// How the server of an `https://` URL proves who it is.
+    pub trust: Trust,
     /// What ends the run besides its limits.
     pub constraints: Vec<Constraint>,
     /// Part of the run that is measured; the rest is in no number and no record.
@@ -135,6 +137,7 @@ impl Plan {
             mix: Vec::new(),
             data: None,
             unix_socket: None,
+            trust: Trust::default(),
             constraints: Vec::new(),
             window: Window::default(),
             at_end: AtEnd::Drain,

@@ -20,6 +20,7 @@ use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
 use crate::tally::{Account, Batches};
+use crate::tls::Tls;
 use crate::target::ParsedTarget;
 use crate::verdict::Evidence;
 use crate::{AtEnd, BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
@@ -32,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAITING_CHUNKS: usize = 1_024;
 /// Files that the process needs besides the connections.
 const OTHER_FILES: u64 = 64;
+/// Bars of the histogram that observers are shown.
+const BARS: usize = 8;
 /// A benchmark has one demand.
 const DEMAND: u64 = 0;
 
@@ -49,7 +52,7 @@ pub fn run(
     plan.check()?;
     let target = ParsedTarget::of(plan)?;
     let measured = plan.measured()?;
-    let (address, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
+    let (address, tls, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
     let threads = plan.threads();
     let connections = plan.connections().max(threads);
     raise_file_limit(u64::from(connections) + OTHER_FILES);
@@ -61,6 +64,7 @@ pub fn run(
         plan,
         target: &target,
         address,
+        tls,
         measured,
         clock,
         shared: &shared,
@@ -84,6 +88,7 @@ struct Engine<'a> {
     plan: &'a Plan,
     target: &'a ParsedTarget,
     address: Address,
+    tls: Option<Tls>,
     measured: Measured,
     clock: Clock,
     shared: &'a Shared,
@@ -96,14 +101,14 @@ type Chunks = SyncSender<Vec<Invocation>>;
 impl Engine<'_> {
     fn run(
         &self,
-        first: OwnedFd,
+        first: Option<OwnedFd>,
         watch: &mut Watch<'_>,
         progress: &mut dyn Progress,
         records: Option<&mut dyn RecordSink>,
     ) -> Result<Vec<ShardOutcome>, BenchError> {
         let (sender, receiver) = sync_channel(WAITING_CHUNKS);
         thread::scope(|scope| {
-            let mut first = Some(first);
+            let mut first = first;
             let mut started = Vec::new();
             let with_records = records.is_some();
             for nth in 0..self.threads {
@@ -140,6 +145,7 @@ impl Engine<'_> {
             self.connections / self.threads + u32::from(nth < self.connections % self.threads);
         let setup = Setup {
             address: self.address.clone(),
+            tls: self.tls.clone(),
             timeout: plan.timeout,
             max_connections: most as usize,
             cuts_off: plan.at_end == AtEnd::Cancel,
@@ -275,7 +281,10 @@ impl Watch<'_> {
             errors: self.shared.total(|shard| &shard.errors),
             rate: if since > 0.0 { (done - self.last.0) as f64 / since } else { 0.0 },
             p50: response_time.quantile(0.5),
+            p90: response_time.quantile(0.9),
             p99: response_time.quantile(0.99),
+            max: response_time.max(),
+            histogram: response_time.bars(BARS),
         };
         self.last = (done, now);
         if let ControlFlow::Break(()) = progress.report(&snapshot) {

@@ -16,6 +16,7 @@ use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
 use crate::requests::Requests;
+use crate::tls::Tls;
 use crate::tally::{Account, End, Tally};
 
 /// One thread of the engine: its part of the requests on its own connections.
@@ -40,6 +41,7 @@ pub(crate) struct Shard<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) address: Address,
+    pub(crate) tls: Option<Tls>,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
     /// Requests in flight at the end are cut off.
@@ -198,7 +200,7 @@ impl<'a> Shard<'a> {
     }
 
     fn connect(&mut self, now: Time) -> io::Result<()> {
-        match Connection::open(&self.setup.address, now) {
+        match Connection::open(&self.setup.address, self.setup.tls.as_ref(), now) {
             Ok(connection) => self.adopt(connection),
             Err(error @ (Errno::MFILE | Errno::NFILE)) if self.pool.open == 0 => Err(error.into()),
             Err(error @ (Errno::MFILE | Errno::NFILE)) => {
@@ -275,7 +277,7 @@ impl<'a> Shard<'a> {
         let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         match connection.phase {
             Phase::Connecting { .. } => {
-                if hung_up || flags.contains(EventFlags::OUT) {
+                if hung_up || flags.intersects(EventFlags::OUT | EventFlags::IN) {
                     self.connected(index);
                 }
             }
@@ -303,7 +305,8 @@ impl<'a> Shard<'a> {
         let result = connection.connected();
         let now = self.clock.now();
         match result {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 connection.phase = Phase::Idle;
                 self.pool.connecting -= 1;
                 match self.feed.take(now) {

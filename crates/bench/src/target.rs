@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use crate::connection::Address;
 use crate::requests::{Prepared, Requests};
 use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate};
-use crate::{BenchError, Data, Plan, Target, WeightedTarget};
+use crate::tls::Tls;
+use crate::{BenchError, Data, Plan, Target, Trust, WeightedTarget};
 
 const MAX_HEAD: usize = 64 << 10;
 
@@ -20,6 +22,8 @@ pub(crate) struct ParsedTarget {
     host: String,
     port: u16,
     unix_socket: Option<PathBuf>,
+    /// If the server is asked over TLS, how it proves who it is.
+    trust: Option<Trust>,
     pub(crate) requests: Requests,
 }
 
@@ -33,7 +37,7 @@ impl ParsedTarget {
         }];
         let targets = if plan.mix.is_empty() { &only[..] } else { &plan.mix[..] };
         let id_prefix = plan.request_ids.then_some(plan.name.as_str());
-        let mut server: Option<(String, u16)> = None;
+        let mut server: Option<(String, u16, bool)> = None;
         let mut prepared = Vec::with_capacity(targets.len());
         for weighted in targets {
             let target = &weighted.target;
@@ -45,7 +49,8 @@ impl ParsedTarget {
             })?;
             let authority = uri.authority().map_or("", |authority| authority.as_str());
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let own = (host, uri.port_u16().unwrap_or(80));
+            let secure = uri.scheme() == Some(&Scheme::HTTPS);
+            let own = (host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), secure);
             let first = server.get_or_insert_with(|| own.clone());
             if *first != own {
                 let problem = format!(
@@ -62,17 +67,22 @@ impl ParsedTarget {
             let name = weighted.name.as_deref().map(Into::into);
             prepared.push((weighted.weight, Prepared { template, kind: weighted.answer, name }));
         }
-        let (host, port) = server.unwrap_or_default();
+        let (host, port, secure) = server.unwrap_or_default();
+        let trust = secure.then(|| plan.trust.clone());
         let requests = Requests::new(prepared, plan.seed);
-        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), requests })
+        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), trust, requests })
     }
 
     /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
-    pub(crate) fn connect(&self, timeout: Duration) -> Result<(Address, OwnedFd), BenchError> {
+    ///
+    /// A secure connection is made once to learn what is wrong with it, if anything is, and not used.
+    pub(crate) fn connect(&self, timeout: Duration) -> Result<Connected, BenchError> {
+        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust)).transpose()?;
         if let Some(path) = &self.unix_socket {
             let stream = UnixStream::connect(path)
                 .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
-            return Ok((Address::Unix(path.clone()), stream.into()));
+            let first = self.first(tls.as_ref(), stream)?;
+            return Ok((Address::Unix(path.clone()), tls, first));
         }
         let host = format!("{}:{}", self.host, self.port);
         let resolve = |source| BenchError::Resolve { host: host.clone(), source };
@@ -82,12 +92,30 @@ impl ParsedTarget {
             match TcpStream::connect_timeout(&address, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok((Address::Tcp(address), stream.into()));
+                    stream.set_read_timeout(Some(timeout))?;
+                    let first = self.first(tls.as_ref(), stream)?;
+                    return Ok((Address::Tcp(address), tls, first));
                 }
                 Err(source) => last = Some(BenchError::Connect { address, source }),
             }
         }
         Err(last.unwrap_or_else(|| resolve(std::io::Error::other("it has no address"))))
+    }
+}
+
+/// Where the server is, how it is spoken to, and perhaps a connection.
+pub(crate) type Connected = (Address, Option<Tls>, Option<OwnedFd>);
+
+impl ParsedTarget {
+    fn first<S: Read + Write + Into<OwnedFd>>(
+        &self,
+        tls: Option<&Tls>,
+        mut stream: S,
+    ) -> Result<Option<OwnedFd>, BenchError> {
+        let Some(tls) = tls else { return Ok(Some(stream.into())) };
+        let host = self.host.clone();
+        tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?;
+        Ok(None)
     }
 }
 
@@ -97,11 +125,8 @@ fn parse_url(url: &str) -> Result<Uri, BenchError> {
         Ok(uri) => uri,
         Err(error) => return fail(format!("{error}; write http://host:port/path")),
     };
-    if uri.scheme() == Some(&Scheme::HTTPS) {
-        return fail("TLS targets are not supported yet; use an http:// URL".into());
-    }
-    if uri.scheme() != Some(&Scheme::HTTP) {
-        return fail("it must begin with http://".into());
+    if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()) {
+        return fail("it must begin with http:// or https://".into());
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return fail(
@@ -327,7 +352,6 @@ mod tests {
     #[test]
     fn bad_targets_say_what_to_do() {
         let bad = [
-            (Target::get("https://localhost/"), "TLS targets are not supported yet"),
             (Target::get("localhost:8080"), "must begin with http://"),
             (Target::get("ftp://localhost/"), "must begin with http://"),
             (Target::get("/path"), "must begin with http://"),

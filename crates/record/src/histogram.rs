@@ -194,6 +194,26 @@ impl LatencyHistogram {
         self.quantile_of_any((rank as f64 - 0.5) / count as f64)
     }
 
+    /// Counts of the samples in `bars` parts, evenly spaced on a logarithmic scale from the 1 % quantile to the maximum:
+    /// the upper end of each, and how many samples lie in it. Empty without samples.
+    #[must_use]
+    pub fn bars(&self, bars: usize) -> Vec<(u64, u64)> {
+        let (Some(max), low) = (self.max(), self.quantile_of_any(0.01).max(1)) else {
+            return Vec::new();
+        };
+        let step = libm::log(max as f64 / low as f64) / bars as f64;
+        let mut before = 0;
+        let bar = |number: usize| {
+            let last = number == bars;
+            let upper = if last { max } else { (low as f64 * libm::exp(step * number as f64)) as u64 };
+            let up_to = if last { self.count() } else { self.count_up_to(upper) };
+            let count = up_to.saturating_sub(before);
+            before = before.max(up_to);
+            (upper, count)
+        };
+        (1..=bars).map(bar).collect()
+    }
+
     /// Number of samples that are at most `nanos`, within the resolution of the buckets.
     #[must_use]
     pub fn count_up_to(&self, nanos: u64) -> u64 {
@@ -248,6 +268,16 @@ mod tests {
         assert_eq!(histogram.max(), Some(day + 1));
         assert_eq!(histogram.mean(), Some((2 * day + 1) as f64 / 3.0));
         assert_eq!(histogram.count(), 3);
+    }
+
+    #[test]
+    fn bars_hold_all_samples() {
+        let bars = of((1..=1_000).map(|i| i * 1_000)).bars(8);
+        assert_eq!(bars.len(), 8);
+        assert_eq!(bars.iter().map(|(_, count)| count).sum::<u64>(), 1_000);
+        assert_eq!(bars[7].0, 1_000_000);
+        assert!(bars[7].1 > bars[0].1, "wider ones hold more: {bars:?}");
+        assert!(of([]).bars(8).is_empty());
     }
 
     #[test]

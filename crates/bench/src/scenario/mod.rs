@@ -97,8 +97,19 @@ pub struct Client {
     /// Unix socket on which the server listens; URLs then only tell host header and path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unix_socket: Option<String>,
+    /// File of certificates (PEM) that are trusted instead of the system's, seen from the scenario's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The server need not prove who it is: whoever is in between can read along.
+    #[serde(skip_serializing_if = "is_false")]
+    pub insecure: bool,
     /// Whether each request carries a header `x-request-id`, by which the server's records can be matched.
     pub request_ids: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Default for Scenario {
@@ -129,6 +140,8 @@ impl Default for Client {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             threads: None,
             unix_socket: None,
+            ca: None,
+            insecure: false,
             request_ids: true,
         }
     }
