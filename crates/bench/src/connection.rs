@@ -68,11 +68,7 @@ impl InFlight {
 
 impl Connection {
     /// Begins to connect to `address`.
-    pub(crate) fn open(
-        address: &Address,
-        tls: Option<&Tls>,
-        now: Time,
-    ) -> Result<Self, Errno> {
+    pub(crate) fn open(address: &Address, tls: Option<&Tls>, now: Time) -> Result<Self, Errno> {
         let mut connection = Self::open_plain(address, now)?;
         if let Some(tls) = tls {
             connection.tls = Some(tls.session().map_err(|_| Errno::PROTO)?);

@@ -47,7 +47,10 @@ mod visits;
 
 pub use answer::AnswerKind;
 pub use compare::{Change, ComparisonRow, compare};
-pub use data::{Amount, Data, DataError, DataSpec, Order, Prefix, RowFile, Synthetic};
+pub use data::{
+    Amount, Data, DataError, DataSpec, Order, Prefix, Preprocess, Preprocessed, RowFile, Short,
+    Synthetic, Tokens, preprocess,
+};
 pub use error::BenchError;
 pub use gate::{Gate, GateResult};
 pub use openai::{OpenAi, OpenAiApi};

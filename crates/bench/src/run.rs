@@ -20,8 +20,8 @@ use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
 use crate::tally::{Account, Batches};
-use crate::tls::Tls;
 use crate::target::ParsedTarget;
+use crate::tls::Tls;
 use crate::verdict::Evidence;
 use crate::{AtEnd, BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
 

@@ -16,8 +16,8 @@ use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
 use crate::requests::Requests;
-use crate::tls::Tls;
 use crate::tally::{Account, End, Tally};
+use crate::tls::Tls;
 
 /// One thread of the engine: its part of the requests on its own connections.
 pub(crate) struct Shard<'a> {

@@ -43,7 +43,8 @@ impl Tls {
     /// For the server `host`.
     pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, BenchError> {
         let fail = |what: String| BenchError::Tls { host: host.to_owned(), what };
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| fail(error.to_string()))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| fail(error.to_string()))?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -83,12 +84,12 @@ fn roots(
     let Some(path) = ca else {
         let found = rustls_native_certs::load_native_certs();
         store.add_parsable_certificates(found.certs);
-        let what = "the system has no certificates that are trusted; give a file of them, or insecure";
+        let what =
+            "the system has no certificates that are trusted; give a file of them, or insecure";
         return if store.is_empty() { Err(fail(what.to_owned())) } else { Ok(store) };
     };
     let unreadable = |error: &dyn std::fmt::Display| fail(format!("{}: {error}", path.display()));
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| unreadable(&error))?;
         store.add(certificate).map_err(|error| unreadable(&error))?;
@@ -159,7 +160,11 @@ impl Session {
     }
 
     /// Reads until `buffer` is full or nothing is there: none if nothing was, 0 at the end.
-    pub(crate) fn read(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
+    pub(crate) fn read(
+        &mut self,
+        socket: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Errno> {
         let mut count = 0;
         loop {
             match self.state.reader().read(&mut buffer[count..]) {
@@ -174,7 +179,9 @@ impl Session {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The socket was closed without a last word.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(count)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(Some(count));
+                }
                 Err(error) => return Err(errno(&error)),
             }
             if !self.take(socket)? {

@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, mock,
-    predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
+    bench, cache, calibrate, compare, config, data, deploy, describe, functions, generate, invoke,
+    mock, predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -76,6 +76,7 @@ pub(crate) enum Command {
     Predict(predict::Predict),
     Compare(compare::Compare),
     Mock(mock::Mock),
+    Data(data::DataCommand),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

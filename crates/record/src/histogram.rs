@@ -205,7 +205,8 @@ impl LatencyHistogram {
         let mut before = 0;
         let bar = |number: usize| {
             let last = number == bars;
-            let upper = if last { max } else { (low as f64 * libm::exp(step * number as f64)) as u64 };
+            let upper =
+                if last { max } else { (low as f64 * libm::exp(step * number as f64)) as u64 };
             let up_to = if last { self.count() } else { self.count_up_to(upper) };
             let count = up_to.saturating_sub(before);
             before = before.max(up_to);

@@ -9,13 +9,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use gatewright_control::config::{self, SystemFile};
-use gatewright_control::{FunctionView, Operation, OperationError, ReplicaState, System};
+use gatewright_control::{
+    FunctionView, Operation, OperationError, ReplicaKey, ReplicaState, System,
+};
 use serde::{Deserialize, Serialize};
+use slotmap::SecondaryMap;
 use subtle::ConstantTimeEq;
 
 use crate::function::Function;
+use crate::headers::Client;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
+use crate::python::Origin;
 
 /// Where the format of `/metrics` is named.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,6 +60,9 @@ struct Instance {
     in_flight: usize,
     /// Whether it was started elsewhere and joined.
     joined: bool,
+    /// What it says of its machine, if it joined.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    origin: Option<Arc<Origin>>,
 }
 
 #[derive(Deserialize)]
@@ -156,15 +164,16 @@ async fn openapi() -> Response {
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
-    let bytes = admin.plane.store.bytes();
-    let text = admin.plane.driver.look(|system| admin.metrics.text(system, bytes));
+    let cache = admin.plane.store.stats();
+    let text = admin.plane.driver.look(|system| admin.metrics.text(system, &cache));
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
 async fn list(State(admin): State<Admin>) -> Json<Vec<FunctionStatus>> {
+    let origins = admin.plane.driver.origins();
     Json(admin.plane.driver.look(|system| {
         let views = system.function_index().filter_map(|(_, key)| system.function(key));
-        views.map(|view| describe(system, &view)).collect()
+        views.map(|view| describe(system, &view, &origins)).collect()
     }))
 }
 
@@ -172,19 +181,25 @@ async fn show(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<FunctionStatus>, Problem> {
+    let origins = admin.plane.driver.origins();
     let found = admin.plane.driver.look(|system| {
         let view = system.function(system.lookup(&name)?)?;
-        Some(describe(system, &view))
+        Some(describe(system, &view, &origins))
     });
     found.map(Json).ok_or_else(|| OperationError::UnknownFunction(name).into())
 }
 
-fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
+fn describe(
+    system: &System,
+    view: &FunctionView<'_>,
+    origins: &SecondaryMap<ReplicaKey, Arc<Origin>>,
+) -> FunctionStatus {
     let instances = system.replicas(view.key, None).map(|replica| Instance {
         number: replica.number,
         state: replica.state,
         in_flight: replica.in_flight,
         joined: replica.joined,
+        origin: origins.get(replica.key).cloned(),
     });
     FunctionStatus {
         name: view.deployment.name.clone(),
@@ -244,7 +259,8 @@ async fn deploy(
     let mut file = SystemFile::default();
     let config = file.function.entry(name.clone()).or_insert(config).clone();
     file.check().map_err(|error| wrong(error.to_string()))?;
-    let function = Function::new(&name, &config, admin.metrics.function(&name));
+    let base_dir = &admin.plane.driver.workplace.base_dir;
+    let function = Function::new(&name, &config, base_dir, admin.metrics.function(&name));
     let function = Arc::new(function.map_err(|error| wrong(error.to_string()))?);
     admin.plane.driver.deploy(Arc::clone(&function), config.deployment(&name))?;
     admin.plane.functions.write().insert(Arc::clone(&function.name), function);
@@ -265,5 +281,5 @@ async fn invoke(State(admin): State<Admin>, request: Request) -> Response {
     let mut request = request;
     // The token is for this API, not for what it invokes.
     request.headers_mut().remove(header::AUTHORIZATION);
-    admin.plane.answer(request, None).await.map(axum::body::Body::new)
+    admin.plane.answer(request, Client::default()).await.map(axum::body::Body::new)
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::{Call, Dispatch};
 use crate::clock::Clock;
 use crate::function::{Function, Runtime};
-use crate::python::{Hub, PythonReplica};
+use crate::python::{Hub, Origin, PythonReplica};
 
 /// The system and what its keys stand for.
 #[derive(Debug)]
@@ -175,6 +175,16 @@ impl Driver {
         self.core.lock().forget_replicas();
     }
 
+    /// Where the workers that came by themselves came from, by their replicas.
+    pub(crate) fn origins(&self) -> SecondaryMap<ReplicaKey, Arc<Origin>> {
+        let core = self.core.lock();
+        let origins = core.replicas.iter().filter_map(|(key, replica)| match replica {
+            Replica::Python(replica) => Some((key, Arc::clone(replica.origin.as_ref()?))),
+            Replica::Upstream { .. } => None,
+        });
+        origins.collect()
+    }
+
     /// Looks at the system.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&System) -> T) -> T {
         look(&self.core.lock().system)
@@ -287,7 +297,10 @@ impl Core {
             Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                 let replica = self.replicas.get(replica)?.clone();
                 let (number, node) = match &replica {
-                    Replica::Python(replica) => (replica.number, replica.node.clone()),
+                    Replica::Python(replica) => {
+                        let node = replica.origin.as_ref().map(|origin| Arc::clone(&origin.node));
+                        (replica.number, node)
+                    }
                     Replica::Upstream { number } => (*number, None),
                 };
                 let (at, replica_number) = (now, number);

@@ -1,12 +1,13 @@
 mod asked;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use gatewright_control::config::{self, HumanDuration, RetryRules};
+use gatewright_control::config::{self, HumanDuration, RetryRules, ServerTls};
 use gatewright_control::{End, FunctionKey, Shed};
 use gatewright_protocol::{Arguments, CallError};
 use tokio::runtime::Handle;
@@ -19,7 +20,7 @@ use crate::driver::{Driver, Workplace};
 use crate::function::Function;
 use crate::gateway::{MAX_FRAME, bind, local, worker_token};
 use crate::metrics::Metrics;
-use crate::python::{Door, Hub};
+use crate::python::{Door, Hub, Refusals, Rules};
 
 pub use asked::Caller;
 
@@ -49,6 +50,10 @@ pub struct HubOptions {
     pub max_execution: Option<Duration>,
     /// How long a worker may leave pings unanswered before its connection is cut.
     pub silence: Duration,
+    /// How long a connection may take to say hello, TLS handshake included.
+    pub hello_timeout: Duration,
+    /// The certificate that is shown to workers, with paths relative to the working directory; no TLS unless set.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for HubOptions {
@@ -63,6 +68,8 @@ impl Default for HubOptions {
             attempts: 2,
             max_execution: None,
             silence: Duration::from_secs(30),
+            hello_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -126,9 +133,18 @@ impl EmbeddedHub {
     pub async fn start(options: HubOptions) -> Result<Self, ServeError> {
         let listener = bind("listen", &options.listen).await?;
         let address = local(&listener)?;
-        let token = worker_token(options.token.clone(), address)?;
-        let default = Some(FUNCTION.to_owned());
-        let door = Door::new(listener, token, &options.allow, default, options.max_workers);
+        let metrics = Metrics::new();
+        let tls = options.tls.as_ref();
+        let tls = tls.map(|tls| crate::tls::server(tls, Path::new("."), &[])).transpose();
+        let rules = Rules {
+            token: worker_token(options.token.clone(), address)?,
+            allow: options.allow.clone(),
+            default: Some(FUNCTION.to_owned()),
+            max_workers: options.max_workers,
+            tls: tls.map_err(|source| ServeError::Tls { at: "tls".to_owned(), source })?,
+            hello_timeout: options.hello_timeout,
+        };
+        let door = Door::new(listener, rules, Refusals::new(metrics.refusals.clone()));
         let door = door.map_err(|entry| ServeError::Allow { entry })?;
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = Workplace {
@@ -140,8 +156,8 @@ impl EmbeddedHub {
         };
         let driver = Driver::new(1, hub, workplace);
         let described = describe(&options);
-        let metrics = Metrics::new().function(FUNCTION);
-        let function = Arc::new(Function::new(FUNCTION, &described, metrics)?);
+        let metrics = metrics.function(FUNCTION);
+        let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);
         let deployed = driver.deploy(Arc::clone(&function), described.deployment(FUNCTION));
         let key = deployed.map_err(|error| ServeError::Function {
             function: FUNCTION.to_owned(),

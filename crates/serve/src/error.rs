@@ -2,6 +2,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::tls::TlsError;
+
 /// Why a gateway did not start, or ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -45,6 +47,14 @@ pub enum ServeError {
         /// The entry.
         entry: String,
     },
+    /// TLS cannot be spoken as it is described.
+    #[error("{at}: {source}")]
+    Tls {
+        /// The table in the system file.
+        at: String,
+        /// What is wrong.
+        source: TlsError,
+    },
     /// A route cannot be served.
     #[error("route `{path}`: {what}")]
     Route {
@@ -78,6 +88,22 @@ pub enum ServeError {
         path: PathBuf,
         /// What the operating system says.
         source: io::Error,
+    },
+    /// The cache's folder cannot be used.
+    #[error("cache.disk {path}: {source}")]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The cache's shared tier cannot be used, whether it is there or not.
+    #[error("cache.shared at {server}: {what}")]
+    Shared {
+        /// Host and port.
+        server: String,
+        /// What is wrong.
+        what: String,
     },
     /// A folder or program cannot be found from here.
     #[error("{path}: {source}")]
@@ -152,7 +178,18 @@ impl ServeError {
             Self::WorkerTokenMissing { .. } => {
                 Some("set GATEWRIGHT_WORKER_TOKEN, or let hub.listen be on 127.0.0.1".to_owned())
             }
+            Self::Tls { source: TlsError::File { .. }, .. } => {
+                Some("paths of PEM files are relative to the system file".to_owned())
+            }
+            Self::Tls { source: TlsError::NoSystemRoots, .. } => Some(
+                "install the package ca-certificates, or name a file of roots as `tls.ca`"
+                    .to_owned(),
+            ),
             Self::Allow { .. } => Some("write it as \"192.168.1.7\" or \"10.0.0.0/8\"".to_owned()),
+            Self::Hub(_) => Some(
+                "it is made in TMPDIR, which must be a directory to write to, with a path of at most 80 bytes"
+                    .to_owned(),
+            ),
             Self::Start { runs, failure, .. } => failure.hint(runs),
             _ => None,
         }

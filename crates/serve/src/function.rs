@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use bytes::Bytes;
 use gatewright_control::FunctionKey;
 use gatewright_control::config::{self, Runtime as Runs};
 use gatewright_protocol::Arguments;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
 use crate::metrics::FunctionMetrics;
+use crate::upstream::Client;
 
 /// A function and what its replicas run: what the decisions need not know.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(crate) enum Runtime {
     /// Workers that were started elsewhere and join.
     Remote,
     /// An upstream. Its replicas exist in the decisions only.
-    Http(UpstreamBase),
+    Http(Box<Upstream>),
 }
 
 /// A Python class and where it runs.
@@ -62,18 +63,21 @@ pub(crate) struct Program {
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// Where an upstream is.
+/// An upstream: where it is, and the connections to it.
 #[derive(Debug)]
-pub(crate) struct UpstreamBase {
+pub(crate) struct Upstream {
+    pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
     /// Path before every path, without a slash at its end.
     pub(crate) path: String,
+    pub(crate) client: Client,
 }
 
 impl Function {
     pub(crate) fn new(
         name: &str,
         config: &config::Function,
+        base_dir: &Path,
         metrics: FunctionMetrics,
     ) -> Result<Self, ServeError> {
         let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
@@ -90,7 +94,16 @@ impl Function {
                 })
             }
             Runs::Remote => Runtime::Remote,
-            Runs::Http(url) => Runtime::Http(UpstreamBase::parse(url).map_err(wrong)?),
+            Runs::Http(url) => {
+                let tls = || {
+                    crate::tls::client(config.tls.as_ref(), base_dir).map_err(|source| {
+                        ServeError::Tls { at: format!("function `{name}`"), source }
+                    })
+                };
+                let (scheme, authority, path) = whereabouts(url).map_err(wrong)?;
+                let client = Client::new((scheme == Scheme::HTTPS).then(tls).transpose()?);
+                Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
+            }
         };
         Ok(Self {
             name: name.into(),
@@ -121,7 +134,7 @@ impl Function {
             Runtime::Python(class) => class.target.clone(),
             Runtime::Process(program) => program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
-            Runtime::Http(base) => format!("http://{}{}", base.authority, base.path),
+            Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
         }
     }
 }
@@ -142,12 +155,13 @@ fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Erro
     Ok(Arguments { args, kwargs })
 }
 
-impl UpstreamBase {
-    fn parse(url: &str) -> Result<Self, String> {
-        let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
-        let parts = uri.into_parts();
-        let authority = parts.authority.ok_or_else(|| format!("http = \"{url}\" names no host"))?;
-        let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
-        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
-    }
+/// Scheme, host and path of an upstream's URL.
+fn whereabouts(url: &str) -> Result<(Scheme, Authority, String), String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        return Err(format!("http = \"{url}\" names no host"));
+    };
+    let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
+    Ok((scheme, authority, path.trim_end_matches('/').to_owned()))
 }

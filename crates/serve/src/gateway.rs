@@ -18,16 +18,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
-use crate::listener::{self, Bounds, Ends};
+use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
-use crate::python::{Door, Hub};
+use crate::python::{Door, Hub, Refusals, Rules};
 use crate::records::{Book, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
-use crate::upstream::Upstreams;
+use crate::store::{Store, Tiers};
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -82,14 +81,17 @@ impl Gateway {
         options: Options,
     ) -> Result<Self, ServeError> {
         let routes = Routes::new(&system.routes, &base_dir)?;
-        let data = bind("gateway.listen", &system.gateway.listen).await?;
-        let operations = bind("gateway.admin", &system.gateway.admin).await?;
-        let (address, admin_address) = (local(&data)?, local(&operations)?);
+        let gateway = &system.gateway;
+        let data = open("gateway.listen", &gateway.listen, gateway.tls.as_ref(), &base_dir);
+        let (data, address) = data.await?;
+        let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
+        let (operations, admin_address) = admin.await?;
         let token = options.token.clone().filter(|token| !token.is_empty());
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
-        let door = door(&system.hub, options.worker_token.clone()).await?;
+        let metrics = Metrics::new();
+        let door = door(&system.hub, &base_dir, &options, &metrics).await?;
         let opened = options.records.as_ref().map(|path| Writer::open(path)).transpose()?;
         let (records, writer) = opened.unzip();
 
@@ -97,9 +99,9 @@ impl Gateway {
         let workplace = workplace(&base_dir, &options)?;
         let driver = Driver::new(options.seed, hub, workplace);
         let kill = driver.kill.clone().drop_guard();
-        let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
+        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
@@ -107,10 +109,10 @@ impl Gateway {
                 system.cache.memory.bytes(),
                 system.cache.max_body.bytes(),
                 driver.clock,
+                tiers,
             ),
             routes,
             functions: RwLock::default(),
-            upstreams: Upstreams::new(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             draining: false.into(),
             requests: 0.into(),
@@ -140,6 +142,7 @@ impl Gateway {
             gateway.end().await;
             return Err(error);
         }
+        gateway.plane.store.tiers().tried().await;
         gateway.listen(data, bounds);
         if let Some((door, address)) = door {
             let driver = Arc::clone(&gateway.plane.driver);
@@ -247,6 +250,7 @@ impl Gateway {
         driver.kill.cancel();
         driver.tasks.close();
         drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
+        self.plane.store.tiers().finish().await;
         self.serving.shutdown().await;
         self.background.shutdown().await;
         if let Some(writer) = self.writer.take() {
@@ -255,7 +259,7 @@ impl Gateway {
     }
 
     /// Takes requests.
-    fn listen(&mut self, listener: TcpListener, bounds: Bounds) {
+    fn listen(&mut self, listener: Listener, bounds: Bounds) {
         let plane = Arc::clone(&self.plane);
         let service = move |client| {
             let plane = Arc::clone(&plane);
@@ -274,7 +278,12 @@ impl Gateway {
         let (sender, mut failures) = mpsc::unbounded_channel();
         *driver.start_failures.lock() = Some(sender);
         for (name, config) in &system.function {
-            let function = Arc::new(Function::new(name, config, metrics.function(name))?);
+            let function = Arc::new(Function::new(
+                name,
+                config,
+                &driver.workplace.base_dir,
+                metrics.function(name),
+            )?);
             let deployed = driver.deploy(Arc::clone(&function), config.deployment(name));
             let wrong = |error: gatewright_control::OperationError| ServeError::Function {
                 function: name.clone(),
@@ -323,7 +332,7 @@ fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError
 fn background(
     accepting: impl Future<Output = ()> + Send + 'static,
     driver: &Arc<Driver>,
-    operations: TcpListener,
+    operations: Listener,
     router: axum::Router,
     bounds: Bounds,
 ) -> JoinSet<()> {
@@ -344,13 +353,28 @@ fn not_started(function: &Function, failure: StartFailure) -> ServeError {
 /// Where workers from elsewhere come in, if they may.
 async fn door(
     hub: &config::Hub,
-    token: Option<String>,
+    base_dir: &Path,
+    options: &Options,
+    metrics: &Metrics,
 ) -> Result<Option<(Door, SocketAddr)>, ServeError> {
     let Some(listen) = &hub.listen else { return Ok(None) };
+    // No protocol is offered: a worker needs none.
+    let tls = hub.tls.as_ref().map(|tls| crate::tls::server(tls, base_dir, &[])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: "hub.tls".to_owned(), source })?;
     let listener = bind("hub.listen", listen).await?;
     let address = local(&listener)?;
-    let token = worker_token(token, address)?;
-    let door = Door::new(listener, token, &hub.allow, None, hub.max_workers);
+    let rules = Rules {
+        token: worker_token(options.worker_token.clone(), address)?,
+        allow: hub.allow.clone(),
+        default: None,
+        max_workers: hub.max_workers,
+        tls,
+        hello_timeout: options.hello_timeout,
+    };
+    if rules.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "workers from other machines speak without TLS; see hub.tls");
+    }
+    let door = Door::new(listener, rules, Refusals::new(metrics.refusals.clone()));
     Ok(Some((door.map_err(|entry| ServeError::Allow { entry })?, address)))
 }
 
@@ -364,6 +388,20 @@ pub(crate) fn worker_token(
         return Err(ServeError::WorkerTokenMissing { address });
     }
     Ok(token)
+}
+
+/// Listens at an address of the system file, with TLS if there is a certificate.
+async fn open(
+    key: &'static str,
+    address: &str,
+    tls: Option<&config::ServerTls>,
+    base_dir: &Path,
+) -> Result<(Listener, SocketAddr), ServeError> {
+    let tls = tls.map(|tls| crate::tls::server(tls, base_dir, &["h2", "http/1.1"])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: key.to_owned(), source })?;
+    let tcp = bind(key, address).await?;
+    let address = local(&tcp)?;
+    Ok((Listener::new(tcp, tls), address))
 }
 
 pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener, ServeError> {

@@ -35,8 +35,14 @@ impl Fields for FieldsOf<'_> {
     }
 }
 
-/// Where a request came from, if it came over the network.
-pub(crate) type ClientAddress = Option<IpAddr>;
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Client {
+    /// Its address, if it came over the network.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
+}
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
@@ -86,7 +92,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Makes the fields of a request to an upstream of those of the client's request.
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
-    client: ClientAddress,
+    client: Client,
     request_id: &HeaderValue,
     pseudonym: &str,
 ) {
@@ -95,7 +101,7 @@ pub(crate) fn to_upstream(
     if let Some(host) = headers.remove(HOST) {
         headers.insert(FORWARDED_HOST, host);
     }
-    if let Some(client) = client {
+    if let Some(client) = client.address {
         let line = match headers.get(FORWARDED_FOR).and_then(|line| line.to_str().ok()) {
             Some(line) => format!("{line}, {client}"),
             None => client.to_string(),
@@ -104,7 +110,8 @@ pub(crate) fn to_upstream(
             headers.insert(FORWARDED_FOR, line);
         }
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let proto = if client.secure { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     if let Ok(via) = HeaderValue::try_from(format!("1.1 {pseudonym}")) {
         headers.append(VIA, via);
     }
@@ -184,11 +191,13 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("front"));
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
-        let client = Some(IpAddr::from([127, 0, 0, 1]));
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        let client = Client { address, secure: true };
         to_upstream(&mut headers, client, &HeaderValue::from_static("id"), "gw");
         assert_eq!(headers[VIA], "1.1 gw");
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
         assert_eq!(headers[FORWARDED_HOST], "front");
+        assert_eq!(headers[FORWARDED_PROTO], "https");
         assert_eq!(headers[REQUEST_ID], "id");
         assert!(!headers.contains_key(HOST));
     }

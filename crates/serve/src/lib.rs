@@ -10,6 +10,7 @@
 //! - `python`: worker processes, the hub they connect to, and the door for those from elsewhere;
 //! - `embedded`: the hub alone, for programs that ask workers themselves;
 //! - `upstream`: the client for HTTP functions;
+//! - `tls`: certificates of listeners, and whom an upstream's must come from;
 //! - `admin`: operations, health and metrics on an address of their own;
 //! - `records`: one line for each request, written by a task that no request waits for.
 
@@ -34,6 +35,7 @@ mod records;
 mod route;
 mod shutdown;
 mod store;
+mod tls;
 mod upstream;
 
 pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
@@ -41,3 +43,4 @@ pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use options::Options;
 pub use shutdown::{Shutdown, ShutdownHandle, Stop};
+pub use tls::TlsError;

@@ -1,18 +1,22 @@
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::headers::ClientAddress;
+use crate::headers::Client;
 
 /// Longest head of a request in bytes, and the buffer of a connection.
 const MAX_HEAD: usize = 64 * 1024;
@@ -22,6 +26,11 @@ const MAX_FIELDS: usize = 128;
 const MAX_STREAMS: u32 = 1024;
 /// What an HTTP/2 connection begins with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Connections that are taken after the end has come: those that waited to be.
+const LATE: usize = 1024;
+/// How long a client that keeps its connection may still ask after the end has come: a request that crosses with it is
+/// answered, and its answer says that the connection ends.
+const LINGER: Duration = Duration::from_millis(500);
 /// How often an HTTP/2 connection is asked whether it is still there.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
@@ -42,32 +51,49 @@ pub(crate) struct Ends {
     pub(crate) kill: CancellationToken,
 }
 
+/// Where connections come in, and what they speak below HTTP.
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    pub(crate) fn new(tcp: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { tcp, tls: tls.map(TlsAcceptor::from) }
+    }
+}
+
 /// Serves connections until `closing`; then lets each finish its requests, for at most `drain`. Each connection
-/// has the service that `service` makes for its client's address.
+/// has the service that `service` makes for its client.
 pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
-    service: impl Fn(ClientAddress) -> S,
+    listener: Listener,
+    service: impl Fn(Client) -> S,
     bounds: Bounds,
     ends: Ends,
     drain: Duration,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body + Send + 'static,
+    B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(server(bounds));
+    let secure = listener.tls.is_some();
+    let (hush, mut late) = (CancellationToken::new(), 0);
     loop {
         let accepted = tokio::select! {
             biased;
+            // Whoever had connected when the end came is not turned away.
+            accepted = accept(&listener.tcp, &slots), if late < LATE => accepted,
             () = ends.closing.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
         };
-        let (stream, client, slot) = match accepted {
+        late += usize::from(ends.closing.is_cancelled());
+        let (stream, address, slot) = match accepted {
             Ok(accepted) => accepted,
+            Err(_) if ends.closing.is_cancelled() => break,
             Err(error) => {
                 // Out of file descriptors, or a client that left: neither ends the gateway.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -76,40 +102,91 @@ pub(crate) async fn serve<S, B>(
             }
         };
         let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
-        let service = service(client);
+        let hush = hush.clone();
+        let service = service(Client { address: Some(address), secure });
+        let tls = listener.tls.clone();
         tokio::spawn(async move {
-            let speaks = tokio::select! {
-                speaks = tokio::time::timeout(bounds.header_timeout, first_bytes(&stream)) => speaks,
-                () = ends.closing.cancelled() => return,
+            let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));
+            let greeted = tokio::select! {
+                greeted = greeting => greeted,
+                () = hush.cancelled() => return,
+                () = ends.kill.cancelled() => return,
             };
-            if matches!(speaks, Ok(true)) {
-                let connection = server.serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    served = watcher.watch(connection.into_owned()) => {
-                        if let Err(error) = served {
-                            tracing::debug!(error, "a connection ended with an error");
-                        }
-                    }
-                    () = ends.kill.cancelled() => {}
+            match greeted {
+                Ok(Some(Greeted::Plain(stream))) => {
+                    let connection = server.serve_connection(TokioIo::new(stream), service);
+                    until_its_end(watcher.watch(connection.into_owned()), &ends).await;
                 }
+                Ok(Some(Greeted::Tls(stream))) => {
+                    // Told by the handshake: looking at the first bytes for it could wait for ever.
+                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let server = (*server).clone();
+                    let server = if h2 { server.http2_only() } else { server.http1_only() };
+                    let connection = server.serve_connection(TokioIo::new(*stream), service);
+                    until_its_end(watcher.watch(connection.into_owned()), &ends).await;
+                }
+                Ok(None) | Err(_) => {}
             }
             drop(slot);
         });
     }
     drop(listener);
+    let asked = async {
+        while graceful.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // All may have been answered before; what is not is waited for below.
+    drop(tokio::time::timeout(LINGER.min(drain), asked).await);
+    hush.cancel();
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were closed before their requests were answered");
+    }
+}
+
+/// A connection whose client has begun to speak.
+enum Greeted {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Waits until it can be seen which HTTP a connection speaks, after its TLS handshake if it has one; nothing if it
+/// ended before.
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Greeted> {
+    let Some(tls) = tls else {
+        return first_bytes(&stream).await.then_some(Greeted::Plain(stream));
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Greeted::Tls(Box::new(stream))),
+        Err(error) => {
+            tracing::debug!(%error, "no TLS handshake");
+            None
+        }
+    }
+}
+
+async fn until_its_end<E: std::fmt::Debug>(
+    connection: impl Future<Output = Result<(), E>>,
+    ends: &Ends,
+) {
+    tokio::select! {
+        served = connection => {
+            if let Err(error) = served {
+                tracing::debug!(?error, "a connection ended with an error");
+            }
+        }
+        () = ends.kill.cancelled() => {}
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, ClientAddress, OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, client) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, Some(client.ip()), slot))
+    Ok((stream, client.ip(), slot))
 }
 
 fn server(bounds: Bounds) -> auto::Builder<TokioExecutor> {

@@ -10,6 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::python::RefusalCounts;
+use crate::store::Stats;
+
 /// Upper ends of the buckets of latencies, in seconds.
 const BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
@@ -62,6 +65,17 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TierLabel {
+    tier: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TierLabels {
+    tier: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CacheLabel {
     result: &'static str,
 }
@@ -83,10 +97,15 @@ pub(crate) struct Metrics {
     batch_size: Family<FunctionLabel, Histogram, fn() -> Histogram>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
+    cache_evicted: Counter,
+    tier_operations: Family<TierLabels, Counter>,
+    tier_up: Family<TierLabel, Gauge>,
     /// Records that were not written because the writer could not keep up.
     pub(crate) records_dropped: Counter,
     /// Requests that no function was found for.
     pub(crate) unrouted: Counter,
+    /// Connections to `hub.listen` that did not become workers.
+    pub(crate) refusals: RefusalCounts,
 }
 
 /// The metrics of one function, looked up once.
@@ -133,11 +152,23 @@ impl Metrics {
             .into();
         let cache_bytes = Gauge::default();
         registry.register("cache_stored_bytes", "Memory of stored responses", cache_bytes.clone());
+        let cache_evicted = Counter::default();
+        let help = "Keys that went because memory was short";
+        registry.register("cache_evicted", help, cache_evicted.clone());
+        let tier_operations = Family::default();
+        let help = "Operations of the tiers behind the memory, by result";
+        registry.register("cache_tier_operations", help, tier_operations.clone());
+        let tier_up = Family::default();
+        let help = "Whether a tier behind the memory is used now";
+        registry.register("cache_tier_up", help, tier_up.clone());
         let records_dropped = Counter::default();
         let help = "Records that were not written";
         registry.register("records_dropped", help, records_dropped.clone());
         let unrouted = Counter::default();
         registry.register("unrouted_requests", "Requests that lead nowhere", unrouted.clone());
+        let refusals = RefusalCounts::default();
+        let help = "Connections for workers that were closed, by cause";
+        registry.register("workers_refused", help, refusals.clone());
         Arc::new(Self {
             registry,
             requests,
@@ -153,8 +184,12 @@ impl Metrics {
             batch_size,
             cache,
             cache_bytes,
+            cache_evicted,
+            tier_operations,
+            tier_up,
             records_dropped,
             unrouted,
+            refusals,
         })
     }
 
@@ -180,9 +215,18 @@ impl Metrics {
     }
 
     /// Everything as text, with what the system says of itself now.
-    pub(crate) fn text(&self, system: &System, cache_bytes: u64) -> String {
+    pub(crate) fn text(&self, system: &System, cache: &Stats) -> String {
         self.look(system);
-        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
+        store(&self.cache_evicted, cache.evicted);
+        for tier in cache.tiers() {
+            let label = TierLabel { tier: tier.name };
+            self.tier_up.get_or_create(&label).set(i64::from(tier.up));
+            for (result, count) in tier.results {
+                let labels = TierLabels { tier: tier.name, result };
+                store(&self.tier_operations.get_or_create(&labels), count);
+            }
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a string takes every write");

@@ -20,6 +20,8 @@ pub struct Options {
     /// How long a worker may leave pings unanswered before it is killed and replaced. It answers from a thread
     /// of its own, so a long computation is no silence; a stopped process is.
     pub silence: Duration,
+    /// How long a connection to `hub.listen` may take to say hello, TLS handshake included.
+    pub hello_timeout: Duration,
 }
 
 impl Default for Options {
@@ -32,6 +34,7 @@ impl Default for Options {
             seed: 1,
             grace: Duration::from_secs(5),
             silence: Duration::from_secs(30),
+            hello_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -6,14 +6,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::legacy::{self, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 
 /// How long a connection to an upstream may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,10 +24,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections kept to one upstream.
 const IDLE_CONNECTIONS: usize = 1024;
 
-/// The client for HTTP functions; keeps connections and uses them again.
+/// The client of one upstream; keeps connections and uses them again.
 #[derive(Clone, Debug)]
-pub(crate) struct Upstreams {
-    client: Client<HttpConnector, Sent>,
+pub(crate) enum Client {
+    Plain(legacy::Client<HttpConnector, Sent>),
+    Tls(legacy::Client<HttpsConnector<HttpConnector>, Sent>),
 }
 
 /// A request to an upstream.
@@ -164,17 +167,25 @@ impl Body for Sent {
     }
 }
 
-impl Upstreams {
-    pub(crate) fn new() -> Self {
+impl Client {
+    /// A client that speaks plain HTTP/1.1; with `tls` TLS, and HTTP/2 where the upstream offers it.
+    pub(crate) fn new(tls: Option<ClientConfig>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector);
-        Self { client }
+            .pool_max_idle_per_host(IDLE_CONNECTIONS);
+        let Some(tls) = tls else { return Self::Plain(builder.build(connector)) };
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(connector);
+        Self::Tls(builder.build(connector))
     }
 
     /// Sends it and waits for the head of the answer.
@@ -182,8 +193,10 @@ impl Upstreams {
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = outgoing.uri;
-        *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = outgoing.headers;
-        self.client.request(request).await
+        match self {
+            Self::Plain(client) => client.request(request).await,
+            Self::Tls(client) => client.request(request).await,
+        }
     }
 }

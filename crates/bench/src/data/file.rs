@@ -94,6 +94,12 @@ impl RowFile {
         Ok(Self { rows, piece: u64::MAX, texts: Vec::new(), row: None, values: Map::new() })
     }
 
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.rows.path
+    }
+
     /// Number of rows, at least 1.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -131,16 +137,6 @@ impl RowFile {
             None | Some(Value::Null) => Cow::Borrowed(""),
             Some(other) => Cow::Owned(other.to_string()),
         }
-    }
-
-    /// All columns of a row.
-    ///
-    /// # Errors
-    /// It cannot be read, or is no row.
-    pub fn row(&mut self, row: u64) -> Result<&Map<String, Value>, DataError> {
-        self.row = None;
-        self.understand(row).map_err(|what| DataError::of(&self.rows.path, what))?;
-        Ok(&self.values)
     }
 
     fn understand(&mut self, row: u64) -> Result<(), String> {

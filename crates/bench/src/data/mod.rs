@@ -4,6 +4,7 @@
 //! is read where the row stands, text is made from the seed and the number.
 
 mod file;
+mod preprocess;
 mod synthetic;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use file::{DataError, RowFile};
+pub use preprocess::{Preprocess, Preprocessed, Short, Tokens, preprocess};
 pub use synthetic::{Amount, Prefix, Synthetic};
 
 /// What requests are filled with.

@@ -79,7 +79,7 @@ fn words() -> &'static [&'static str] {
 }
 
 impl Amount {
-    fn draw(self, stream: &mut Stream) -> u64 {
+    pub(super) fn draw(self, stream: &mut Stream) -> u64 {
         match self {
             Self::Fixed(count) => count,
             Self::Normal { mean, deviation, min, max } => {
@@ -89,7 +89,7 @@ impl Amount {
         }
     }
 
-    fn check(self, name: &str) -> Result<(), DataError> {
+    pub(super) fn check(self, name: &str) -> Result<(), DataError> {
         let fail = |what: String| Err(DataError::of(Path::new("data.synthetic"), what));
         match self {
             Self::Fixed(count) if count == 0 || count > MAX_TOKENS => {

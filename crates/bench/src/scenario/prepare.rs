@@ -8,7 +8,7 @@ use gatewright_workload::{Limits, Strategy};
 
 use super::{Demand, Scenario, TargetSpec};
 use crate::{
-    AnswerKind, BenchError, Data, OpenAi, Plan, Series, SeriesStep, Target, WeightedTarget,
+    AnswerKind, BenchError, Data, OpenAi, Plan, Series, SeriesStep, Target, Trust, WeightedTarget,
 };
 
 /// A scenario with its files read: ready to be run.
@@ -83,6 +83,10 @@ impl Scenario {
         plan.max_connections = self.client.max_connections;
         plan.threads = self.client.threads;
         plan.request_ids = self.client.request_ids;
+        plan.trust = Trust {
+            ca: self.client.ca.as_ref().map(|path| folder.join(path)),
+            insecure: self.client.insecure,
+        };
         plan.unix_socket = self.client.unix_socket.as_ref().map(|path| folder.join(path));
         for step in series.listed() {
             Plan { strategy: step.strategy.clone(), limits: step.limits, ..plan.clone() }

@@ -75,13 +75,13 @@ fn whoever_watches_can_end_the_run() {
     };
     let mut snapshots = Vec::new();
     let mut watch = |snapshot: &Snapshot| {
-        snapshots.push(*snapshot);
+        snapshots.push(snapshot.clone());
         if snapshots.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let outcome = run(&plan, &mut watch, None).unwrap();
     assert_eq!(outcome.stop, Stop::Asked);
     assert_eq!(outcome.summary.requests(), server.requests());
-    let (first, last) = (snapshots[0], snapshots[snapshots.len() - 1]);
+    let (first, last) = (&snapshots[0], &snapshots[snapshots.len() - 1]);
     assert!(0 < first.sent && first.sent <= last.sent);
     assert!(first.done <= first.sent && first.errors == 0);
     assert!(first.fraction < last.fraction && last.fraction < 1.0);

@@ -69,7 +69,12 @@ fn a_server_that_is_trusted_is_loaded() {
     for trust in [Trust { ca: Some(ca), insecure: false }, Trust { ca: None, insecure: true }] {
         let (outcome, _) = bench(&plan(port, trust));
         let summary = &outcome.summary;
-        assert_eq!((summary.statuses.ok, summary.bytes_out), (50, 5_000_000), "{:?}", summary.reasons);
+        assert_eq!(
+            (summary.statuses.ok, summary.bytes_out),
+            (50, 5_000_000),
+            "{:?}",
+            summary.reasons
+        );
         assert_eq!(outcome.connections_opened, 4, "connections are kept");
     }
 }

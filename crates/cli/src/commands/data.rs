@@ -160,7 +160,9 @@ impl PreprocessArgs {
         if !quiet {
             let (written, ignored) = (count(made.written), count(made.ignored));
             let path = self.output.display();
-            output::note(&format!("wrote {written} prompts to {path}; {ignored} rows were too short"));
+            output::note(&format!(
+                "wrote {written} prompts to {path}; {ignored} rows were too short"
+            ));
         }
         Ok(Exit::Done)
     }

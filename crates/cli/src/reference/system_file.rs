@@ -16,6 +16,7 @@ pub(super) fn page(schema: &Value) -> String {
     let mut text = HEAD.to_owned();
     let tables = [
         ("gateway", "Gateway", "[gateway]"),
+        ("hub", "Hub", "[hub]"),
         ("cache", "Cache", "[cache]"),
         ("function", "Function", "[function.NAME]"),
         ("route", "Route", "[[route]]"),

@@ -1,7 +1,20 @@
 //! What the types of a function do not hold.
 
-use super::{ConfigError, Function, Replicas, Runtime};
+use super::{Cache, ConfigError, Function, Replicas, Runtime};
 use crate::Scale;
+
+pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
+    if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
+        let hint = Some("write shared = \"redis://host:6379\"".to_owned());
+        return Err(ConfigError::new("cache.shared", fault, hint));
+    }
+    match &cache.disk {
+        Some(disk) if disk.path.is_empty() => {
+            Err(ConfigError::new("cache.disk", "its path is empty", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
     let at = || format!("function `{name}`");
@@ -35,7 +48,11 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
 fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
     let at = || format!("function `{name}`");
     let wrong = |what: &str| Err(ConfigError::new(at(), what, None));
-    match function.runtime() {
+    let runtime = function.runtime();
+    if function.tls.is_some() && !matches!(runtime, Ok(Runtime::Http(_))) {
+        return wrong("`tls` is for https:// upstreams");
+    }
+    match runtime {
         Err(what) => return wrong(what),
         Ok(Runtime::Python(class)) => {
             let parts = class.split_once(':');
@@ -70,15 +87,21 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
             }
         }
         Ok(Runtime::Http(url)) => {
-            if !url
-                .strip_prefix("http://")
-                .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
+            let secure = url.strip_prefix("https://");
+            let rest = secure.or_else(|| url.strip_prefix("http://"));
+            if !rest.is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty()) {
+                let hint = Some("write http = \"http://host:port\"".to_owned());
+                return Err(ConfigError::new(at(), "`http` is no http:// or https:// URL", hint));
+            }
+            if secure.is_none() && function.tls.is_some() {
+                return wrong("`tls` is for https:// upstreams");
+            }
+            if function
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.certificate.is_some() != tls.key.is_some())
             {
-                let hint = Some(
-                    "write http = \"http://host:port\"; TLS upstreams are not supported yet"
-                        .to_owned(),
-                );
-                return Err(ConfigError::new(at(), "`http` is no http:// URL", hint));
+                return wrong("tls.certificate and tls.key go together");
             }
             if !function.args.is_empty() || !function.kwargs.is_empty() {
                 return wrong("`args` and `kwargs` are for `python` functions");

@@ -4,9 +4,11 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod cache;
 mod check;
 mod error;
 mod overrides;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cache::{Cache, Disk, SharedUrl};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
+pub use tls::{ClientTls, ServerTls};
 pub use values::{HumanDuration, HumanSize};
 
 use crate::autoscale::Autoscale;
@@ -50,6 +54,13 @@ pub struct Gateway {
     pub listen: String,
     /// Address of operations and metrics, "host:port". Off loopback it needs a token.
     pub admin: String,
+    /// The data plane speaks TLS (1.2 or 1.3; HTTP/2 where the client offers it) with this certificate. Plain HTTP
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
+    /// The admin API speaks TLS with this certificate. Plain HTTP unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_tls: Option<ServerTls>,
     /// Largest request body that is taken; a longer one is answered with 413.
     pub max_body: HumanSize,
     /// Connections at a time; one more waits to be accepted.
@@ -73,16 +84,9 @@ pub struct Hub {
     pub allow: Vec<String>,
     /// Workers at a time.
     pub max_workers: u32,
-}
-
-/// Where responses are stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cache {
-    /// Memory for stored responses, bodies and heads together.
-    pub memory: HumanSize,
-    /// Largest body that is stored; a longer one is passed on.
-    pub max_body: HumanSize,
+    /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 }
 
 /// A function and how it is served.
@@ -93,9 +97,13 @@ pub struct Function {
     /// process with one instance of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// An HTTP upstream, "http://host:port/path".
+    /// An HTTP upstream, "http://host:port/path" or "https://host/path".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Whom an https upstream's certificate must come from, if not from the system's roots, and the certificate
+    /// that is shown to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
     /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
     /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
     /// system file, or a name to be looked for.
@@ -228,7 +236,7 @@ pub enum Check {
 pub enum Runtime<'a> {
     /// Python processes; "module:Class".
     Python(&'a str),
-    /// An upstream; "http://host:port/path".
+    /// An upstream; "http://host:port/path" or "https://host/path".
     Http(&'a str),
     /// One process for each request; the program and its arguments.
     Process(&'a [String]),
@@ -241,6 +249,8 @@ impl Default for Gateway {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
             admin: "127.0.0.1:8081".to_owned(),
+            tls: None,
+            admin_tls: None,
             max_body: HumanSize::from_mib(16),
             max_connections: 10_000,
             header_timeout: HumanDuration::from_secs(10),
@@ -251,13 +261,7 @@ impl Default for Gateway {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
-    }
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000, tls: None }
     }
 }
 
@@ -267,6 +271,7 @@ impl Default for Function {
         Self {
             python: None,
             http: None,
+            tls: None,
             process: None,
             remote: false,
             args: Vec::new(),
@@ -409,6 +414,7 @@ impl SystemFile {
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_cache(&self.cache)?;
         for (name, function) in &self.function {
             check::check_function(name, function)?;
         }

@@ -470,6 +470,42 @@ fn abandoned_work_is_ended_after_its_grace() {
 }
 
 #[test]
+fn a_replica_that_leaves_finishes_what_it_has_and_gets_nothing_more() {
+    let retries = Retries { attempts: 1, ..Deployment::default().retries };
+    let (mut rig, key) = Rig::with(1, Deployment { retries, ..function("f") });
+    rig.pass(SECOND);
+    let request = rig.invoke(key);
+    let leaving = rig.work[&request];
+    rig.handle(Event::ReplicaLeaving { replica: leaving });
+    let waits = rig.invoke(key);
+    assert_eq!(rig.starting.len(), 1, "another is started at once");
+    assert!(rig.stopping.is_empty() && !rig.work.contains_key(&waits));
+    rig.finish(request, Outcome::Ok);
+    assert_eq!((rig.ended[&request], rig.stopping.as_slice()), (End::Ok, &[leaving][..]));
+    rig.stop_all();
+    rig.ready_all();
+    assert_ne!(rig.work[&waits], leaving);
+    assert_eq!(rig.view(key).totals.replicas_lost, 1);
+}
+
+#[test]
+fn what_a_leaving_replica_gives_back_goes_to_another_and_is_no_attempt() {
+    let retries = Retries { attempts: 1, budget: 0.0, ..Deployment::default().retries };
+    let (mut rig, key) = Rig::with(2, Deployment { retries, ..function("f") });
+    let request = rig.invoke(key);
+    let first = rig.work[&request];
+    rig.finish(request, Outcome::Returned);
+    let second = rig.work[&request];
+    assert_ne!(first, second);
+    assert_eq!(rig.stopping, [first], "it gets nothing more");
+    rig.lose(first, Loss::Died);
+    let totals = rig.view(key).totals;
+    assert_eq!((totals.retries, totals.replicas_lost), (0, 1), "its loss counts once");
+    rig.lose(second, Loss::Died);
+    assert_eq!(rig.ended[&request], End::Lost, "one that had begun is lost");
+}
+
+#[test]
 fn a_second_retry_pauses_and_later_ones_go_ahead() {
     let retries = Retries { attempts: 4, ..Deployment::default().retries };
     let (mut rig, key) = Rig::with(1, Deployment { retries, ..function("f") });
@@ -560,6 +596,7 @@ enum Step {
     Reload(usize),
     Join(usize),
     Unfit(usize),
+    Leave(usize),
     Remove(usize),
     Redeploy(usize),
 }
@@ -567,7 +604,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let number = 0usize..64;
     let which = 0usize..2;
-    let outcome = prop_oneof![4 => Just(Outcome::Ok), 1 => Just(Outcome::Error), 1 => Just(Outcome::NotStarted)];
+    let outcome = prop_oneof![4 => Just(Outcome::Ok), 1 => Just(Outcome::Error), 1 => Just(Outcome::NotStarted),
+        1 => Just(Outcome::Returned)];
     let loss = prop_oneof![Just(Loss::Died), Just(Loss::StartFailed)];
     prop_oneof![
         12 => (which.clone(), prop::option::of(any::<u16>()), 2u8..4)
@@ -584,7 +622,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(Step::Suspend),
         1 => which.clone().prop_map(Step::Reload),
         1 => which.clone().prop_map(Step::Join),
-        1 => number.prop_map(Step::Unfit),
+        1 => number.clone().prop_map(Step::Unfit),
+        1 => number.prop_map(Step::Leave),
         1 => which.clone().prop_map(Step::Remove),
         1 => which.prop_map(Step::Redeploy),
     ]
@@ -635,6 +674,13 @@ fn nth<T: Copy>(items: impl IntoIterator<Item = T>, n: usize) -> Option<T> {
 fn all_replicas(rig: &Rig) -> Vec<ReplicaKey> {
     let all = rig.system.function_index().flat_map(|(_, key)| rig.system.replicas(key, None));
     all.map(|view| view.key).collect()
+}
+
+/// Something happens to the n-th replica.
+fn tell(rig: &mut Rig, n: usize, event: impl FnOnce(ReplicaKey) -> Event) {
+    if let Some(replica) = nth(all_replicas(rig), n) {
+        rig.handle(event(replica));
+    }
 }
 
 fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
@@ -697,11 +743,8 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
                 rig.handle(Event::ReplicaJoined { function });
             }
         }
-        Step::Unfit(n) => {
-            if let Some(replica) = nth(all_replicas(rig), n) {
-                rig.handle(Event::ReplicaUnfit { replica });
-            }
-        }
+        Step::Unfit(n) => tell(rig, n, |replica| Event::ReplicaUnfit { replica }),
+        Step::Leave(n) => tell(rig, n, |replica| Event::ReplicaLeaving { replica }),
         Step::Suspend(f) => operate(rig, Operation::Suspend { function: name(f) }),
         Step::Remove(f) => operate(rig, Operation::Remove { function: name(f) }),
         Step::Redeploy(f) => operate(rig, Operation::Deploy(Box::new(named(&deployments[f], f)))),

@@ -7,7 +7,7 @@ use gatewright_control::{End, Outcome};
 use gatewright_record::Status;
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use hyper_util::client::legacy::Error;
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
-use crate::function::{Function, UpstreamBase};
+use crate::function::{Function, Runtime, Upstream};
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
@@ -134,6 +134,9 @@ impl Plane {
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
             return Err(self.unknown(&function.name));
         };
+        let Runtime::Http(upstream) = &function.runtime else {
+            return Err(self.unknown(&function.name));
+        };
         let mut attempt = Attempt::new(ticket);
         let mut problem: Option<Error> = None;
         loop {
@@ -148,7 +151,7 @@ impl Plane {
             }
             let answer = tokio::select! {
                 biased;
-                answer = self.upstreams.send(outgoing.clone()) => answer,
+                answer = upstream.client.send(outgoing.clone()) => answer,
                 end = end_of(&call) => return Err(self.failed(end, None, function)),
             };
             match answer {
@@ -204,7 +207,7 @@ pub(super) fn streamed(parts: http::response::Parts, body: Relayed) -> Response<
 
 /// Where a request goes: the function's base, the route's path, the client's query.
 pub(super) fn upstream_uri(
-    base: &UpstreamBase,
+    base: &Upstream,
     path: &str,
     query: Option<&str>,
 ) -> Result<Uri, Refusal> {
@@ -223,7 +226,7 @@ pub(super) fn upstream_uri(
         Refusal::new(StatusCode::BAD_REQUEST, format!("the path cannot be passed on: {error}"))
     })?;
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(base.scheme.clone());
     parts.authority = Some(base.authority.clone());
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))

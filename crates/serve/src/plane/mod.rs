@@ -5,6 +5,7 @@ mod fill;
 mod fork;
 mod forward;
 mod invoke;
+mod recall;
 mod wanted;
 
 use std::collections::HashMap;
@@ -25,11 +26,10 @@ use parking_lot::RwLock;
 use crate::answer::{Body, Refusal};
 use crate::driver::Driver;
 use crate::function::{Function, Runtime};
-use crate::headers::{self, ClientAddress, REQUEST_ID};
+use crate::headers::{self, Client, REQUEST_ID};
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
-use crate::upstream::Upstreams;
 
 /// Bytes of a body that is too long that are read and thrown away.
 const DISCARDED: usize = 4 * 1024 * 1024;
@@ -45,7 +45,6 @@ pub(crate) struct Plane {
     pub(crate) routes: Routes,
     /// The functions that can be asked for, by name.
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
-    pub(crate) upstreams: Upstreams,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
     /// Set when the gateway is told to stop.
@@ -76,7 +75,7 @@ impl From<Refusal> for Failure {
 struct Asked {
     id: u64,
     request_id: HeaderValue,
-    client: ClientAddress,
+    client: Client,
 }
 
 impl Plane {
@@ -84,7 +83,7 @@ impl Plane {
     pub(crate) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-        client: ClientAddress,
+        client: Client,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
@@ -101,6 +100,7 @@ impl Plane {
         // a proxy before us. hyper drops the length (RFC 9112 section 6.3); such a connection must be closed.
         let suspicious = request.version() == Version::HTTP_11
             && request.headers().contains_key(TRANSFER_ENCODING);
+        let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let asked = Asked { id, request_id, client };
         let result = self.route(request, &asked, &mut trail).await;
         let mut response = result.unwrap_or_else(|failure| {
@@ -111,7 +111,7 @@ impl Plane {
             failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
         });
         response.headers_mut().insert(REQUEST_ID, asked.request_id);
-        if suspicious {
+        if suspicious || last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let code = response.status().as_u16();

@@ -6,10 +6,14 @@ mod greeting;
 mod hub;
 mod link;
 mod memory;
+mod network;
 mod process;
+mod refusal;
 mod replica;
+mod secure;
 mod socket;
 
-pub(crate) use door::Door;
+pub(crate) use door::{Door, Rules};
 pub(crate) use hub::Hub;
-pub(crate) use replica::PythonReplica;
+pub(crate) use refusal::{RefusalCounts, Refusals};
+pub(crate) use replica::{Origin, PythonReplica};

@@ -95,13 +95,13 @@ impl Process {
         }
     }
 
-    /// Kills it, with whatever it has started, and waits for its end.
+    /// Kills it and whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
-        if self.child.id().is_some() {
-            self.kill_group();
-            if let Err(error) = self.child.kill().await {
-                tracing::warn!(%error, "cannot kill a worker");
-            }
+        self.kill_group();
+        if self.child.id().is_some()
+            && let Err(error) = self.child.kill().await
+        {
+            tracing::warn!(%error, "cannot kill a worker");
         }
     }
 
@@ -124,6 +124,14 @@ impl Process {
         let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
         StartFailure::Exited { status, words: self.last_line.lock().clone() }
     }
+}
+
+/// Whether a process has been stopped by a signal, as `/proc/PID/stat` has it; `false` where that cannot be known.
+pub(crate) fn is_stopped(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
+    // The name of the program, in parentheses, may have anything in it.
+    let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
+    state.is_some_and(|(_, state)| state.starts_with(['T', 't']))
 }
 
 /// Logs what a worker prints, line by line; the last one is kept in `last`.

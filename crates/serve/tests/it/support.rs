@@ -57,6 +57,8 @@ class Odd:
             raise ValueError("not this one")
         if what == "big":
             return 10 ** 20
+        if what == "base":
+            raise BaseException("no ordinary one")
         return what
 
 class Pid:
@@ -107,6 +109,11 @@ class Forks:
         if die:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.child
+
+class Blocks:
+    def __call__(self, count):
+        for _ in range(count):
+            yield b"x" * 65536
 
 class Flaky:
     def __init__(self):

@@ -24,8 +24,6 @@ pub(super) struct Live {
 
 const HEIGHT: u16 = 16;
 const REMEMBERED: usize = 200;
-/// Bars of the histogram.
-pub(super) const BARS: usize = 8;
 
 impl Live {
     /// None where the terminal does not allow it.
@@ -85,12 +83,16 @@ fn draw(
         Constraint::Min(1),
     ])
     .areas(frame.area());
-    frame.render_widget(Paragraph::new(Line::from(vec!["bench ".bold(), step.to_owned().into()])), top);
-    let left = snapshot.left.map_or_else(String::new, |left| {
-        format!(", {} left", crate::progress::whole(left))
-    });
+    frame.render_widget(
+        Paragraph::new(Line::from(vec!["bench ".bold(), step.to_owned().into()])),
+        top,
+    );
+    let left = snapshot
+        .left
+        .map_or_else(String::new, |left| format!(", {} left", crate::progress::whole(left)));
     let elapsed = crate::progress::whole(snapshot.elapsed);
-    let bar = Gauge::default().ratio(snapshot.fraction.clamp(0.0, 1.0)).label(format!("{elapsed}{left}"));
+    let bar =
+        Gauge::default().ratio(snapshot.fraction.clamp(0.0, 1.0)).label(format!("{elapsed}{left}"));
     frame.render_widget(bar.gauge_style(Style::new().blue()), gauge);
     let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
     history(frame, left, &format!("answered {}", rate(snapshot.rate)), rates);

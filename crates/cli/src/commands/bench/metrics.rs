@@ -1,8 +1,8 @@
 //! What a benchmark has come to so far, for Prometheus, while it runs.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use gatewright_bench::Snapshot;
@@ -108,8 +108,9 @@ fn listen(address: SocketAddr, registry: Arc<Registry>, quiet: bool) -> Outcome<
                 let registry = Arc::clone(&registry);
                 async move { Ok::<_, std::convert::Infallible>(answer(&request, &registry)) }
             });
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer);
             // One who asks is served at a time: it is a scraper. Its failures are its own.
             drop(connection.await);
         }
@@ -136,9 +137,6 @@ fn answer<B>(request: &Request<B>, registry: &Registry) -> Response<Full<Bytes>>
     let status = if found { StatusCode::OK } else { StatusCode::NOT_FOUND };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(TEXT),
-    );
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(TEXT));
     response
 }

@@ -1,9 +1,14 @@
 mod ends;
+mod live;
 mod load;
+mod metrics;
 mod request;
 mod values;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -17,8 +22,11 @@ use gatewright_control::config::{Override, read_with};
 use gatewright_workload::Strategy;
 
 use self::ends::{Ends, Objective};
+use self::live::Live;
 use self::load::{Load, Offered};
+use self::metrics::Exporter;
 use self::request::Request;
+pub(crate) use self::values::parse_amount;
 use self::values::{parse_label, parse_span};
 use crate::failure::{Exit, Failure, Outcome, reason};
 use crate::files::{self, RecordFile};
@@ -83,6 +91,9 @@ pub(crate) struct Bench {
 
     #[command(flatten)]
     results: Results,
+
+    #[command(flatten)]
+    shown: Shown,
 }
 
 /// The load generator itself.
@@ -96,6 +107,14 @@ struct ClientFlags {
     /// Unix socket on which the server listens.
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     unix_socket: Option<PathBuf>,
+
+    /// File of certificates (PEM) that are trusted instead of the system's.
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    cacert: Option<PathBuf>,
+
+    /// The server need not prove who it is: whoever is in between can read along.
+    #[arg(long, hide_short_help = true)]
+    insecure: bool,
 
     /// Threads that make the load [default: as many as the load needs].
     #[arg(long, value_name = "N", hide_short_help = true)]
@@ -150,6 +169,19 @@ struct Results {
     show_scenario: bool,
 }
 
+/// What is shown while it runs.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "While it runs")]
+struct Shown {
+    /// Show rates, latencies, failures and a histogram on the terminal.
+    #[arg(long)]
+    live: bool,
+
+    /// Tell Prometheus at http://ADDRESS/metrics, such as 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    metrics_listen: Option<SocketAddr>,
+}
+
 /// What a result is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchFormat {
@@ -182,7 +214,7 @@ impl Bench {
         }
         let mut records = self.results.records.as_deref().map(RecordFile::create).transpose()?;
         let started = SystemTime::now();
-        let outcome = measure(&prepared, records.as_mut(), quiet)?;
+        let outcome = measure(&prepared, records.as_mut(), &self.shown, quiet)?;
         if let Some(records) = records {
             records.finish()?;
         }
@@ -235,6 +267,10 @@ impl Bench {
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
+        client.insecure |= flags.insecure;
+        if let Some(path) = &flags.cacert {
+            client.ca = Some(request::absolute(path)?);
+        }
         if let Some(path) = &flags.unix_socket {
             client.unix_socket = Some(request::absolute(path)?);
         }
@@ -265,21 +301,63 @@ impl Bench {
 fn measure(
     prepared: &Prepared,
     records: Option<&mut RecordFile>,
+    shown: &Shown,
     quiet: bool,
 ) -> Outcome<SeriesOutcome> {
     let interrupt = Interrupt::listen()?;
-    let mut meter = Meter::new("bench", quiet);
+    let exporter = shown.metrics_listen.map(|address| Exporter::begin(address, quiet));
+    let exporter = exporter.transpose()?;
+    // Shared by those who tell of steps and of what happens in them.
+    let view = RefCell::new(View::begin(shown.live, quiet));
     let mut progress = |snapshot: &Snapshot| {
-        meter.update(snapshot.fraction, snapshot.left, &line(snapshot));
+        view.borrow_mut().update(snapshot);
+        exporter.iter().for_each(|exporter| exporter.update(snapshot));
         if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let records = records.map(|file| file.writer() as &mut dyn RecordSink);
     let mut each = |number: usize, strategy: &Strategy, outcome: Option<&_>| {
-        if outcome.is_none() && !quiet && prepared.series.has_several() {
-            output::note(&format!("step {}: {strategy}", number + 1));
+        if outcome.is_none() {
+            let several = prepared.series.has_several();
+            view.borrow_mut().step(number, strategy, several);
+            exporter.iter().for_each(|exporter| exporter.step(number + 1));
         }
     };
     run_series(&prepared.plan, &prepared.series, &mut progress, records, &mut each).map_err(explain)
+}
+
+/// Who shows how far it is.
+enum View {
+    Live(Box<Live>),
+    Meter(Meter, bool),
+}
+
+impl View {
+    fn begin(live: bool, quiet: bool) -> Self {
+        let wanted = live && !quiet && std::io::stderr().is_terminal();
+        match wanted.then(Live::begin).flatten() {
+            Some(live) => Self::Live(Box::new(live)),
+            None => Self::Meter(Meter::new("bench", quiet), quiet),
+        }
+    }
+
+    fn step(&mut self, number: usize, strategy: &Strategy, several: bool) {
+        match self {
+            Self::Live(live) => live.step(format!("step {}: {strategy}", number + 1)),
+            Self::Meter(_, quiet) if several && !*quiet => {
+                output::note(&format!("step {}: {strategy}", number + 1));
+            }
+            Self::Meter(..) => {}
+        }
+    }
+
+    fn update(&mut self, snapshot: &Snapshot) {
+        match self {
+            Self::Live(live) => live.update(snapshot),
+            Self::Meter(meter, _) => {
+                meter.update(snapshot.fraction, snapshot.left, &line(snapshot));
+            }
+        }
+    }
 }
 
 fn line(snapshot: &Snapshot) -> String {
@@ -326,6 +404,10 @@ fn explain(error: BenchError) -> Failure {
         BenchError::Resolve { host, source } => {
             return Failure::failed(format!("cannot find host \"{host}\": {}", reason(source)))
                 .hint("check the name in the URL");
+        }
+        BenchError::Tls { .. } => {
+            return Failure::failed(&error)
+                .hint("--cacert FILE trusts other certificates, --insecure asks for no proof");
         }
         BenchError::System(_) | BenchError::Records { .. } => Failure::failed(&error),
         _ => Failure::usage(&error),

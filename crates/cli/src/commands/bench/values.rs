@@ -53,7 +53,7 @@ pub(super) fn parse_table<T: DeserializeOwned>(text: &str) -> Result<T, String> 
 }
 
 /// A number, or a table of how it varies.
-pub(super) fn parse_amount(text: &str) -> Result<Amount, String> {
+pub(crate) fn parse_amount(text: &str) -> Result<Amount, String> {
     match text.trim().parse() {
         Ok(count) => Ok(Amount::Fixed(count)),
         Err(_) => parse_table(text),
