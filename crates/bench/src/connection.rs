@@ -55,6 +55,9 @@ pub(crate) struct InFlight {
     pub(crate) choice: usize,
     /// Bytes of its body.
     pub(crate) body_len: u64,
+    /// Which attempt it is, from 1.
+    pub(crate) attempt: u32,
+    /// When the first attempt was sent.
     pub(crate) sent: Time,
     pub(crate) first_byte: Option<Time>,
 }

@@ -100,6 +100,9 @@ pub struct Plan {
     pub unix_socket: Option<PathBuf>,
     /// How the server of an `https://` URL proves who it is.
     pub trust: Trust,
+    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504.
+    /// Its times go on from the first attempt.
+    pub retries: u32,
     /// What ends the run besides its limits.
     pub constraints: Vec<Constraint>,
     /// Part of the run that is measured; the rest is in no number and no record.
@@ -138,6 +141,7 @@ impl Plan {
             data: None,
             unix_socket: None,
             trust: Trust::default(),
+            retries: 0,
             constraints: Vec::new(),
             window: Window::default(),
             at_end: AtEnd::Drain,

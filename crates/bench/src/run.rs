@@ -148,6 +148,7 @@ impl Engine<'_> {
             tls: self.tls.clone(),
             timeout: plan.timeout,
             max_connections: most as usize,
+            retries: plan.retries,
             cuts_off: plan.at_end == AtEnd::Cancel,
         };
         let bounds = Bounds::of(&plan.limits, self.measured.from, setup.max_connections);

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Shard<'a> {
     tally: Tally<'a>,
     poller: Poller,
     pool: Pool,
+    /// Requests that failed and are to be made once more, before any others.
+    again: VecDeque<Attempt>,
     /// Requests of an open loop that waited for one of the connections there may be.
     waited: u64,
     /// No request reaches its timeout before.
@@ -38,12 +41,24 @@ pub(crate) struct Shard<'a> {
     unread: Vec<(u64, bool)>,
 }
 
+/// A request that is to be sent, perhaps not for the first time.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    due: Due,
+    /// Which attempt it is, from 1.
+    number: u32,
+    /// When the first one was sent, if there was one.
+    first_sent: Option<Time>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) address: Address,
     pub(crate) tls: Option<Tls>,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
+    /// Attempts of a request beyond the first.
+    pub(crate) retries: u32,
     /// Requests in flight at the end are cut off.
     pub(crate) cuts_off: bool,
 }
@@ -94,6 +109,7 @@ impl<'a> Shard<'a> {
             tally: Tally::new(account),
             poller: Poller::new()?,
             pool: Pool::default(),
+            again: VecDeque::new(),
             waited: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             unread: Vec::new(),
@@ -110,7 +126,7 @@ impl<'a> Shard<'a> {
         let ended = loop {
             let now = self.clock.now();
             self.step(now)?;
-            if self.feed.is_over(now) && self.pool.busy == 0 {
+            if self.feed.is_over(now) && self.pool.busy == 0 && self.again.is_empty() {
                 break now;
             }
             // What was just done took its time, so the clock is read again.
@@ -181,22 +197,48 @@ impl<'a> Shard<'a> {
     fn dispatch(&mut self) -> io::Result<()> {
         loop {
             let now = self.clock.now();
-            if self.feed.ready(now) == 0 {
+            if self.ready(now) == 0 {
                 return Ok(());
             }
             let Some(index) = self.pool.take_idle() else { break };
-            match self.feed.take(now) {
-                Some(due) => self.send(index, due, now),
+            match self.take(now) {
+                Some(attempt) => self.send(index, attempt, now),
                 None => self.pool.keep_idle(index),
             }
         }
         let now = self.clock.now();
-        while self.pool.connecting < self.feed.ready(now)
-            && self.pool.open < self.setup.max_connections
+        while self.pool.connecting < self.ready(now) && self.pool.open < self.setup.max_connections
         {
             self.connect(now)?;
         }
         Ok(())
+    }
+
+    /// Requests that could be sent now.
+    fn ready(&self, now: Time) -> usize {
+        self.again.len() + self.feed.ready(now)
+    }
+
+    fn take(&mut self, now: Time) -> Option<Attempt> {
+        let first = |due| Attempt { due, number: 1, first_sent: None };
+        self.again.pop_front().or_else(|| self.feed.take(now).map(first))
+    }
+
+    /// Puts a request that failed where it is made once more, if it may be.
+    fn retry(&mut self, request: &InFlight, failure: Option<Failure>, now: Time) -> bool {
+        let may = request.attempt <= self.setup.retries
+            && failure.is_some_and(Failure::is_passing)
+            && now < request.start() + self.setup.timeout
+            && !(self.setup.cuts_off && now >= self.feed.end());
+        if may {
+            let (number, scheduled, turn) = (request.number, request.scheduled, request.turn);
+            self.again.push_back(Attempt {
+                due: Due { number, scheduled, turn },
+                number: request.attempt + 1,
+                first_sent: Some(request.sent),
+            });
+        }
+        may
     }
 
     fn connect(&mut self, now: Time) -> io::Result<()> {
@@ -232,16 +274,17 @@ impl<'a> Shard<'a> {
     /// on their way.
     fn connect_failed(&mut self, failure: Failure, now: Time) {
         self.pool.counts.failed += 1;
-        if self.feed.ready(now) <= self.pool.connecting {
+        if self.ready(now) <= self.pool.connecting {
             return;
         }
-        if let Some(due) = self.feed.take(now) {
-            self.end_unsent(due, failure, now);
-            self.feed.ended_unconnected(due.turn, now);
+        if let Some(attempt) = self.take(now) {
+            self.end_unsent(attempt, failure, now);
+            self.feed.ended_unconnected(attempt.due.turn, now);
         }
     }
 
-    fn send(&mut self, index: usize, due: Due, now: Time) {
+    fn send(&mut self, index: usize, attempt: Attempt, now: Time) {
+        let due = attempt.due;
         let Some(connection) = self.pool.get(index) else { return };
         let choice = self.requests.choose(due.number);
         let mut now = now;
@@ -256,7 +299,8 @@ impl<'a> Shard<'a> {
             turn: due.turn,
             choice,
             body_len: self.requests.get(choice).template.body_len(),
-            sent: now,
+            attempt: attempt.number,
+            sent: attempt.first_sent.unwrap_or(now),
             first_byte: None,
         };
         connection.begin(request, self.requests.get(request.choice).kind);
@@ -309,8 +353,8 @@ impl<'a> Shard<'a> {
             Ok(true) => {
                 connection.phase = Phase::Idle;
                 self.pool.connecting -= 1;
-                match self.feed.take(now) {
-                    Some(due) => self.send(index, due, now),
+                match self.take(now) {
+                    Some(attempt) => self.send(index, attempt, now),
                     None => self.pool.keep_idle(index),
                 }
             }
@@ -371,9 +415,12 @@ impl<'a> Shard<'a> {
         let end = end_of(&request, now, connection, failure);
         let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
         connection.phase = Phase::Idle;
-        self.tally.end(end, self.requests.get(request.choice), connection.tokens.as_deref());
+        if !self.retry(&request, failure, now) {
+            let tokens = self.pool.get(index).and_then(|connection| connection.tokens.as_deref());
+            self.tally.end(end, self.requests.get(request.choice), tokens);
+            self.feed.ended(request.turn, now);
+        }
         self.pool.busy -= 1;
-        self.feed.ended(request.turn, now);
         if !reusable {
             self.pool.remove(index);
             return;
@@ -381,8 +428,8 @@ impl<'a> Shard<'a> {
         let waiting = self.feed.oldest().is_some();
         self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
         self.feed.notice(now);
-        match self.feed.take(now) {
-            Some(due) => self.send(index, due, now),
+        match self.take(now) {
+            Some(attempt) => self.send(index, attempt, now),
             None => self.pool.keep_idle(index),
         }
     }
@@ -394,18 +441,22 @@ impl<'a> Shard<'a> {
             let end = end_of(&request, now, connection, Some(failure));
             connection.phase = Phase::Idle;
             self.pool.busy -= 1;
-            self.tally.end(end, self.requests.get(request.choice), None);
-            self.feed.ended(request.turn, now);
+            if !self.retry(&request, Some(failure), now) {
+                self.tally.end(end, self.requests.get(request.choice), None);
+                self.feed.ended(request.turn, now);
+            }
         }
         self.pool.remove(index);
     }
 
-    fn end_unsent(&mut self, due: Due, failure: Failure, now: Time) {
+    fn end_unsent(&mut self, attempt: Attempt, failure: Failure, now: Time) {
+        let due = attempt.due;
         let end = End {
             number: due.number,
             turn: due.turn.number,
             scheduled: due.scheduled,
-            sent: None,
+            sent: attempt.first_sent,
+            attempts: attempt.number - 1,
             first_byte: None,
             request_bytes: 0,
             finished: now,
@@ -453,7 +504,8 @@ impl<'a> Shard<'a> {
                 break;
             }
             if let Some(due) = self.feed.take(now) {
-                self.end_unsent(due, Failure::NoConnection, now);
+                let attempt = Attempt { due, number: 1, first_sent: None };
+                self.end_unsent(attempt, Failure::NoConnection, now);
                 self.feed.ended(due.turn, now);
             }
             self.feed.notice(now);
@@ -465,9 +517,9 @@ impl<'a> Shard<'a> {
     fn give_up_unsent(&mut self, now: Time) {
         loop {
             self.feed.notice(now);
-            let Some(due) = self.feed.take(now) else { return };
-            self.end_unsent(due, Failure::Unsent, now);
-            self.feed.ended(due.turn, now);
+            let Some(attempt) = self.take(now) else { return };
+            self.end_unsent(attempt, Failure::Unsent, now);
+            self.feed.ended(attempt.due.turn, now);
         }
     }
 }
@@ -485,6 +537,7 @@ fn end_of(
         sent: Some(request.sent),
         first_byte: request.first_byte,
         request_bytes: request.body_len,
+        attempts: request.attempt,
         finished,
         code: connection.parser.code(),
         body_bytes: connection.parser.body_bytes(),

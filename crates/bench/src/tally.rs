@@ -56,6 +56,8 @@ pub(crate) struct End {
     pub(crate) sent: Option<Time>,
     pub(crate) first_byte: Option<Time>,
     pub(crate) finished: Time,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
     /// Bytes of its own body, if it was sent.
     pub(crate) request_bytes: u64,
     /// Status code of the answer, as far as there was one.
@@ -167,7 +169,7 @@ impl<'a> Tally<'a> {
         invocation.class.clone_from(&request.name);
         invocation.bytes_in = end.request_bytes;
         invocation.finished = Some(end.finished);
-        invocation.attempts = u32::from(end.sent.is_some());
+        invocation.attempts = end.attempts;
         invocation.code = end.code;
         invocation.bytes_out = end.body_bytes;
         invocation.status = end.failure.map_or(Status::Ok, Failure::status);

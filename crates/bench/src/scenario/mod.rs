@@ -103,6 +103,8 @@ pub struct Client {
     /// The server need not prove who it is: whoever is in between can read along.
     #[serde(skip_serializing_if = "is_false")]
     pub insecure: bool,
+    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504.
+    pub retries: u32,
     /// Whether each request carries a header `x-request-id`, by which the server's records can be matched.
     pub request_ids: bool,
 }
@@ -142,6 +144,7 @@ impl Default for Client {
             unix_socket: None,
             ca: None,
             insecure: false,
+            retries: 0,
             request_ids: true,
         }
     }

@@ -83,6 +83,7 @@ impl Scenario {
         plan.max_connections = self.client.max_connections;
         plan.threads = self.client.threads;
         plan.request_ids = self.client.request_ids;
+        plan.retries = self.client.retries;
         plan.trust = Trust {
             ca: self.client.ca.as_ref().map(|path| folder.join(path)),
             insecure: self.client.insecure,

@@ -1,6 +1,6 @@
 //! `bench`, `report` and `compare` as their users see them, against the mock server.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -352,6 +352,68 @@ fn templates_fill_url_headers_and_body() {
     assert_eq!(run["statuses"]["ok"], 20, "{run}");
     // {"name":"a b"} and {"name":"c\"d"}.
     assert_eq!(run["bytes_in"], 10 * (14 + 15));
+}
+
+#[test]
+fn prometheus_is_told_while_it_runs() {
+    let (mock, folder) = (Mock::start(&["http.latency.fixed=0.01"]), tempfile::tempdir().unwrap());
+    let mut command = gatewright(folder.path());
+    command.args(["bench", &mock.url, "--streams", "2", "--duration", "40s"]);
+    command.args(["--metrics-listen", "127.0.0.1:0"]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("metrics at http://").expect(&line);
+    let address = address.strip_suffix("/metrics").unwrap().to_owned();
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let told = loop {
+        let told = ask("/metrics");
+        let ended =
+            told.lines().find_map(|line| line.strip_prefix("gatewright_bench_requests_ended "));
+        if ended.is_some_and(|ended| ended.parse::<f64>().unwrap() > 0.0) {
+            break told;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(told.contains("gatewright_bench_response_time_p50_seconds 0.0"), "{told}");
+    assert!(told.contains("gatewright_bench_step 1.0"), "{told}");
+    assert!(told.ends_with("# EOF\n"), "{told}");
+}
+
+#[test]
+fn prompts_are_brought_to_a_length() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("a.txt"),
+        "one two three four five\nsix seven\neight nine ten\n",
+    )
+    .unwrap();
+    let made = |words: &str| {
+        let output =
+            run(folder.path(), &format!("data preprocess a.txt b.jsonl --prompt-tokens 4 {words}"));
+        assert!(output.status.success(), "{}", told(&output));
+        let text = std::fs::read_to_string(folder.path().join("b.jsonl")).unwrap();
+        let rows: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        rows.iter().map(|row| row["prompt"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(made(""), ["one two three four"]);
+    assert_eq!(
+        made("--short pad --tokenizer cl100k_base"),
+        ["one two three four", "six seven the the", "eight nine ten the"]
+    );
+    assert_eq!(made("--short concatenate --output-tokens 9").len(), 2);
+    let refused =
+        tell(folder.path(), "data preprocess a.txt b.jsonl --prompt-tokens 4 --short error");
+    assert!(refused.starts_with("exit: 2") && refused.contains("row 1 has 2 tokens"), "{refused}");
 }
 
 /// Draws the page in a real browser; `make` installs one.

@@ -141,3 +141,53 @@ fn histogram(snapshot: &Snapshot, area: Rect) -> Vec<Line<'static>> {
     };
     snapshot.histogram.iter().map(bar).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    #[test]
+    fn the_view_shows_what_matters() {
+        let mut terminal = Terminal::new(TestBackend::new(80, HEIGHT)).unwrap();
+        let snapshot = Snapshot {
+            elapsed: Duration::from_secs(3),
+            left: Some(Duration::from_secs(7)),
+            fraction: 0.3,
+            sent: 1_210,
+            done: 1_200,
+            errors: 4,
+            rate: 400.0,
+            p50: Some(2_000_000),
+            p90: Some(3_000_000),
+            p99: None,
+            max: Some(9_000_000),
+            histogram: vec![(2_000_000, 900), (9_000_000, 300)],
+        };
+        let history = VecDeque::from([300, 400]);
+        let shown = terminal
+            .draw(|frame| draw(frame, "poisson, 400/s", &snapshot, &history, &history))
+            .unwrap();
+        let cells = shown.buffer.content().chunks(80);
+        let text: Vec<String> =
+            cells.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect()).collect();
+        let text = text.join("\n");
+        for part in [
+            "poisson, 400/s",
+            "3s, 7s left",
+            "answered 400.0/s",
+            "response p50 2.000 ms",
+            "in flight             10",
+            "failed                 4",
+            "p99                    -",
+            "9.000 ms",
+            "█",
+            "900",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+    }
+}

@@ -108,6 +108,11 @@ struct ClientFlags {
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     unix_socket: Option<PathBuf>,
 
+    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504
+    /// [default: 0]. Its times go on from the first attempt.
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    retries: Option<u32>,
+
     /// File of certificates (PEM) that are trusted instead of the system's.
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     cacert: Option<PathBuf>,
@@ -267,6 +272,7 @@ impl Bench {
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
+        client.retries = flags.retries.unwrap_or(client.retries);
         client.insecure |= flags.insecure;
         if let Some(path) = &flags.cacert {
             client.ca = Some(request::absolute(path)?);

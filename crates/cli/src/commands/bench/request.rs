@@ -29,7 +29,7 @@ pub(super) struct Request {
     body: Option<String>,
 
     /// File with the body of every request.
-    #[arg(long, value_name = "FILE", conflicts_with = "body")]
+    #[arg(long, value_name = "FILE", conflicts_with = "body", hide_short_help = true)]
     body_file: Option<PathBuf>,
 
     /// Another target, by weight: a table such as '{ name = "menu", url = "http://...", weight = 2 }'; may be given
