@@ -85,6 +85,8 @@ class Gateway:
         self.log = self.folder / "gateway.log"
         (self.folder / "models.py").write_text(MODELS)
         text = f'[gateway]\nlisten = "127.0.0.1:{self.port}"\nadmin = "127.0.0.1:{self.admin}"\n'
+        # One process here is 5,000 clients, which may take longer to speak than a client is usually given.
+        text += 'header_timeout = "2m"\n'
         if hub:
             text += f'[hub]\nlisten = "127.0.0.1:{self.hub}"\n'
         (self.folder / "gatewright.toml").write_text(text + "[function.f]\n" + function)

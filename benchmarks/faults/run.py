@@ -61,6 +61,13 @@ class Row:
 HEAD = ["fault", "attempts", "sent", "answered", "cut", "lost", "unclear", "twice", "pool whole after ms (worst)",
         "gateway MiB", "notes"]
 
+NOTES = """Made by `benchmarks/faults/run.py`. *cut* are connections that ended before their answer; *lost* are requests that
+were never answered; *unclear* are refusals without an error or a time to come back, and wrong answers; *twice* are
+requests that were begun more than once with one attempt. A 502 is a request whose worker was lost after it may have
+begun: one for each death at most with one attempt; with two, one whose second worker dies as well. A 504 is the
+request that a frozen worker had. A call takes 20 ms (2 ms in the flood), so that all workers of a loaded pool are busy.
+"""
+
 #: What one fault does to a gateway, once; the number of the round is given.
 Strike = Callable[[Gateway, Books, int], Awaitable[None]]
 
@@ -315,7 +322,7 @@ async def end_gateway(options: argparse.Namespace, attempts: int) -> Row:
         await no_worker_left(gateway, row)
         merge(row, books)
     assert row is not None
-    row.notes.append("the time is that to its end; a connection cut here had no request on it, see the text")
+    row.notes.append("the time is that to its end")
     return row
 
 
@@ -491,8 +498,7 @@ def main() -> None:
     text = f"{table(rows)}\n\nEach fault {options.rounds} times; {minutes:.0f} minutes; {os.cpu_count()} cores.\n"
     out = options.out or HERE / "RESULTS.md"
     if options.only is None or options.out:
-        intro = (HERE / "INTRO.md").read_text() if (HERE / "INTRO.md").exists() else ""
-        out.write_text(intro + text)
+        out.write_text(f"# Every fault under load\n\n{NOTES}\n{text}")
 
 
 if __name__ == "__main__":

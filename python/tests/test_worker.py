@@ -61,6 +61,24 @@ def test_dataclasses_dates_and_keys_that_are_no_strings_are_sent(start):
     assert worker.call("dataclass")[2] == {"x": 1, "when": "2026-01-02"}
 
 
+def test_values_that_json_has_not_become_what_it_has(start):
+    pytest.importorskip("numpy")
+    worker = start("models:Rich")
+    assert worker.begin() == [protocol.READY]
+    assert worker.call()[2] == {
+        "tuple": [1, [2]],
+        "set": [3],
+        "array": [[0, 1], [2, 3]],
+        "scalar": 0.5,
+        "moment": "2026-01-02T03:04:05+00:00",
+        "time": "01:02:00",
+        "span": 90.0,
+        "decimal": "1.10",
+        "uuid": "00000000-0000-0000-0000-000000000007",
+        "enum": "red",
+    }
+
+
 def test_an_exception_is_an_error_with_its_traceback(start):
     worker = start("models:Square")
     worker.begin()

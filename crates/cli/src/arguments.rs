@@ -3,7 +3,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     bench, cache, calibrate, compare, config, data, deploy, describe, functions, generate, invoke,
-    mock, predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
+    logs, mock, predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -86,6 +86,7 @@ pub(crate) enum Command {
     Suspend(suspend::Suspend),
     Describe(describe::Describe),
     Replicas(replicas::Replicas),
+    Logs(logs::Logs),
     Worker(worker::Worker),
     Remove(remove::Remove),
     Cache(cache::Cache),

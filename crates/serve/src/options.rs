@@ -5,7 +5,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where invocation records go, nowhere unless set: CSV if the name ends in `.csv`, else one JSON object a
-    /// line.
+    /// line. A name without an ending is a folder: `invocations.jsonl` is written there, and beside it the states of
+    /// replicas (`replicas.jsonl`) and how many were wanted (`scaling.jsonl`).
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,

@@ -123,6 +123,8 @@ class Worker(multiprocessing.Process):
                         raise SystemExit(status)
                     pause, said = BACKOFF, ""
                 finally:
+                    if connection.told:
+                        told.set()  # whether or not the hub was there to hear it
                     session.clear()
                     connection.close()
                     if threading.current_thread() is threading.main_thread():
@@ -136,6 +138,9 @@ class Worker(multiprocessing.Process):
         service.tear_down()
 
     def _connect(self) -> _Remote:
+        near = None if self.tls else _near(self.hub_host, self.hub_port)
+        if near is not None:
+            return _Remote(near, self.heartbeat_interval, self.reset_after_n_miss)
         sock = socket.create_connection((self.hub_host, self.hub_port), timeout=10)
         if sock.getsockname() == sock.getpeername():
             # Linux may connect a socket to itself when nobody listens and its own port is drawn to be this one.
@@ -146,6 +151,22 @@ class Worker(multiprocessing.Process):
         if self.tls:
             sock = secure(sock, context(None if self.tls is True else self.tls), self.hub_host)
         return _Remote(sock, self.heartbeat_interval, self.reset_after_n_miss)
+
+
+def _near(host: str, port: int) -> Optional[socket.socket]:
+    """A connection to a hub of this machine and user by the Unix socket beside its port: half the way of TCP."""
+    if host not in ("localhost", "127.0.0.1", "::1") or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(b"\0gatewright-hub/%d/workers" % port)
+        _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid in (os.geteuid(), 0):  # anybody may take such a name
+            return sock
+    except OSError:
+        pass
+    sock.close()
+    return None
 
 
 class _Remote(Connection):

@@ -9,7 +9,7 @@ use crate::commands::config;
 use crate::failure::{Failure, Outcome};
 
 /// Name and text of each page.
-pub(crate) fn pages() -> Outcome<[(&'static str, String); 5]> {
+pub(crate) fn pages() -> Outcome<[(&'static str, String); 6]> {
     let schema = config::schema();
     let json_of = |schema: schemars::Schema| {
         serde_json::to_string_pretty(&schema)
@@ -22,5 +22,6 @@ pub(crate) fn pages() -> Outcome<[(&'static str, String); 5]> {
         ("cli.md", command_line::page()),
         ("gatewright-toml.md", system_file::page(schema.as_value())),
         ("gatewright.schema.json", json_of(schema)?),
+        ("metrics.md", gatewright_serve::metrics_page()),
     ])
 }

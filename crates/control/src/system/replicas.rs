@@ -126,10 +126,7 @@ impl System {
         function.starting += 1;
         match function.failures {
             0 => self.start(replica, effects),
-            failures => {
-                let pause = RESTART_PAUSE * 2u32.pow((failures - 1).min(10));
-                self.restarts.set(replica, now + pause.min(RESTART_PAUSE_MAX));
-            }
+            failures => self.restarts.set(replica, now + restart_pause(failures)),
         }
     }
 
@@ -344,6 +341,12 @@ impl System {
             effects.push(Effect::Removed { function: key });
         }
     }
+}
+
+/// How long is waited before a replica is started in place of one that failed, after so many failures in a row.
+pub(super) fn restart_pause(failures: u32) -> Duration {
+    let pause = RESTART_PAUSE * 2u32.pow(failures.saturating_sub(1).min(10));
+    pause.min(RESTART_PAUSE_MAX)
 }
 
 impl Function {

@@ -263,7 +263,7 @@ impl Plane {
             }
         }
         trail.cache(if forward.store { CacheResult::Miss } else { CacheResult::Bypass });
-        let call = self.upstream_call(&wanted.function, wanted.asked.id, trail);
+        let call = self.upstream_call(&wanted.function, &wanted.asked, trail);
         let (reply, answer) = oneshot::channel();
         self.spawn_fetch(super::fill::Fetch {
             wanted: Arc::clone(&wanted),

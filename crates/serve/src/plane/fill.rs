@@ -208,7 +208,8 @@ impl Plane {
         }
         attempt.finish(outcome_of(parts.status));
         let body = body.freeze();
-        check.fits(&parts.headers, &body)?;
+        let fits = check.fits(&parts.headers, &body);
+        fits.inspect_err(|_| super::typed::count_mismatch(function, check))?;
         Ok(body)
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use gatewright_protocol::{FrameDecoder, Hello};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
@@ -17,13 +17,17 @@ use super::network::Network;
 use super::refusal::{Cause, Refusal, Refusals};
 use super::replica::{Origin, PythonReplica};
 use super::secure;
-use super::socket::{Reader, Writer, split_tcp};
+use super::socket::{Reader, Writer, split_tcp, split_unix};
 use crate::driver::Driver;
+use crate::embedded::is_ours;
 use crate::function::Function;
 
 /// Connections that have not said hello yet. When one more comes, the oldest of them is closed: a worker says hello
 /// at once, so the oldest is none.
 const STRANGERS: usize = 256;
+
+/// What a worker of this machine is called in the log.
+const NEAR: &str = "this machine";
 
 /// Where workers from elsewhere come in, over TCP.
 #[derive(Debug)]
@@ -116,6 +120,40 @@ impl Door {
                     tracing::warn!(%error, "cannot accept a worker");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
+            }
+        }
+    }
+
+    /// Lets workers of this machine and user in by a Unix socket, for as long as it is polled.
+    pub(crate) fn accept_near(
+        &self,
+        listener: UnixListener,
+        driver: Arc<Driver>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let guard = Arc::clone(&self.guard);
+        async move {
+            // They are of the same user, so that it is enough that each may only be silent for a while.
+            let mut greetings = JoinSet::new();
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) if is_ours(&stream) => {
+                        let (guard, driver) = (Arc::clone(&guard), Arc::clone(&driver));
+                        let until = Instant::now() + guard.hello_timeout;
+                        let (reader, writer) = split_unix(stream);
+                        greetings.spawn(async move {
+                            guard.greet(reader, writer, NEAR, until, driver).await;
+                        });
+                    }
+                    Ok(_) => {
+                        let refusal = Cause::Host.because("it is another user's");
+                        guard.refusals.note(NEAR, &refusal);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a worker");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+                while greetings.try_join_next().is_some() {}
             }
         }
     }

@@ -53,13 +53,24 @@ impl Link {
 
     /// Sends frames without waiting and with nothing between them.
     pub(crate) fn send_all(&self, frames: &[Frame]) {
+        self.append(frames, |out| {
+            for frame in frames {
+                if let Err(error) = encode(frame, out) {
+                    tracing::error!(%error, "a frame was not sent");
+                }
+            }
+        });
+    }
+
+    /// Sends without waiting what is appended, which are no frames for a worker.
+    pub(crate) fn send_with(&self, write: impl FnOnce(&mut BytesMut)) {
+        self.append(&[], write);
+    }
+
+    fn append(&self, frames: &[Frame], write: impl FnOnce(&mut BytesMut)) {
         let mut outgoing = self.outgoing.lock();
         let idle = outgoing.unsent.is_empty();
-        for frame in frames {
-            if let Err(error) = encode(frame, &mut outgoing.unsent) {
-                tracing::error!(%error, "a frame was not sent");
-            }
-        }
+        write(&mut outgoing.unsent);
         outgoing.note_requests(frames, idle);
         if outgoing.corked {
             return;

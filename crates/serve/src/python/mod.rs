@@ -5,7 +5,7 @@ mod door;
 mod greeting;
 mod hub;
 mod link;
-mod memory;
+pub(crate) mod memory;
 mod network;
 mod process;
 mod refusal;
@@ -15,5 +15,7 @@ mod socket;
 
 pub(crate) use door::{Door, Rules};
 pub(crate) use hub::Hub;
+pub(crate) use link::Link;
 pub(crate) use refusal::{RefusalCounts, Refusals};
 pub(crate) use replica::{Origin, PythonReplica};
+pub(crate) use socket::{Reader, split_unix};

@@ -226,16 +226,9 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
+                self.function.metrics.death("start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                let failures = driver.start_failures.lock();
-                match &*failures {
-                    // The gateway is starting and will say it. It may have heard of another one already.
-                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
-                    None => {
-                        let runs = self.function.runs();
-                        tracing::error!(worker = name, runs, %failure, "did not start");
-                    }
-                }
+                driver.start_failed(&self.function, &name, failure);
             }
         }
     }
@@ -371,6 +364,7 @@ impl PythonReplica {
             }
         };
         tokio::pin!(talked);
+        let mut cause = "exit";
         tokio::select! {
             biased;
             () = &mut talked => {}
@@ -387,6 +381,7 @@ impl PythonReplica {
             () = unfit => {}
             () = self.fall_silent(link, pid, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
+                cause = "silent";
                 process.kill().await;
                 drop(tokio::time::timeout(LAST_WORDS, talked).await);
             }
@@ -398,6 +393,7 @@ impl PythonReplica {
                 // Its process, if it is elsewhere, ends itself at this word.
                 link.send(&Frame::Bye { reason: "it did not let go of a request in time".to_owned() });
                 process.kill().await;
+                self.function.metrics.death("overdue");
                 return Fate::Lost;
             }
         }
@@ -405,6 +401,7 @@ impl PythonReplica {
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
+            self.function.metrics.death(cause);
         }
         let grace = driver.workplace.grace;
         if process.0.is_none() {

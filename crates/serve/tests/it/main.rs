@@ -8,6 +8,8 @@ mod fault_table;
 mod faults;
 mod going;
 mod hub;
+mod order;
+mod programs;
 mod relay;
 mod remote;
 mod shared;
