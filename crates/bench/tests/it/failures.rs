@@ -42,9 +42,9 @@ fn a_server_that_is_not_there_is_an_error_at_once() {
 #[test]
 fn a_target_that_cannot_be_used_is_an_error_at_once() {
     let server = Server::start(|_| Answer::ok());
-    let target = Target::get(server.url().replace("http:", "https:"));
+    let target = Target::get(server.url().replace("http:", "ftp:"));
     let plan = Plan { target, ..plan(&server, Strategy::Synchronous, 1) };
-    assert!(error(&plan).to_string().contains("TLS targets are not supported yet"));
+    assert!(error(&plan).to_string().contains("must begin with http:// or https://"));
     assert_eq!(server.connections(), 0);
 }
 
@@ -149,8 +149,8 @@ fn what_could_not_be_sent_before_the_end_is_counted() {
 
 #[test]
 fn requests_are_made_once_more_if_that_is_wanted() {
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let seen = std::sync::Arc::clone(&count);
+    let count = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let seen = Arc::clone(&count);
     let server = Server::start(move |_| {
         // Every third answer is a refusal, every ninth breaks off.
         match seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 9 {

@@ -211,13 +211,55 @@ fn wrong_scenarios_say_what_and_where() {
         std::fs::write(folder.path().join("bench.toml"), text).unwrap();
         tell(folder.path(), "bench --scenario bench.toml")
     };
-    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\nwieght = 2\n"), @r#""#);
-    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\n[profile.search.slo]\nattainment = 0.9\n"), @r#""#);
-    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\napi_key_env = \"NO_SUCH_KEY\"\n"), @r#""#);
-    assert_snapshot!(tell_of("gate = [\"respnse p99 <= 2s\"]\n[[target]]\nurl = \"http://a/\"\n"), @r#""#);
-    assert_snapshot!(tell(folder.path(), "bench http://a/ --trace none.csv"), @r#""#);
-    assert_snapshot!(tell(folder.path(), "bench http://a/ --prompt hello"), @r#""#);
-    assert_snapshot!(tell(folder.path(), "bench http://a/ --output out.txt"), @r#""#);
+    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\nwieght = 2\n"), @r#"
+    exit: 2
+    --- stderr
+    error: bench.toml: unknown key `wieght`
+
+    hint: did you mean `weight`?
+    "#);
+    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\n[profile.search.slo]\nattainment = 0.9\n"), @r#"
+    exit: 2
+    --- stderr
+    error: search: give at least one of slo.response, slo.ttft, slo.itl
+
+    hint: `gatewright bench --help` has examples
+    "#);
+    assert_snapshot!(tell_of("[[target]]\nurl = \"http://a/\"\napi_key_env = \"NO_SUCH_KEY\"\n"), @r#"
+    exit: 2
+    --- stderr
+    error: bench.toml: the variable NO_SUCH_KEY, which should hold a key, is not set
+
+    hint: set it, or leave api_key_env out
+    "#);
+    assert_snapshot!(tell_of("gate = [\"respnse p99 <= 2s\"]\n[[target]]\nurl = \"http://a/\"\n"), @r#"
+    exit: 2
+    --- stderr
+    error: bench.toml: "respnse" cannot be a gate; known are response, service, lateness, ttft, itl, tpot, gap, errors, rate, output_tokens
+
+    hint: docs/reference/bench.schema.json says which keys there are
+    "#);
+    assert_snapshot!(tell(folder.path(), "bench http://a/ --trace none.csv"), @r#"
+    exit: 2
+    --- stderr
+    error: none.csv: there is no such file or folder
+
+    hint: check the name, and the folder that the command is run in
+    "#);
+    assert_snapshot!(tell(folder.path(), "bench http://a/ --prompt hello"), @r#"
+    exit: 2
+    --- stderr
+    error: these flags are for a language model
+
+    hint: add --openai chat, completions, responses or embeddings
+    "#);
+    assert_snapshot!(tell(folder.path(), "bench http://a/ --output out.txt"), @r#"
+    exit: 2
+    --- stderr
+    error: out.txt: its name says no format of results
+
+    hint: end it in .html, .json, .yaml or .csv
+    "#);
 }
 
 #[test]

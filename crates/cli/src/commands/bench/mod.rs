@@ -101,7 +101,7 @@ pub(crate) struct Bench {
 #[command(next_help_heading = "Generator")]
 struct ClientFlags {
     /// How long a request may take [default: 30s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
     timeout: Option<Duration>,
 
     /// Unix socket on which the server listens.
@@ -130,7 +130,7 @@ struct ClientFlags {
     max_connections: Option<u32>,
 
     /// The same seed asks at the same moments [default: 1].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     seed: Option<u64>,
 
     /// Set any key of the scenario, such as client.request_ids=false; may be given again.
@@ -239,7 +239,7 @@ impl Bench {
     /// Where relative paths begin: where the scenario lies.
     fn folder(&self) -> PathBuf {
         let folder = self.scenario.as_deref().and_then(Path::parent);
-        folder.map_or_else(|| PathBuf::from("."), Path::to_owned)
+        folder.map_or_else(PathBuf::new, Path::to_owned)
     }
 
     /// The file, over it the flags.
