@@ -69,7 +69,7 @@ measurement is not valid, because the load generator was the limit."
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Serve),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     Report(report::ReportCommand),
     Calibrate(calibrate::Calibrate),
     Simulate(simulate::Simulate),

@@ -66,7 +66,7 @@ struct PreprocessArgs {
     pad: String,
 
     /// How tokens are counted.
-    #[arg(long, value_enum, default_value_t = Tokenizer::O200kBase)]
+    #[arg(long, value_enum, default_value_t = Tokenizer::O200k)]
     tokenizer: Tokenizer,
 
     /// Seed of the lengths.
@@ -88,16 +88,19 @@ enum ShortArg {
 
 /// The tokenizers that are part of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
 enum Tokenizer {
     /// GPT-4o and later
-    O200kBase,
+    #[value(name = "o200k_base")]
+    O200k,
     /// GPT-4 and GPT-3.5; near to Llama 3 and Qwen
-    Cl100kBase,
+    #[value(name = "cl100k_base")]
+    Cl100k,
     /// Codex
-    P50kBase,
+    #[value(name = "p50k_base")]
+    P50k,
     /// GPT-3 and GPT-2
-    R50kBase,
+    #[value(name = "r50k_base")]
+    R50k,
 }
 
 struct Encoding(&'static CoreBPE);
@@ -115,10 +118,10 @@ impl Tokens for Encoding {
 impl Tokenizer {
     fn open(self) -> Encoding {
         Encoding(match self {
-            Self::O200kBase => tiktoken_rs::o200k_base_singleton(),
-            Self::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
-            Self::P50kBase => tiktoken_rs::p50k_base_singleton(),
-            Self::R50kBase => tiktoken_rs::r50k_base_singleton(),
+            Self::O200k => tiktoken_rs::o200k_base_singleton(),
+            Self::Cl100k => tiktoken_rs::cl100k_base_singleton(),
+            Self::P50k => tiktoken_rs::p50k_base_singleton(),
+            Self::R50k => tiktoken_rs::r50k_base_singleton(),
         })
     }
 }

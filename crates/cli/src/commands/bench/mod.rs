@@ -378,9 +378,9 @@ fn line(snapshot: &Snapshot) -> String {
 }
 
 fn explain_scenario(error: ScenarioError, path: Option<&Path>) -> Failure {
-    let failure = match error {
-        ScenarioError::Bench(error) => return explain(error),
-        ScenarioError::File { path, source } => return Failure::of_reading(&path, &source),
+    match error {
+        ScenarioError::Bench(error) => explain(error),
+        ScenarioError::File { path, source } => Failure::of_reading(&path, &source),
         ScenarioError::Part { what, hint } => match path {
             Some(path) => Failure::usage(format!("{}: {what}", path.display())).hint(hint),
             None => Failure::usage(what).hint(hint),
@@ -388,8 +388,7 @@ fn explain_scenario(error: ScenarioError, path: Option<&Path>) -> Failure {
         ScenarioError::Trace { .. } => {
             Failure::usage(error.to_string()).hint("--trace-format says which format it has")
         }
-    };
-    failure
+    }
 }
 
 /// What the engine could not do, and whether that is the user's to change.
