@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
+use crate::health::HealthRules;
 
 /// What a function needs to be served: everything a decision about it depends on.
 ///
@@ -15,6 +17,9 @@ pub struct Deployment {
     pub name: String,
     /// How many replicas there may be.
     pub scale: Scale,
+    /// Where its replicas are, if they are upstreams: a new replica stands for the endpoint that has the fewest, the
+    /// first one among equals. Empty for replicas that are started.
+    pub endpoints: Vec<Endpoint>,
     /// Requests that one replica works on at a time; `None` for no limit.
     pub concurrency: Option<u32>,
     /// Requests that may wait for a replica; one more is shed.
@@ -33,8 +38,21 @@ pub struct Deployment {
     pub batch: Option<Batch>,
     /// Which replica a request goes to.
     pub balance: Balance,
+    /// When a replica gets no requests although it runs.
+    pub health: HealthRules,
+    /// How many requests a replica gets at a time, learned from how long they take; `concurrency` alone unless set.
+    pub adapt: Option<Adapt>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+}
+
+/// An upstream that a replica stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its URL: what it is known by from run to run.
+    pub url: String,
+    /// Its share of the requests, beside the others'; at least 1.
+    pub weight: u32,
 }
 
 /// Bounds of the number of replicas.
@@ -75,6 +93,7 @@ impl Default for Deployment {
         Self {
             name: String::new(),
             scale: Scale { min: 1, max: 1 },
+            endpoints: Vec::new(),
             concurrency: Some(1),
             queue_capacity: 1_000,
             timeout: Duration::from_secs(30),
@@ -83,6 +102,8 @@ impl Default for Deployment {
             retries: Retries { attempts: 2, budget: 0.2, backoff: Duration::from_millis(50) },
             batch: None,
             balance: Balance::LeastOutstanding,
+            health: HealthRules::default(),
+            adapt: None,
             autoscale: Autoscale::Fixed,
         }
     }

@@ -15,18 +15,21 @@
 //! Where to look: [`balance`] chooses a replica, [`autoscale`] chooses how many, `queue` holds requests that
 //! wait, [`cache`] says what a stored response is good for, [`config`] is `gatewright.toml`.
 
+pub mod adapt;
 pub mod autoscale;
 pub mod balance;
 pub mod cache;
 pub mod config;
 mod deployment;
+pub mod health;
 mod meter;
 mod queue;
 mod retry;
 mod system;
 mod timers;
 
-pub use deployment::{Batch, Deployment, Retries, Scale};
+pub use deployment::{Batch, Deployment, Endpoint, Retries, Scale};
+pub use retry::is_idempotent;
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use gatewright_control::config::{self, SystemFile, nearest};
+use gatewright_control::health::Condition;
 use gatewright_control::{
     FunctionView, Operation, OperationError, ReplicaKey, ReplicaState, System,
 };
@@ -66,6 +67,14 @@ struct Instance {
     in_flight: usize,
     /// Whether it was started elsewhere and joined.
     joined: bool,
+    /// Whether it is given requests while it runs.
+    condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    /// The URL that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     /// What it says of its machine, if it joined.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     origin: Option<Arc<Origin>>,
@@ -160,7 +169,7 @@ fn presents(headers: &HeaderMap, token: &str) -> bool {
     presented.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
-/// Ready when every function that is to have replicas has one that runs.
+/// Ready when every function of the system file was deployed and every one that is to have replicas has one that runs.
 async fn health(State(admin): State<Admin>) -> Response {
     let missing = admin.plane.driver.look(|system| {
         let views = system.function_index().filter_map(|(_, key)| system.function(key));
@@ -168,7 +177,8 @@ async fn health(State(admin): State<Admin>) -> Response {
         waiting.map(|view| view.deployment.name.clone()).collect::<Vec<_>>()
     });
     let draining = admin.plane.draining.load(std::sync::atomic::Ordering::Relaxed);
-    let ready = missing.is_empty() && !draining;
+    let started = admin.plane.started.load(std::sync::atomic::Ordering::Relaxed);
+    let ready = started && missing.is_empty() && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ "ready": ready, "draining": draining, "waiting_for": missing });
     (status, Json(body)).into_response()
@@ -226,6 +236,9 @@ fn describe(
         state: replica.state,
         in_flight: replica.in_flight,
         joined: replica.joined,
+        condition: replica.condition,
+        limit: replica.limit,
+        upstream: view.deployment.endpoints.get(replica.endpoint).map(|at| at.url.clone()),
         origin: origins.get(replica.key).cloned(),
     });
     FunctionStatus {

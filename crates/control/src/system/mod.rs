@@ -3,6 +3,7 @@
 //! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
 //! request, `replicas` the life of a replica, `operations` deploy to suspend, `invariants` what must always hold.
 
+mod health;
 mod invariants;
 mod operations;
 mod replicas;
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use slotmap::{SlotMap, new_key_type};
 
 use crate::Deployment;
+use crate::adapt::Limiter;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool, Position};
+use crate::health::{Condition, Health};
 use crate::meter::Meter;
 use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
@@ -55,6 +58,12 @@ pub struct System {
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
     batches: Timers<FunctionKey>,
+    /// When what is known of a replica's health changes by itself.
+    health: Timers<ReplicaKey>,
+    /// When the replicas of a function are compared.
+    comparisons: Timers<FunctionKey>,
+    /// The time of the last event.
+    now: Time,
 }
 
 /// The urgency of a request that names none (RFC 9218, section 4.1).
@@ -113,6 +122,13 @@ pub enum Event {
         /// The replica.
         replica: ReplicaKey,
     },
+    /// A check that was asked for by [`Effect::Probe`] has ended.
+    Probed {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Whether the answer was a good one.
+        well: bool,
+    },
     /// Somebody wants the system changed. A refusal changes nothing; who wants to know of it calls the
     /// operation's own method, [`System::deploy`] and so on.
     Operate(Operation),
@@ -132,6 +148,9 @@ pub struct Invoke {
     /// Urgency as in RFC 9218: 0 is served before 1, and 7 last; above counts as 7. [`URGENCY_DEFAULT`] unless
     /// the client set one.
     pub urgency: u8,
+    /// Hash of what the request is for ([`hash`](crate::balance::hash)): requests with the same one go to the same
+    /// replica if the balancer is `consistent_hash`.
+    pub key: u64,
 }
 
 /// How an attempt ended.
@@ -140,10 +159,22 @@ pub struct Invoke {
 pub enum Outcome {
     /// Answered.
     Ok,
+    /// Answered, and the answer says that there are too many requests (429).
+    Busy,
     /// Answered with an error that another attempt would not mend.
     Error,
+    /// The replica is not there: its answer broke off, did not come in time, or says so (502, 503, 504). Another
+    /// attempt is not safe.
+    Unavailable,
     /// Failed before the function began its work, so that another attempt is safe (a refused connection).
     NotStarted,
+    /// As `Unavailable`, or as `Busy`, but another attempt is safe.
+    Again {
+        /// How long the replica wants to be left alone.
+        after: Option<Duration>,
+        /// Whether it only has too many requests.
+        busy: bool,
+    },
     /// Not begun by a replica that is going, and given back: another replica gets it, which is no further attempt.
     /// The replica gets nothing more, as if [`Event::ReplicaLeaving`] had come before.
     Returned,
@@ -210,6 +241,24 @@ pub enum Effect {
         /// How.
         end: End,
     },
+    /// Ask a replica how it is; report `Probed`.
+    Probe {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Its function.
+        function: FunctionKey,
+    },
+    /// A replica that runs is given requests in another way than before.
+    HealthChanged {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Its function.
+        function: FunctionKey,
+        /// How it was.
+        from: Condition,
+        /// How it is.
+        to: Condition,
+    },
     /// The number of replicas wanted has changed.
     Scaled {
         /// The function.
@@ -252,7 +301,7 @@ pub enum Shed {
     QueueFull,
     /// There is no such function, or not any more.
     Removed,
-    /// Replicas of the function fail to start again and again.
+    /// Replicas of the function fail to start again and again, or none of them is well.
     Unavailable,
 }
 
@@ -292,6 +341,8 @@ struct Function {
     running: u32,
     /// How many of those joined by themselves.
     joined: u32,
+    /// How many are running and not healthy.
+    unfit: u32,
     /// How many are running only until one is ready in their place.
     outdated: u32,
     /// Requests in service at running replicas, abandoned ones included.
@@ -321,6 +372,8 @@ struct Replica {
     function: FunctionKey,
     /// Number of the replica in the run.
     number: u64,
+    /// Which of its function's endpoints it stands for, if there are any.
+    endpoint: usize,
     state: ReplicaState,
     /// Its place in the pool while it runs.
     position: Option<Position>,
@@ -333,6 +386,11 @@ struct Replica {
     /// Since when it has been running.
     ready: Option<Time>,
     answered: bool,
+    /// What is known of how well it is, if anything is asked of it.
+    health: Option<Health>,
+    condition: Condition,
+    /// Learns how many requests at a time it takes.
+    limiter: Option<Box<dyn Limiter>>,
 }
 
 /// A request from its arrival until its slot is free again.
@@ -340,6 +398,10 @@ struct Replica {
 pub(crate) struct Request {
     function: FunctionKey,
     id: u64,
+    /// What the balancer may go by.
+    key: u64,
+    /// The replica that its last attempt failed at: another one is asked if there is one.
+    avoid: Option<ReplicaKey>,
     /// Place in the order of arrival.
     pub(crate) arrival: u64,
     /// When it arrived.
@@ -385,6 +447,9 @@ impl System {
             restarts: Timers::new(),
             scalings: Timers::new(),
             batches: Timers::new(),
+            health: Timers::new(),
+            comparisons: Timers::new(),
+            now: Time::ZERO,
         }
     }
 
@@ -393,6 +458,7 @@ impl System {
     /// `now` never goes back. Events about requests and replicas that are gone are ignored: a live driver
     /// cannot help sending them late.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.now = now;
         match event {
             Event::Invoke(invoke) => {
                 self.invoke(now, invoke, effects);
@@ -407,6 +473,7 @@ impl System {
                 self.join(now, function, effects);
             }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
+            Event::Probed { replica, well } => self.probed(now, replica, well, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
                 drop(self.operate(now, operation, effects));
@@ -422,6 +489,7 @@ impl System {
     pub fn next_wakeup(&self) -> Option<Time> {
         let next = self.deadlines.next().min(self.restarts.next());
         let next = next.min(self.scalings.next()).min(self.batches.next());
+        let next = next.min(self.health.next()).min(self.comparisons.next());
         (next < Time::MAX).then_some(next)
     }
 
@@ -437,6 +505,12 @@ impl System {
         }
         while let Some(function) = self.batches.pop_due(now) {
             self.pump(now, function, effects);
+        }
+        while let Some(replica) = self.health.pop_due(now) {
+            self.wake_health(now, replica, effects);
+        }
+        while let Some(function) = self.comparisons.pop_due(now) {
+            self.compare(now, function, effects);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::replicas::restart_pause;
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
+use crate::health::Condition;
 
 /// A function as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct FunctionView<'a> {
     /// How long a request that came now would wait for its turn, from the length of the queue and the average
     /// time of the last attempts; with the pause before the next start where replicas fail to start.
     pub expected_wait: Duration,
+    /// Running replicas that are not healthy.
+    pub unfit: u32,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
     /// Counts since it was deployed.
@@ -47,12 +50,18 @@ pub struct ReplicaView {
     pub number: u64,
     /// Its function.
     pub function: FunctionKey,
+    /// Which of its function's endpoints it stands for; 0 if there are none.
+    pub endpoint: usize,
     /// Where it is in its life.
     pub state: ReplicaState,
     /// Requests it works on, abandoned ones included.
     pub in_flight: usize,
     /// Whether it joined by itself.
     pub joined: bool,
+    /// Whether it is given requests while it runs.
+    pub condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    pub limit: Option<u32>,
 }
 
 /// Counts of a function since it was deployed.
@@ -150,7 +159,8 @@ impl System {
             queued: function.queue.len(),
             in_flight: function.in_service,
             outdated: function.outdated,
-            expected_wait: function.expected_wait(),
+            expected_wait: self.back_in(function).unwrap_or_else(|| function.expected_wait()),
+            unfit: function.unfit,
             failures: function.failures,
             totals: function.totals,
         })
@@ -186,9 +196,12 @@ impl System {
             key,
             number: replica.number,
             function: replica.function,
+            endpoint: replica.endpoint,
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,
+            condition: replica.condition,
+            limit: replica.limiter.as_ref().map(|limiter| limiter.limit()),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
+mod arriving;
 mod cached;
 mod fill;
 mod fork;
@@ -52,6 +53,8 @@ pub(crate) struct Plane {
     pub(crate) max_body: usize,
     /// Memory of request bodies that are held whole.
     pub(crate) bodies: Arc<Bodies>,
+    /// Set when every function of the system file has started.
+    pub(crate) started: AtomicBool,
     /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
@@ -98,10 +101,8 @@ impl Plane {
     {
         let received = self.book.clock.now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request_id = headers::request_id(request.headers()).unwrap_or_else(|| {
-            let id = format!("{}-{id:x}", self.run);
-            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
-        });
+        let request_id = headers::request_id(request.headers())
+            .unwrap_or_else(|| headers::numbered(&self.run, id));
         let mut trail = Trail::begin(&self.book, id, received);
         let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
@@ -155,16 +156,15 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
-        let base = match &function.runtime {
+        match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
             }
             Runtime::Fork(program) => {
                 return self.fork(&function, program, &parts, body, asked, trail).await;
             }
-            Runtime::Program(server) => &server.upstream,
-            Runtime::Http(upstream) => upstream,
-        };
+            Runtime::Program(_) | Runtime::Http(_) => {}
+        }
         if let Some(route) = route
             && body.is_end_stream()
             && let Some(response) = self.hit(route, &parts, trail)
@@ -177,7 +177,7 @@ impl Plane {
                 Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
             })?,
         };
-        let uri = forward::upstream_uri(base, &path, parts.uri.query())?;
+        let uri = forward::upstream_path(&path, parts.uri.query())?;
         match route {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
@@ -378,6 +378,11 @@ fn without_answer(end: End, function: &Function) -> Failure {
         End::Shed(Shed::Removed) => {
             Refusal::new(StatusCode::NOT_FOUND, format!("function `{name}` was removed"))
         }
+        End::Shed(Shed::Unavailable) if function.upstreams().is_some() => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("no upstream of function `{name}` is well"),
+        )
+        .come_back(),
         End::Shed(Shed::Unavailable) => Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the replicas of function `{name}` fail to start"),

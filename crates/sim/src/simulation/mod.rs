@@ -15,6 +15,7 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatewright_control::cache::CachePolicy;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
@@ -51,7 +52,8 @@ struct FunctionSetup {
 #[derive(Clone, Debug)]
 struct CacheSetup {
     keys: u32,
-    /// How long a stored response is fresh; `None` if none may be stored.
+    policy: Arc<CachePolicy>,
+    /// How long its responses say that they are fresh, in whole seconds as HTTP has them.
     lifetime: Option<Duration>,
     hit: Sampler,
 }
