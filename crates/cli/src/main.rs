@@ -7,7 +7,6 @@
 mod admin;
 mod arguments;
 mod commands;
-mod demand;
 mod failure;
 mod files;
 mod interrupt;
@@ -18,6 +17,7 @@ mod reference;
 mod rehearsal;
 mod render;
 mod replicate;
+mod reports;
 mod settings;
 
 use std::process::ExitCode;
