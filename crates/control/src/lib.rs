@@ -12,21 +12,23 @@
 //!                                        +----------------------+
 //! ```
 //!
-//! Where to look: [`balance`] chooses a replica, [`autoscale`] chooses how many, `queue` holds requests that
+//! Where to look: [`balance`] chooses a replica, [`placement`] a node of a [`cluster`], [`autoscale`] how many, `queue` holds requests that
 //! wait, [`cache`] says what a stored response is good for, [`config`] is `gatewright.toml`.
 
 pub mod autoscale;
 pub mod balance;
 pub mod cache;
+pub mod cluster;
 pub mod config;
 mod deployment;
 mod meter;
+pub mod placement;
 mod queue;
 mod retry;
 mod system;
 mod timers;
 
-pub use deployment::{Batch, Deployment, Retries, Scale};
+pub use deployment::{Batch, Data, Deployment, ImageChoice, Retries, Scale};
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
     OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,

@@ -262,7 +262,7 @@ impl Core {
 
     fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
         Some(match effect {
-            Effect::StartReplica { replica, function } => {
+            Effect::StartReplica { replica, function, .. } => {
                 let number = self.system.replica(replica)?.number;
                 let function = self.functions.get(function)?;
                 let (made, action) = match function.runtime {

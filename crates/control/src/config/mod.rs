@@ -5,8 +5,10 @@
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
 mod check;
+mod cluster;
 mod error;
 mod overrides;
+mod quantities;
 mod tls;
 mod values;
 
@@ -16,8 +18,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{
+    Bucket, Build, Cluster, DataRule, Image, ImageDetail, ImageRule, NetworkLink, NodeGroup,
+    Requests, Scene,
+};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
+pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
 pub use values::{HumanDuration, HumanSize};
 
@@ -42,6 +49,12 @@ pub struct SystemFile {
     /// Paths of the gateway and the functions that answer them. `/function/{name}` needs no route.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// What replicas on nodes run, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub image: BTreeMap<String, Image>,
+    /// The machines of a simulation, and the network between them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cluster: Cluster,
 }
 
 /// Where and within which bounds the gateway listens.
@@ -161,6 +174,21 @@ pub struct Function {
     pub balance: Balance,
     /// Whether the answer to an exception of the user's code has its traceback.
     pub expose_traceback: bool,
+    /// What a replica takes of its node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub requests: Requests,
+    /// Images that replicas on nodes may run, the best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRule>,
+    /// Labels that a node must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_labels: BTreeMap<String, String>,
+    /// Labels that a node had better have, for the priority `capability`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, String>,
+    /// Data in the cluster that it reads and writes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub data: DataRule,
 }
 
 /// Bounds of the number of replicas.
@@ -249,6 +277,10 @@ pub enum Runtime<'a> {
     Remote,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Default for Gateway {
     fn default() -> Self {
         Self {
@@ -301,6 +333,11 @@ impl Default for Function {
             retries: RetryRules::default(),
             balance: deployment.balance,
             expose_traceback: false,
+            requests: Requests::default(),
+            images: Vec::new(),
+            node_labels: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            data: DataRule::default(),
         }
     }
 }
@@ -376,6 +413,11 @@ impl Function {
             }),
             balance: self.balance,
             autoscale: self.autoscale.clone(),
+            requests: self.requests.resources(),
+            images: self.images.iter().map(|rule| rule.choice(&self.requests)).collect(),
+            node_labels: self.node_labels.clone(),
+            capabilities: self.capabilities.clone(),
+            data: self.data.clone().into(),
         }
     }
 }
@@ -431,7 +473,7 @@ impl SystemFile {
         for route in &self.routes {
             self.check_route(route)?;
         }
-        Ok(())
+        check::check_cluster(self)
     }
 
     fn check_route(&self, route: &Route) -> Result<(), ConfigError> {

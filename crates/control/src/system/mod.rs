@@ -1,9 +1,13 @@
 //! The system as a state machine.
 //!
 //! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
-//! request, `replicas` the life of a replica, `operations` deploy to suspend, `invariants` what must always hold.
+//! request, `replicas` the life of a replica, `nodes` where replicas are, `operations` deploy to suspend, `invariants`
+//! what must always hold.
 
 mod invariants;
+#[cfg(test)]
+mod node_tests;
+mod nodes;
 mod operations;
 mod replicas;
 mod requests;
@@ -21,10 +25,13 @@ use slotmap::{SlotMap, new_key_type};
 use crate::Deployment;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool, Position};
+use crate::cluster::NodeId;
 use crate::meter::Meter;
 use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
 use crate::timers::Timers;
+
+use nodes::{Fleet, Seat, Unplaced};
 
 pub use invariants::InvariantViolation;
 pub use operations::{Operation, OperationError};
@@ -55,6 +62,8 @@ pub struct System {
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
     batches: Timers<FunctionKey>,
+    /// Nodes, if replicas are placed on any.
+    fleet: Option<Box<Fleet>>,
 }
 
 /// The urgency of a request that names none (RFC 9218, section 4.1).
@@ -106,6 +115,16 @@ pub enum Event {
     ReplicaStopped {
         /// The replica.
         replica: ReplicaKey,
+    },
+    /// A node is gone, with the replicas on it.
+    NodeLost {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node that was gone is there again, empty.
+    NodeBack {
+        /// The node.
+        node: NodeId,
     },
     /// Somebody wants the system changed. A refusal changes nothing; who wants to know of it calls the
     /// operation's own method, [`System::deploy`] and so on.
@@ -160,6 +179,8 @@ pub enum Effect {
         replica: ReplicaKey,
         /// Its function.
         function: FunctionKey,
+        /// The node it goes to, if there are nodes.
+        node: Option<NodeId>,
     },
     /// Stop a replica that has no work; report `ReplicaStopped`.
     StopReplica {
@@ -251,7 +272,7 @@ pub enum Shed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
-    /// Decided on, and waiting for its turn to start.
+    /// Decided on, and waiting for its turn to start, or for a node.
     Conceived,
     /// Told to start.
     Starting,
@@ -296,6 +317,8 @@ struct Function {
     arrivals: u64,
     /// Replicas lost in a row before any good came of them.
     failures: u32,
+    /// Replicas that wait for a node, by number, and why.
+    unplaced: Unplaced,
     totals: Totals,
 }
 
@@ -324,6 +347,8 @@ struct Replica {
     /// Since when it has been running.
     ready: Option<Time>,
     answered: bool,
+    /// Its place on a node.
+    seat: Option<Seat>,
 }
 
 /// A request from its arrival until its slot is free again.
@@ -374,6 +399,7 @@ impl System {
             restarts: Timers::new(),
             scalings: Timers::new(),
             batches: Timers::new(),
+            fleet: None,
         }
     }
 
@@ -395,6 +421,8 @@ impl System {
                 self.join(now, function, effects);
             }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
+            Event::NodeLost { node } => self.node_lost(now, node, effects),
+            Event::NodeBack { node } => self.node_back(node, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
                 drop(self.operate(now, operation, effects));

@@ -3,6 +3,7 @@
 use gatewright_determinism::Time;
 use serde::{Deserialize, Serialize};
 
+use super::nodes::Unplaced;
 use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
 use crate::Deployment;
 use crate::balance::Pool;
@@ -140,6 +141,7 @@ impl System {
             concurrency: Meter::new(now),
             arrivals: 0,
             failures: 0,
+            unplaced: Unplaced::default(),
             totals: Totals::default(),
             deployment,
         });

@@ -144,6 +144,7 @@ impl System {
             outdated: false,
             ready: None,
             answered: false,
+            seat: None,
         });
         self.replicas_made += 1;
         self.functions[key].replicas.push(replica);
@@ -173,11 +174,16 @@ impl System {
         Some(replica)
     }
 
+    /// Starts a replica, on a node if there are nodes; it waits for one if none has room.
     pub(super) fn start(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        if self.fleet.is_some() && !self.seat(key) {
+            return;
+        }
         let replica = &mut self.replicas[key];
         replica.state = ReplicaState::Starting;
         self.functions[replica.function].totals.replicas_started += 1;
-        effects.push(Effect::StartReplica { replica: key, function: replica.function });
+        let node = replica.seat.as_ref().map(|seat| seat.node);
+        effects.push(Effect::StartReplica { replica: key, function: replica.function, node });
     }
 
     /// Takes a replica out of service: stopped at once if it does not run, drained first if it does.
@@ -188,7 +194,7 @@ impl System {
             ReplicaState::Conceived => {
                 function.starting -= 1;
                 self.restarts.clear(key);
-                self.forget(key);
+                self.forget(key, effects);
             }
             ReplicaState::Starting => {
                 function.starting -= 1;
@@ -278,7 +284,7 @@ impl System {
         replica.state = ReplicaState::Suspended;
         self.restarts.clear(key);
         self.release_work(now, key, effects);
-        self.forget(key);
+        self.forget(key, effects);
         self.reconcile(now, owner, effects);
         self.end_waiting_if_unavailable(now, owner, effects);
         self.pump(now, owner, effects);
@@ -297,7 +303,7 @@ impl System {
             return self.replica_lost(now, key, Loss::Died, effects);
         }
         let function = replica.function;
-        self.forget(key);
+        self.forget(key, effects);
         self.drop_if_removed(function, effects);
     }
 
@@ -314,9 +320,10 @@ impl System {
         }
     }
 
-    fn forget(&mut self, key: ReplicaKey) {
+    fn forget(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
         if let Some(replica) = self.replicas.remove(key) {
-            self.functions[replica.function].replicas.retain(|&other| other != key);
+            self.functions[replica.function].forget(key, replica.number);
+            self.vacate(key, replica, effects);
         }
     }
 
@@ -336,6 +343,12 @@ impl Function {
     /// goes before another is ready in its place.
     pub(super) fn target(&self) -> u32 {
         self.desired + u32::from(self.outdated > 0 && self.desired > 0)
+    }
+
+    /// A replica is gone. The list is in the order of the numbers.
+    fn forget(&mut self, key: ReplicaKey, number: u64) {
+        self.replicas.retain(|&other| other != key);
+        self.unplaced.remove(number);
     }
 
     /// A running replica takes no more requests.

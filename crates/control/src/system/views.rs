@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
+use crate::cluster::{ImageId, NodeId};
 
 /// A function as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,10 @@ pub struct FunctionView<'a> {
     pub expected_wait: Duration,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
+    /// Replicas that wait for a node.
+    pub unplaced: u32,
+    /// Why they do.
+    pub unplaced_because: Option<&'a str>,
     /// Counts since it was deployed.
     pub totals: Totals,
 }
@@ -52,6 +57,10 @@ pub struct ReplicaView {
     pub in_flight: usize,
     /// Whether it joined by itself.
     pub joined: bool,
+    /// The node it is on, if there are nodes and one had room.
+    pub node: Option<NodeId>,
+    /// The image it runs, if it is on a node and its function names images.
+    pub image: Option<ImageId>,
 }
 
 /// Counts of a function since it was deployed.
@@ -145,6 +154,8 @@ impl System {
             outdated: function.outdated,
             expected_wait: function.expected_wait(),
             failures: function.failures,
+            unplaced: function.unplaced.len(),
+            unplaced_because: function.unplaced.reason(),
             totals: function.totals,
         })
     }
@@ -182,6 +193,8 @@ impl System {
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,
+            node: replica.seat.as_ref().map(|seat| seat.node),
+            image: replica.seat.as_ref().and_then(|seat| seat.image),
         })
     }
 
