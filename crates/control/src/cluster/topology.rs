@@ -38,6 +38,7 @@ pub struct Topology {
 
 #[derive(Clone, Debug, Default)]
 struct Vertex {
+    name: String,
     link: Option<LinkId>,
     out: Vec<(VertexId, u64)>,
     into: Vec<(VertexId, u64)>,
@@ -75,13 +76,19 @@ impl Topology {
         self.names.keys().map(String::as_str)
     }
 
+    /// The name of a vertex.
+    #[must_use]
+    pub fn name(&self, vertex: VertexId) -> &str {
+        &self.vertices[vertex.index()].name
+    }
+
     /// The vertex of this name, a switch if it is new.
     pub(super) fn switch(&mut self, name: &str) -> VertexId {
         if let Some(&known) = self.names.get(name) {
             return known;
         }
         let id = VertexId(self.vertices.len() as u32);
-        self.vertices.push(Vertex::default());
+        self.vertices.push(Vertex { name: name.to_owned(), ..Vertex::default() });
         self.names.insert(name.to_owned(), id);
         id
     }
@@ -175,12 +182,6 @@ impl Topology {
             }
             vertex = step.before;
         }
-    }
-
-    /// Bytes per second of the narrowest link of a route; `None` if it has no link.
-    #[must_use]
-    pub fn bandwidth(&self, route: &Route) -> Option<u64> {
-        route.links.iter().map(|link| self.links[link.index()].bandwidth).min()
     }
 }
 

@@ -148,7 +148,7 @@ fn replicas_of_a_lost_node_go_elsewhere() {
     assert_eq!(rig.started(), [], "there is no room, and a pause after a failure");
     rig.handle(Event::NodeBack { node: second });
     let due = rig.system.next_wakeup().unwrap();
-    rig.system.handle(due + std::time::Duration::from_secs(60), Event::Wakeup, &mut rig.effects);
+    rig.system.handle(due + Duration::from_secs(60), Event::Wakeup, &mut rig.effects);
     assert_eq!(rig.started(), [Some(1), Some(1)]);
     assert_eq!(rig.function("f").running, 4);
 }
