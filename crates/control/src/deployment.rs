@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cluster::Resources;
+use crate::keep_alive::KeepAlive;
 
 /// What a function needs to be served: everything a decision about it depends on.
 ///
@@ -37,6 +38,9 @@ pub struct Deployment {
     pub balance: Balance,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+    /// How long a replica stays that has nothing to do.
+    #[serde(default)]
+    pub keep_alive: KeepAlive,
     /// What a replica takes of its node, where no image says otherwise.
     #[serde(default)]
     pub requests: Resources,
@@ -124,6 +128,7 @@ impl Default for Deployment {
             batch: None,
             balance: Balance::LeastOutstanding,
             autoscale: Autoscale::Fixed,
+            keep_alive: KeepAlive::Always,
             requests: Resources::default(),
             images: Vec::new(),
             node_labels: BTreeMap::new(),

@@ -12,7 +12,8 @@
 //!                                        +----------------------+
 //! ```
 //!
-//! Where to look: [`balance`] chooses a replica, [`placement`] a node of a [`cluster`], [`autoscale`] how many, `queue` holds requests that
+//! Where to look: [`balance`] chooses a replica, [`placement`] a node of a [`cluster`], [`autoscale`] how many,
+//! [`keep_alive`] how long idle ones stay, `queue` holds requests that
 //! wait, [`cache`] says what a stored response is good for, [`config`] is `gatewright.toml`.
 
 pub mod autoscale;
@@ -21,6 +22,7 @@ pub mod cache;
 pub mod cluster;
 pub mod config;
 mod deployment;
+pub mod keep_alive;
 mod meter;
 pub mod placement;
 mod queue;

@@ -137,7 +137,8 @@ impl Builder<'_> {
             memory: group.memory.map_or(basis.memory, HumanSize::bytes),
             accelerators: group.accelerators.clone().unwrap_or(basis.accelerators),
         };
-        let arch = group.arch.as_deref().or(device.map(|device| device.arch)).unwrap_or("amd64");
+        let arch =
+            group.arch.as_deref().or_else(|| device.map(|device| device.arch)).unwrap_or("amd64");
         let place = self.topology.switch(&group.at);
         let mut labels = group.labels.clone();
         if let Some(device) = device {

@@ -157,7 +157,7 @@ impl Resources {
         }
     }
 
-    fn give_back(&mut self, want: &Self) {
+    pub(crate) fn give_back(&mut self, want: &Self) {
         self.cpu += want.cpu;
         self.memory += want.memory;
         for (kind, count) in &want.accelerators {

@@ -30,7 +30,8 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
     }
-    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
+    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))?;
+    function.keep_alive.check().or_else(|what| wrong(&format!("keep_alive.{what}")))
 }
 
 fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {

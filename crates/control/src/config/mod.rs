@@ -31,6 +31,7 @@ pub use values::{HumanDuration, HumanSize};
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -147,6 +148,8 @@ pub struct Function {
     pub concurrency: Option<u32>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+    /// How long a replica stays that has nothing to do; never fewer than `replicas.min`.
+    pub keep_alive: KeepAlive,
     /// Requests that wait.
     pub queue: Queue,
     /// How long a request may take in all, waiting and retries included.
@@ -323,6 +326,7 @@ impl Default for Function {
             replicas: Replicas::default(),
             concurrency: None,
             autoscale: Autoscale::default(),
+            keep_alive: KeepAlive::default(),
             queue: Queue::default(),
             timeout: HumanDuration::new(deployment.timeout),
             start_timeout: HumanDuration::from_secs(60),
@@ -413,6 +417,7 @@ impl Function {
             }),
             balance: self.balance,
             autoscale: self.autoscale.clone(),
+            keep_alive: self.keep_alive.clone(),
             requests: self.requests.resources(),
             images: self.images.iter().map(|rule| rule.choice(&self.requests)).collect(),
             node_labels: self.node_labels.clone(),

@@ -1,7 +1,7 @@
 use gatewright_determinism::Stream;
 
 use super::{Placement, Priority, Unschedulable, Want, filters};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, Node, NodeId, Resources};
 
 /// Chooses nodes by filters and weighted priorities: Kubernetes' `schedulePod`, and skippy's `Scheduler.schedule`.
 #[derive(Debug)]
@@ -78,6 +78,18 @@ impl Scheduler {
         let best = self.feasible[self.best(stream)];
         self.priorities.iter_mut().for_each(|(_, priority)| priority.placed(best));
         Ok(best)
+    }
+
+    /// Whether a node could hold a replica if it had so much left.
+    pub(crate) fn could(
+        &self,
+        cluster: &Cluster,
+        want: &Want<'_>,
+        node: &Node,
+        free: &Resources,
+    ) -> bool {
+        let fits = node.is_up() && want.requests.fit(free).is_ok();
+        fits && filters::fixed(cluster, want, node, &self.avoid).is_ok()
     }
 
     /// Nodes that can hold the replica, from where the last search ended, until there are enough.

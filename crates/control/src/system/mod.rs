@@ -1,9 +1,12 @@
 //! The system as a state machine.
 //!
 //! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
-//! request, `replicas` the life of a replica, `nodes` where replicas are, `operations` deploy to suspend, `invariants`
+//! request, `replicas` the life of a replica, `nodes` where replicas are, `idle` those with nothing to do, `operations` deploy to suspend, `invariants`
 //! what must always hold.
 
+mod idle;
+#[cfg(test)]
+mod idle_tests;
 mod invariants;
 #[cfg(test)]
 mod node_tests;
@@ -31,6 +34,7 @@ use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
 use crate::timers::Timers;
 
+use idle::{Rest, Use};
 use nodes::{Fleet, Seat, Unplaced};
 
 pub use invariants::InvariantViolation;
@@ -62,6 +66,10 @@ pub struct System {
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
     batches: Timers<FunctionKey>,
+    /// When replicas with nothing to do go.
+    idles: Timers<ReplicaKey>,
+    /// When functions without replicas get one before they are asked for.
+    prewarms: Timers<FunctionKey>,
     /// Nodes, if replicas are placed on any.
     fleet: Option<Box<Fleet>>,
 }
@@ -292,6 +300,8 @@ struct Function {
     desired: u32,
     balancer: Box<dyn Balancer>,
     autoscaler: Option<Box<dyn Autoscaler>>,
+    /// Absent where replicas stay whatever they have to do.
+    rest: Option<Box<Rest>>,
     /// Running replicas.
     pool: Pool,
     /// Requests that wait.
@@ -349,6 +359,8 @@ struct Replica {
     answered: bool,
     /// Its place on a node.
     seat: Option<Seat>,
+    /// How it has been used, for its keep-alive.
+    usage: Use,
 }
 
 /// A request from its arrival until its slot is free again.
@@ -399,6 +411,8 @@ impl System {
             restarts: Timers::new(),
             scalings: Timers::new(),
             batches: Timers::new(),
+            idles: Timers::new(),
+            prewarms: Timers::new(),
             fleet: None,
         }
     }
@@ -422,7 +436,7 @@ impl System {
             }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
             Event::NodeLost { node } => self.node_lost(now, node, effects),
-            Event::NodeBack { node } => self.node_back(node, effects),
+            Event::NodeBack { node } => self.node_back(now, node, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
                 drop(self.operate(now, operation, effects));
@@ -438,6 +452,7 @@ impl System {
     pub fn next_wakeup(&self) -> Option<Time> {
         let next = self.deadlines.next().min(self.restarts.next());
         let next = next.min(self.scalings.next()).min(self.batches.next());
+        let next = next.min(self.idles.next()).min(self.prewarms.next());
         (next < Time::MAX).then_some(next)
     }
 
@@ -446,13 +461,19 @@ impl System {
             self.time_up(now, request, effects);
         }
         while let Some(replica) = self.restarts.pop_due(now) {
-            self.start(replica, effects);
+            self.start(now, replica, effects);
         }
         while let Some(function) = self.scalings.pop_due(now) {
             self.autoscale(now, function, effects);
         }
         while let Some(function) = self.batches.pop_due(now) {
             self.pump(now, function, effects);
+        }
+        while let Some(replica) = self.idles.pop_due(now) {
+            self.expire(now, replica, effects);
+        }
+        while let Some(function) = self.prewarms.pop_due(now) {
+            self.prewarm(now, function, effects);
         }
     }
 }

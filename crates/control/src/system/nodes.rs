@@ -15,6 +15,7 @@ pub(super) struct Fleet {
     scheduler: Scheduler,
     /// Replicas of all functions that wait for a node.
     unplaced: u32,
+    pressure: f64,
 }
 
 /// A replica's place on a node.
@@ -24,7 +25,7 @@ pub(super) struct Seat {
     pub(super) image: Option<ImageId>,
     /// Which of its function's images that is.
     choice: usize,
-    requests: Resources,
+    pub(super) requests: Resources,
 }
 
 /// Replicas of a function that wait for a node, and how many run each of its images.
@@ -58,7 +59,8 @@ impl System {
     /// An empty system whose replicas are placed on the nodes of `cluster`.
     #[must_use]
     pub fn with_cluster(seed: u64, cluster: Cluster, placement: &Placement) -> Self {
-        let fleet = Fleet { cluster, scheduler: Scheduler::new(placement), unplaced: 0 };
+        let fleet =
+            Fleet { cluster, scheduler: Scheduler::new(placement), unplaced: 0, pressure: 0.0 };
         Self { fleet: Some(Box::new(fleet)), ..Self::new(seed) }
     }
 
@@ -69,7 +71,7 @@ impl System {
     }
 
     /// Finds a node for a replica; it waits if there is none now. Only called where there are nodes.
-    pub(super) fn seat(&mut self, key: ReplicaKey) -> bool {
+    pub(super) fn seat(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) -> bool {
         let Some(fleet) = &mut self.fleet else { return false };
         let replica = &mut self.replicas[key];
         let function = &mut self.functions[replica.function];
@@ -92,12 +94,52 @@ impl System {
         }
         if unplaced.waiting.insert(replica.number, key).is_none() {
             fleet.unplaced += 1;
+            self.make_room(now, key, effects);
         }
         false
     }
 
+    /// Has idle replicas go that are worth least, until a replica that waits could have their place.
+    fn make_room(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        let Some(fleet) = &self.fleet else { return };
+        let deployment = &self.functions[self.replicas[key].function].deployment;
+        let wants: Vec<_> = placement::wants(&fleet.cluster, deployment).collect();
+        let mut freed: BTreeMap<NodeId, (Resources, Vec<ReplicaKey>)> = BTreeMap::new();
+        let mut chosen = None;
+        for (worth, victim) in self.expendable() {
+            let Some(seat) = &self.replicas[victim].seat else { continue };
+            let node = fleet.cluster.node(seat.node);
+            let entry = || (node.free().clone(), Vec::new());
+            let (free, victims) = freed.entry(seat.node).or_insert_with(entry);
+            free.give_back(&seat.requests);
+            victims.push(victim);
+            if wants.iter().any(|want| fleet.scheduler.could(&fleet.cluster, want, node, free)) {
+                chosen = Some((worth, std::mem::take(victims)));
+                break;
+            }
+        }
+        let Some((worth, victims)) = chosen else { return };
+        if let Some(fleet) = &mut self.fleet {
+            fleet.pressure = fleet.pressure.max(worth);
+        }
+        for victim in victims {
+            self.expire(now, victim, effects);
+        }
+    }
+
+    /// What the last replica was worth that had to make room.
+    pub(super) fn pressure(&self) -> f64 {
+        self.fleet.as_ref().map_or(0.0, |fleet| fleet.pressure)
+    }
+
     /// A replica that is gone leaves its node, and those that wait are tried, the oldest first.
-    pub(super) fn vacate(&mut self, key: ReplicaKey, replica: Replica, effects: &mut Vec<Effect>) {
+    pub(super) fn vacate(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        replica: Replica,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(fleet) = &mut self.fleet else { return };
         let Some(seat) = replica.seat else {
             fleet.unplaced = self.functions.values().map(|function| function.unplaced.len()).sum();
@@ -105,10 +147,10 @@ impl System {
         };
         fleet.cluster.vacate(seat.node, key, &seat.requests);
         self.functions[replica.function].unplaced.by_choice[seat.choice] -= 1;
-        self.place_waiting(effects);
+        self.place_waiting(now, effects);
     }
 
-    fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
+    fn place_waiting(&mut self, now: Time, effects: &mut Vec<Effect>) {
         while let Some(fleet) = &self.fleet
             && fleet.unplaced > 0
         {
@@ -117,7 +159,7 @@ impl System {
             let hopeful = waiting.filter(|unplaced| unplaced.refused_at != gains);
             let oldest = hopeful.filter_map(|unplaced| unplaced.waiting.first_key_value()).min();
             let Some((_, &replica)) = oldest else { return };
-            self.start(replica, effects);
+            self.start(now, replica, effects);
         }
     }
 
@@ -132,11 +174,11 @@ impl System {
         }
     }
 
-    pub(super) fn node_back(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+    pub(super) fn node_back(&mut self, now: Time, node: NodeId, effects: &mut Vec<Effect>) {
         let Some(fleet) = &mut self.fleet else { return };
         if node.index() < fleet.cluster.nodes().len() && !fleet.cluster.node(node).is_up() {
             fleet.cluster.regain(node);
-            self.place_waiting(effects);
+            self.place_waiting(now, effects);
         }
     }
 

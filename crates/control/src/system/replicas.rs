@@ -6,7 +6,7 @@ use gatewright_determinism::Time;
 
 use super::{
     Effect, End, Function, FunctionKey, Loss, Phase, Replica, ReplicaKey, ReplicaState,
-    RequestState, System,
+    RequestState, System, Use,
 };
 use crate::autoscale::Sample;
 use crate::queue::List;
@@ -95,7 +95,7 @@ impl System {
             } else if alive > target || replaced {
                 let surplus = if replaced { 1 } else { (alive - target) as usize };
                 for replica in self.least_missed(key, surplus, replaced) {
-                    self.retire(replica, effects);
+                    self.retire(now, replica, effects);
                 }
             } else {
                 return;
@@ -125,7 +125,7 @@ impl System {
         let function = &mut self.functions[key];
         function.starting += 1;
         match function.failures {
-            0 => self.start(replica, effects),
+            0 => self.start(now, replica, effects),
             failures => {
                 let pause = RESTART_PAUSE * 2u32.pow((failures - 1).min(10));
                 self.restarts.set(replica, now + pause.min(RESTART_PAUSE_MAX));
@@ -145,6 +145,7 @@ impl System {
             ready: None,
             answered: false,
             seat: None,
+            usage: Use::default(),
         });
         self.replicas_made += 1;
         self.functions[key].replicas.push(replica);
@@ -175,10 +176,11 @@ impl System {
     }
 
     /// Starts a replica, on a node if there are nodes; it waits for one if none has room.
-    pub(super) fn start(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
-        if self.fleet.is_some() && !self.seat(key) {
+    pub(super) fn start(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        if self.fleet.is_some() && !self.seat(now, key, effects) {
             return;
         }
+        self.note_start(now, key);
         let replica = &mut self.replicas[key];
         replica.state = ReplicaState::Starting;
         self.functions[replica.function].totals.replicas_started += 1;
@@ -187,14 +189,14 @@ impl System {
     }
 
     /// Takes a replica out of service: stopped at once if it does not run, drained first if it does.
-    pub(super) fn retire(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+    pub(super) fn retire(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
         let function = &mut self.functions[replica.function];
         match replica.state {
             ReplicaState::Conceived => {
                 function.starting -= 1;
                 self.restarts.clear(key);
-                self.forget(key, effects);
+                self.forget(now, key, effects);
             }
             ReplicaState::Starting => {
                 function.starting -= 1;
@@ -233,10 +235,12 @@ impl System {
         function.running += 1;
         let replaces = function.outdated > 0;
         let function = replica.function;
+        self.note_ready(now, key);
         self.pump(now, function, effects);
         if replaces {
             self.reconcile(now, function, effects);
         }
+        self.rest(now, key);
         self.measure(now, function);
     }
 
@@ -251,7 +255,7 @@ impl System {
                 replica.outdated = true;
                 self.functions[owner].outdated += 1;
             }
-            ReplicaState::Conceived | ReplicaState::Starting => self.retire(key, effects),
+            ReplicaState::Conceived | ReplicaState::Starting => self.retire(now, key, effects),
             _ => return,
         }
         self.reconcile(now, owner, effects);
@@ -284,7 +288,7 @@ impl System {
         replica.state = ReplicaState::Suspended;
         self.restarts.clear(key);
         self.release_work(now, key, effects);
-        self.forget(key, effects);
+        self.forget(now, key, effects);
         self.reconcile(now, owner, effects);
         self.end_waiting_if_unavailable(now, owner, effects);
         self.pump(now, owner, effects);
@@ -303,7 +307,7 @@ impl System {
             return self.replica_lost(now, key, Loss::Died, effects);
         }
         let function = replica.function;
-        self.forget(key, effects);
+        self.forget(now, key, effects);
         self.drop_if_removed(function, effects);
     }
 
@@ -320,10 +324,11 @@ impl System {
         }
     }
 
-    fn forget(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+    fn forget(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        self.idles.clear(key);
         if let Some(replica) = self.replicas.remove(key) {
             self.functions[replica.function].forget(key, replica.number);
-            self.vacate(key, replica, effects);
+            self.vacate(now, key, replica, effects);
         }
     }
 
@@ -332,6 +337,7 @@ impl System {
         let function = &self.functions[key];
         if function.phase == Phase::Removing && function.replicas.is_empty() {
             self.scalings.clear(key);
+            self.prewarms.clear(key);
             self.functions.remove(key);
             effects.push(Effect::Removed { function: key });
         }
