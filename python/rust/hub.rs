@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_serve::{Caller, EmbeddedHub, HubOptions, ServeError};
+use gatewright_serve::{Caller, HubOptions, ServeError, SharedHub};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -23,7 +23,7 @@ const MAX_WORKERS: u32 = 65_536;
 #[pyclass(frozen, module = "gatewright._hub")]
 #[derive(Debug)]
 pub(crate) struct Hub {
-    hub: Arc<EmbeddedHub>,
+    hub: Arc<SharedHub>,
     thread: Mutex<Option<Thread>>,
     /// The process that made it: in another one, a fork, there is no such thread.
     process: u32,
@@ -73,10 +73,21 @@ impl Hub {
         Ok(Self { hub, thread, process: std::process::id() })
     }
 
-    /// The port that it listens at.
+    /// The port that workers join at.
     #[getter]
     fn port(&self) -> u16 {
         self.hub.address().port()
+    }
+
+    /// Whether this process has the hub that it shares with others.
+    #[getter]
+    fn is_host(&self) -> bool {
+        self.hub.is_host()
+    }
+
+    /// So many pieces of an answer were taken.
+    fn more(&self, id: u64, pieces: u32) {
+        self.hub.more(id, pieces);
     }
 
     /// Takes a request; the mailbox will get its answer under the number that this returns.
@@ -104,8 +115,9 @@ impl Hub {
     }
 
     /// Numbers of what there is, and has been.
-    fn status(&self) -> HashMap<&'static str, u64> {
-        let status = self.hub.status();
+    fn status(&self, py: Python<'_>) -> HashMap<&'static str, u64> {
+        // Another process may have to be asked.
+        let status = py.detach(|| self.hub.status());
         HashMap::from([
             ("workers", status.workers.into()),
             ("queued", status.queued as u64),
@@ -148,7 +160,7 @@ impl Drop for Hub {
 /// The hub's thread. With the runtime at its end go the listener and every connection.
 fn live(
     options: HubOptions,
-    started: &mpsc::Sender<Result<Arc<EmbeddedHub>, ServeError>>,
+    started: &mpsc::Sender<Result<Arc<SharedHub>, ServeError>>,
     end: oneshot::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -156,7 +168,7 @@ fn live(
         Err(error) => return drop(started.send(Err(ServeError::Hub(error)))),
     };
     runtime.block_on(async {
-        let hub = match EmbeddedHub::start(options).await {
+        let hub = match SharedHub::start(options).await {
             Ok(hub) => Arc::new(hub),
             Err(error) => return drop(started.send(Err(error))),
         };

@@ -5,6 +5,7 @@
 //! wake the loop once, and cost it one call.
 
 mod hub;
+mod log;
 mod mailbox;
 
 use pyo3::prelude::*;
@@ -12,5 +13,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _hub(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<hub::Hub>()?;
+    module.add_class::<log::Log>()?;
     module.add_class::<mailbox::Mailbox>()
 }

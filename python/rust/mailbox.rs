@@ -99,13 +99,15 @@ impl Letter {
                 (id, RAISED, raised.into_py_any(py)?)
             }
             Self::Ended { id, result: Err(why) } => {
-                let why = match why {
-                    HubError::TimedOut(_) => "timed_out",
-                    HubError::QueueFull => "queue_full",
-                    HubError::Stopped => "closed",
-                    HubError::Lost | HubError::Call(_) => "worker_lost",
+                let (why, retry_after) = match why {
+                    HubError::TimedOut(_) => ("timed_out", None),
+                    HubError::QueueFull { retry_after } => {
+                        ("queue_full", Some(retry_after.as_secs_f64()))
+                    }
+                    HubError::Stopped => ("closed", None),
+                    HubError::Lost | HubError::Call(_) => ("worker_lost", None),
                 };
-                (id, UNANSWERED, why.into_py_any(py)?)
+                (id, UNANSWERED, (why, retry_after).into_py_any(py)?)
             }
             Self::Piece { id, text, data } => {
                 let what = if text { TEXT_PIECE } else { BINARY_PIECE };

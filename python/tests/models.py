@@ -3,9 +3,12 @@
 import asyncio
 import dataclasses
 import datetime
+import decimal
+import enum
 import os
 import threading
 import time
+import uuid
 
 import gatewright
 
@@ -74,6 +77,30 @@ class Odd:
             error.retryable = True
             raise error
         return {"fine": True}
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Rich:
+    """Values that JSON does not have."""
+
+    def __call__(self):
+        import numpy
+
+        return {
+            "tuple": (1, (2,)),
+            "set": {3},
+            "array": numpy.arange(4, dtype="i2").reshape(2, 2),
+            "scalar": numpy.float32(0.5),
+            "moment": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+            "time": datetime.time(1, 2),
+            "span": datetime.timedelta(minutes=1.5),
+            "decimal": decimal.Decimal("1.10"),
+            "uuid": uuid.UUID(int=7),
+            "enum": Colour.RED,
+        }
 
 
 class Tokens:

@@ -95,6 +95,7 @@ def test_subclasses_come_as_what_they_are_made_of():
     assert unpack(pack(collections.OrderedDict(a=1))) == {"a": 1}
     assert unpack(pack(Thing("t", (1,)))) == {"name": "t", "size": (1,)}
     assert unpack(pack(bytearray(b"x"))) == b"x"
+    assert unpack(pack([memoryview(b"xyz")[1:]])) == [b"yz"]
 
 
 @pytest.mark.parametrize("value", [object(), lambda: 1, [{1: object()}], numpy.array([object()], dtype=object)])

@@ -16,7 +16,10 @@ from gatewright import protocol
 def test_hello_says_who_it_is_and_shows_the_token(start):
     worker = start("models:Echo", "--name", "echo-1", "--window", "3")
     expected = [protocol.HELLO, protocol.VERSION, "echo-1", worker.process.pid, 3, "secret", None, socket.gethostname()]
-    assert worker.receive() == expected
+    hello = worker.receive()
+    assert hello[:8] == expected
+    labels, cpus, memory = hello[8:]
+    assert labels == {} and cpus == os.cpu_count() and memory > 1 << 20
 
 
 def test_the_token_is_kept_from_user_code(start):
@@ -56,6 +59,24 @@ def test_dataclasses_dates_and_keys_that_are_no_strings_are_sent(start):
     worker.begin()
     assert worker.call("keys")[2] == {1: "a", None: "b"}
     assert worker.call("dataclass")[2] == {"x": 1, "when": "2026-01-02"}
+
+
+def test_values_that_json_has_not_become_what_it_has(start):
+    pytest.importorskip("numpy")
+    worker = start("models:Rich")
+    assert worker.begin() == [protocol.READY]
+    assert worker.call()[2] == {
+        "tuple": [1, [2]],
+        "set": [3],
+        "array": [[0, 1], [2, 3]],
+        "scalar": 0.5,
+        "moment": "2026-01-02T03:04:05+00:00",
+        "time": "01:02:00",
+        "span": 90.0,
+        "decimal": "1.10",
+        "uuid": "00000000-0000-0000-0000-000000000007",
+        "enum": "red",
+    }
 
 
 def test_an_exception_is_an_error_with_its_traceback(start):
@@ -163,6 +184,20 @@ def test_a_wider_window_runs_calls_side_by_side(start):
     assert sorted([worker.receive(), worker.receive()]) == [[protocol.RESPONSE, n, "met"] for n in (1, 2)]
 
 
+def test_answers_that_wait_for_others_are_not_held_by_a_long_call(start):
+    worker = start("models:Sleeper", "--ahead", "100")
+    worker.begin()
+    encode = worker.encoder.encode
+    frames = [encode(protocol.REQUEST, number, None, 1, [0], {}) for number in range(50)]
+    worker.socket.sendall(b"".join(frames) + encode(protocol.REQUEST, 50, None, 1, [1000], {}))
+    assert [worker.receive() for _ in range(50)] == [[protocol.RESPONSE, number, 0] for number in range(50)]
+
+
+def test_labels_are_told(start):
+    worker = start("models:Echo", "--label", "zone=a", "--label", "gpu=")
+    assert worker.receive()[8] == {"zone": "a", "gpu": ""}
+
+
 @pytest.mark.parametrize("how", ["signal", "frame"])
 @pytest.mark.parametrize("pause", [0, 0.4])
 def test_draining_finishes_what_was_taken(start, how, pause):
@@ -173,10 +208,13 @@ def test_draining_finishes_what_was_taken(start, how, pause):
     time.sleep(0.2 + pause)
     if how == "signal":
         worker.process.send_signal(signal.SIGTERM)
+        assert worker.receive() == [protocol.DRAIN], "it asks for no more"
     else:
         worker.send(protocol.DRAIN)
     assert worker.receive() == [protocol.RESPONSE, 1, 0.6]
     assert worker.receive() == [protocol.RESPONSE, 2, 0]
+    if how == "signal":
+        worker.send(protocol.DRAIN)
     assert worker.receive() == [protocol.BYE, "done"]
     assert worker.exit_status() == 0
 
@@ -185,6 +223,8 @@ def test_an_idle_worker_drains_at_once(start):
     worker = start("models:Sleeper")
     worker.begin()
     worker.process.send_signal(signal.SIGTERM)
+    assert worker.receive() == [protocol.DRAIN]
+    worker.send(protocol.DRAIN)
     assert worker.receive() == [protocol.BYE, "done"]
     assert worker.exit_status() == 0
 

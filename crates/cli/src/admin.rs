@@ -77,14 +77,57 @@ impl Admin {
         runtime.block_on(async {
             match tokio::time::timeout(self.timeout, exchange(request)).await {
                 Ok(answer) => answer.map_err(|failure| self.explain(failure)),
-                Err(_) => Err(Failure::failed(format!(
-                    "{}: no answer within {}",
-                    self.admin,
-                    humantime::format_duration(self.timeout)
-                ))
-                .hint("give it longer with --timeout")),
+                Err(_) => Err(self.too_late()),
             }
         })
+    }
+
+    /// Sends one request and hands on the body of a good answer as it comes. Only an answer that is not to go on for
+    /// ever has a time limit.
+    pub(crate) fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        limited: bool,
+        mut take: impl FnMut(&[u8]) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let request = self.request(method, path, None, Vec::new())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|fault| Failure::failed(format!("cannot start: {}", reason(&fault))))?;
+        let receive = async {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let response = client.request(request).await;
+            let response =
+                response.map_err(|fault| self.explain(Failure::failed(root_cause(&fault))))?;
+            if !response.status().is_success() {
+                let answer = whole(response).await?;
+                return Err(self.complaint(&answer));
+            }
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame
+                    .map_err(|fault| Failure::failed(format!("the answer broke off: {fault}")))?;
+                if let Some(data) = frame.data_ref() {
+                    take(data)?;
+                }
+            }
+            Ok(())
+        };
+        runtime.block_on(async {
+            if !limited {
+                return receive.await;
+            }
+            let received = tokio::time::timeout(self.timeout, receive).await;
+            received.unwrap_or_else(|_| Err(self.too_late()))
+        })
+    }
+
+    fn too_late(&self) -> Failure {
+        let limit = humantime::format_duration(self.timeout);
+        Failure::failed(format!("{}: no answer within {limit}", self.admin))
+            .hint("give it longer with --timeout")
     }
 
     /// Sends one request and takes only a good answer.
@@ -194,6 +237,10 @@ async fn exchange(request: Request<Full<Bytes>>) -> Outcome<Answer> {
         .request(request)
         .await
         .map_err(|fault| Failure { exit: Exit::Failed, ..Failure::failed(root_cause(&fault)) })?;
+    whole(response).await
+}
+
+async fn whole(response: http::Response<hyper::body::Incoming>) -> Outcome<Answer> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER_BYTES)
         .collect()

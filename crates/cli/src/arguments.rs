@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, mock,
-    predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
+    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, logs,
+    mock, predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -84,6 +84,7 @@ pub(crate) enum Command {
     Suspend(suspend::Suspend),
     Describe(describe::Describe),
     Replicas(replicas::Replicas),
+    Logs(logs::Logs),
     Worker(worker::Worker),
     Remove(remove::Remove),
     Cache(cache::Cache),

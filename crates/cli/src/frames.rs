@@ -65,7 +65,8 @@ impl<'a> Frames<'a> {
             let requests = (function.requests.cpu.millis(), function.requests.memory.bytes());
             (name.clone(), requests)
         });
-        let mut frames = Self { files, records, images: BTreeMap::new(), requests: requests.collect() };
+        let mut frames =
+            Self { files, records, images: BTreeMap::new(), requests: requests.collect() };
         frames.deployments(system).map_err(refused)?;
         Ok(frames)
     }
@@ -83,7 +84,11 @@ impl<'a> Frames<'a> {
             self.row("function_deployment_lifecycle", 0.0, &format!("deploy,{name},{name}"))?;
             for image in &function.images {
                 self.row("functions", 0.0, &format!("{name},{},function", image.name()))?;
-                self.row("function_deployment", 0.0, &format!("deploy,{name},{},{name},", image.name()))?;
+                self.row(
+                    "function_deployment",
+                    0.0,
+                    &format!("deploy,{name},{},{name},", image.name()),
+                )?;
             }
         }
         Ok(())

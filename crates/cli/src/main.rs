@@ -10,6 +10,7 @@ mod commands;
 mod demand;
 mod failure;
 mod files;
+mod frames;
 mod interrupt;
 mod output;
 mod progress;
@@ -19,6 +20,7 @@ mod rehearsal;
 mod render;
 mod replicate;
 mod settings;
+mod sweep;
 
 use std::process::ExitCode;
 

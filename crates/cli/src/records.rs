@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use gatewright_record::{Format, Invocation, read_records};
+use gatewright_record::{Format, Invocation, ReplicaEvent, read_records};
 
 use crate::failure::{Failure, Outcome};
 
@@ -24,4 +24,19 @@ pub(crate) fn each(path: &Path, mut take: impl FnMut(Invocation)) -> Outcome<()>
         take(record);
     }
     Ok(())
+}
+
+/// What happened to replicas, as a gateway wrote it; nothing where there is no such file.
+pub(crate) fn lives(path: &Path) -> Outcome<Vec<ReplicaEvent>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(path).map_err(|fault| Failure::of_reading(path, &fault))?;
+    let line = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|fault| {
+            Failure::usage(format!("{}: line {}: {fault}", path.display(), number + 1))
+                .hint("it is written by `serve` with --records FOLDER")
+        })
+    };
+    text.lines().enumerate().map(line).collect()
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::pack::{self, Token};
@@ -98,6 +100,8 @@ impl FrameDecoder {
 struct Fields {
     frame: &'static str,
     body: Bytes,
+    /// How many the frame has, its number included.
+    count: u32,
 }
 
 fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
@@ -105,7 +109,7 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
     let Ok(Token::Array(found)) = pack::token(&mut rest) else {
         return Err(DecodeError::NotAFrame);
     };
-    let Ok(Token::Uint(number)) = pack::token(&mut rest) else {
+    let Some(number) = pack::token(&mut rest).ok().and_then(unsigned) else {
         return Err(DecodeError::NotAFrame);
     };
     let number_u8 = u8::try_from(number).map_err(|_| DecodeError::UnknownKind(number))?;
@@ -115,7 +119,9 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
         9 | 10 | 11 | 13 | 14 => 2,
         6 | 7 => 3,
         2 | 4 => 4,
-        1 => 8,
+        // A worker that says nothing about its machine leaves the last three out.
+        1 if found == 8 => 8,
+        1 => 11,
         _ => 6,
     };
     if found != expected {
@@ -123,7 +129,7 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
     }
     let head = body.len() - rest.len();
     body.advance(head);
-    let mut fields = Fields { frame, body };
+    let mut fields = Fields { frame, body, count: found };
     let parsed = fields.of(number_u8)?;
     match fields.body.len() {
         0 => Ok(parsed),
@@ -134,15 +140,7 @@ fn parse(mut body: Bytes) -> Result<Frame, DecodeError> {
 impl Fields {
     fn of(&mut self, number: u8) -> Result<Frame, DecodeError> {
         Ok(match number {
-            1 => Frame::Hello(Hello {
-                version: self.small("version")?,
-                name: self.text("name")?,
-                pid: self.small("pid")?,
-                window: self.small("window")?,
-                token: self.text("token")?,
-                function: self.optional_text("function")?,
-                node: self.text("node")?,
-            }),
+            1 => Frame::Hello(self.hello()?),
             2 => Frame::Init {
                 max_frame: self.small("max_frame")?,
                 args: self.array("args")?,
@@ -179,6 +177,36 @@ impl Fields {
             13 => Frame::Bye { reason: self.text("reason")? },
             _ => Frame::Batch { size: self.small("size")? },
         })
+    }
+
+    fn hello(&mut self) -> Result<Hello, DecodeError> {
+        let mut hello = Hello {
+            version: self.small("version")?,
+            name: self.text("name")?,
+            pid: self.small("pid")?,
+            window: self.small("window")?,
+            token: self.text("token")?,
+            function: self.optional_text("function")?,
+            node: self.text("node")?,
+            labels: BTreeMap::new(),
+            cpus: None,
+            memory: None,
+        };
+        if self.count > 8 {
+            hello.labels = self.labels()?;
+            hello.cpus = self.optional_small("cpus")?;
+            hello.memory = self.optional_uint("memory")?;
+        }
+        Ok(hello)
+    }
+
+    fn labels(&mut self) -> Result<BTreeMap<String, String>, DecodeError> {
+        let count = self.read("labels", "a map of strings", |token, _| match token {
+            Token::Map(count) => Some(count),
+            _ => None,
+        })?;
+        // Each one needs bytes of the frame, so a count that lies ends where the frame does.
+        (0..count).map(|_| Ok((self.text("labels")?, self.text("labels")?))).collect()
     }
 
     fn chunk(&mut self) -> Result<Frame, DecodeError> {
@@ -251,6 +279,14 @@ impl Fields {
     fn small(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         self.read(field, "a number of 32 bits", |token, _| {
             unsigned(token).and_then(|value| u32::try_from(value).ok())
+        })
+    }
+
+    fn optional_small(&mut self, field: &'static str) -> Result<Option<u32>, DecodeError> {
+        let expected = "a number of 32 bits, or nil";
+        self.read(field, expected, |token, _| match token {
+            Token::Nil => Some(None),
+            token => unsigned(token).and_then(|value| u32::try_from(value).ok()).map(Some),
         })
     }
 

@@ -55,10 +55,7 @@ fn body(frame: &Frame, out: &mut BytesMut) {
         Frame::Request(request) => {
             head(out, 6, number);
             uint(out, request.id);
-            match request.deadline_ms {
-                Some(left) => uint(out, left),
-                None => out.put_u8(rmp::Marker::Null.to_u8()),
-            }
+            optional_uint(out, request.deadline_ms);
             uint(out, request.attempt.into());
             out.put_slice(&request.args);
             out.put_slice(&request.kwargs);
@@ -97,7 +94,8 @@ fn body(frame: &Frame, out: &mut BytesMut) {
 }
 
 fn put_hello(hello: &Hello, out: &mut BytesMut) {
-    head(out, 8, 1);
+    let told = !hello.labels.is_empty() || hello.cpus.is_some() || hello.memory.is_some();
+    head(out, if told { 11 } else { 8 }, 1);
     uint(out, hello.version.into());
     text(out, &hello.name);
     uint(out, hello.pid.into());
@@ -105,6 +103,17 @@ fn put_hello(hello: &Hello, out: &mut BytesMut) {
     text(out, &hello.token);
     optional_text(out, hello.function.as_deref());
     text(out, &hello.node);
+    if !told {
+        return;
+    }
+    let labels = u32::try_from(hello.labels.len()).unwrap_or(u32::MAX);
+    mp::write_map_len(&mut out.writer(), labels).expect("memory takes every write");
+    for (key, value) in &hello.labels {
+        text(out, key);
+        text(out, value);
+    }
+    optional_uint(out, hello.cpus.map(u64::from));
+    optional_uint(out, hello.memory);
 }
 
 /// Array of at most 15 elements whose first one is the kind, at most 127.
@@ -127,6 +136,13 @@ fn chunk(out: &mut BytesMut, is_text: bool, data: &[u8]) {
 
 fn uint(out: &mut BytesMut, value: u64) {
     mp::write_uint(&mut out.writer(), value).expect("memory takes every write");
+}
+
+fn optional_uint(out: &mut BytesMut, value: Option<u64>) {
+    match value {
+        Some(value) => uint(out, value),
+        None => out.put_u8(rmp::Marker::Null.to_u8()),
+    }
 }
 
 fn text(out: &mut BytesMut, value: &str) {

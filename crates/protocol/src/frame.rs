@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 /// Version of the protocol that this crate speaks. A gateway refuses a worker that speaks another one.
@@ -61,7 +63,7 @@ pub enum Frame {
         /// The nonce of the ping.
         nonce: u64,
     },
-    /// Gateway: finish what you have, say bye and exit.
+    /// Gateway: finish what you have, say bye and exit. Worker: send no more, and drain me when all is answered.
     Drain,
     /// Either side, last frame: the sender will close the connection.
     Bye {
@@ -87,6 +89,12 @@ pub struct Hello {
     pub function: Option<String>,
     /// Name of the machine it runs on, for records.
     pub node: String,
+    /// Labels of that machine, such as a zone.
+    pub labels: BTreeMap<String, String>,
+    /// Processors of that machine.
+    pub cpus: Option<u32>,
+    /// Memory of that machine in bytes.
+    pub memory: Option<u64>,
 }
 
 /// One call.

@@ -5,6 +5,7 @@
 mod estimate;
 mod histogram;
 mod invocation;
+mod life;
 mod read;
 mod summary;
 mod tokens;
@@ -13,6 +14,7 @@ mod write;
 pub use estimate::{Estimate, EstimateError, batch_means, student_t};
 pub use histogram::{LatencyHistogram, MAX_LATENCY, Summary, samples_needed};
 pub use invocation::{CacheResult, Invocation, Status, World};
+pub use life::{LifeState, ReplicaEvent, ScalingEvent, start_up_times};
 pub use read::{ReadError, Records, read_records};
 pub use summary::{CacheCounts, RunReport, RunSummary, StatusCounts};
 pub use tokens::{TokenReport, TokenSummary, TokenTimes};

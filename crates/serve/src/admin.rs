@@ -8,22 +8,26 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use gatewright_control::config::{self, SystemFile};
-use gatewright_control::{FunctionView, Operation, OperationError, ReplicaState, System};
+use gatewright_control::config::{self, SystemFile, nearest};
+use gatewright_control::{
+    FunctionView, Operation, OperationError, ReplicaKey, ReplicaState, System,
+};
 use serde::{Deserialize, Serialize};
+use slotmap::SecondaryMap;
 use subtle::ConstantTimeEq;
 
 use crate::function::Function;
 use crate::headers::Client;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
+use crate::python::Origin;
 
 /// Where the format of `/metrics` is named.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone)]
-struct Admin {
-    plane: Arc<Plane>,
+pub(crate) struct Admin {
+    pub(crate) plane: Arc<Plane>,
     metrics: Arc<Metrics>,
     token: Option<Arc<str>>,
 }
@@ -43,6 +47,12 @@ struct FunctionStatus {
     in_flight: u64,
     /// Seconds that a request which came now would wait for its turn.
     expected_wait: f64,
+    /// Replicas that failed in a row.
+    failures: u32,
+    /// What its replicas run.
+    runs: String,
+    /// The table of the system file that it is made of, without what is at its default.
+    config: serde_json::Value,
     invocation_count: u64,
     totals: gatewright_control::Totals,
     instances: Vec<Instance>,
@@ -56,6 +66,9 @@ struct Instance {
     in_flight: usize,
     /// Whether it was started elsewhere and joined.
     joined: bool,
+    /// What it says of its machine, if it joined.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    origin: Option<Arc<Origin>>,
 }
 
 #[derive(Deserialize)]
@@ -70,11 +83,26 @@ struct DeleteRequest {
 }
 
 /// An error as JSON.
-struct Problem(StatusCode, String);
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    error: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), hint: None }
+    }
+}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+        let mut body = serde_json::json!({ "error": self.error });
+        if let Some(hint) = self.hint {
+            body["hint"] = hint.into();
+        }
+        (self.status, Json(body)).into_response()
     }
 }
 
@@ -85,7 +113,7 @@ impl From<OperationError> for Problem {
             OperationError::AlreadyDeployed(_) => StatusCode::CONFLICT,
             OperationError::Invalid { .. } => StatusCode::BAD_REQUEST,
         };
-        Self(status, error.to_string())
+        Self::new(status, error.to_string())
     }
 }
 
@@ -94,7 +122,8 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
     let admin = Admin { plane, metrics, token: token.map(Into::into) };
     Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/system/functions", get(list).post(deploy).delete(remove))
+        .route("/system/functions", get(list).post(deploy).put(update).delete(remove))
+        .route("/system/logs", get(crate::admin_logs::logs))
         .route("/system/function/{name}", get(show))
         .route("/system/scale-function/{name}", post(scale))
         .route("/system/reload/{name}", post(reload))
@@ -105,7 +134,7 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
         .route("/healthz", get(health))
         .route("/docs", get(docs))
         .route("/docs/openapi.json", get(openapi))
-        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "there is nothing here".to_owned()) })
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .with_state(admin)
 }
 
@@ -115,7 +144,7 @@ async fn check_token(State(admin): State<Admin>, request: Request, next: Next) -
     {
         let error = "the admin API asks for a token: Authorization: Bearer ...".to_owned();
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        return (challenge, Problem(StatusCode::UNAUTHORIZED, error)).into_response();
+        return (challenge, Problem::new(StatusCode::UNAUTHORIZED, error)).into_response();
     }
     next.run(request).await
 }
@@ -151,41 +180,53 @@ async fn docs() -> axum::response::Html<&'static str> {
 }
 
 /// What can be asked here, for programs.
-async fn openapi() -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, include_str!("../docs/openapi.json")).into_response()
+async fn openapi(State(admin): State<Admin>, headers: HeaderMap) -> Json<serde_json::Value> {
+    let mut functions: Vec<_> = admin.plane.functions.read().values().cloned().collect();
+    // Who may not operate them is not told which there are.
+    if admin.token.as_ref().is_some_and(|token| !presents(&headers, token)) {
+        functions.clear();
+    }
+    Json(crate::openapi::with_functions(&functions))
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
-    let bytes = admin.plane.store.bytes();
-    let text = admin.plane.driver.look(|system| admin.metrics.text(system, bytes));
+    let cache = admin.plane.store.stats();
+    let text = admin.plane.driver.look(|system| admin.metrics.text(system, &cache));
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
 async fn list(State(admin): State<Admin>) -> Json<Vec<FunctionStatus>> {
-    Json(admin.plane.driver.look(|system| {
+    let origins = admin.plane.driver.origins();
+    let all: Vec<_> = admin.plane.driver.look(|system| {
         let views = system.function_index().filter_map(|(_, key)| system.function(key));
-        views.map(|view| describe(system, &view)).collect()
-    }))
+        views.map(|view| describe(system, &view, &origins)).collect()
+    });
+    Json(all.into_iter().map(|status| admin.with_config(status)).collect())
 }
 
 async fn show(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<FunctionStatus>, Problem> {
+    let origins = admin.plane.driver.origins();
     let found = admin.plane.driver.look(|system| {
         let view = system.function(system.lookup(&name)?)?;
-        Some(describe(system, &view))
+        Some(describe(system, &view, &origins))
     });
-    found.map(Json).ok_or_else(|| OperationError::UnknownFunction(name).into())
+    found.map(|found| Json(admin.with_config(found))).ok_or_else(|| admin.unknown(&name))
 }
 
-fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
+fn describe(
+    system: &System,
+    view: &FunctionView<'_>,
+    origins: &SecondaryMap<ReplicaKey, Arc<Origin>>,
+) -> FunctionStatus {
     let instances = system.replicas(view.key, None).map(|replica| Instance {
         number: replica.number,
         state: replica.state,
         in_flight: replica.in_flight,
         joined: replica.joined,
+        origin: origins.get(replica.key).cloned(),
     });
     FunctionStatus {
         name: view.deployment.name.clone(),
@@ -196,6 +237,9 @@ fn describe(system: &System, view: &FunctionView<'_>) -> FunctionStatus {
         queued: view.queued,
         in_flight: u64::from(view.in_flight),
         expected_wait: view.expected_wait.as_secs_f64(),
+        failures: view.failures,
+        runs: String::new(),
+        config: serde_json::Value::Null,
         invocation_count: view.totals.arrived,
         totals: view.totals,
         instances: instances.collect(),
@@ -208,7 +252,7 @@ async fn scale(
     Json(wish): Json<ScaleRequest>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let operation = Operation::ScaleTo { function, replicas: wish.replicas };
-    let replicas = admin.plane.driver.operate(operation)?;
+    let replicas = admin.operate(operation)?;
     Ok(Json(serde_json::json!({ "replicas": replicas })))
 }
 
@@ -217,7 +261,7 @@ async fn reload(
     State(admin): State<Admin>,
     Path(function): Path<String>,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Problem> {
-    let replicas = admin.plane.driver.operate(Operation::Reload { function })?;
+    let replicas = admin.operate(Operation::Reload { function })?;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "replicas": replicas }))))
 }
 
@@ -226,31 +270,92 @@ async fn suspend(
     State(admin): State<Admin>,
     Path(function): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    admin.plane.driver.operate(Operation::Suspend { function })?;
+    admin.operate(Operation::Suspend { function })?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Serves a new function: the table of a function as in the system file, and its name as `service`.
 async fn deploy(
     State(admin): State<Admin>,
-    Json(mut table): Json<serde_json::Map<String, serde_json::Value>>,
+    Json(table): Json<serde_json::Map<String, serde_json::Value>>,
 ) -> Result<StatusCode, Problem> {
-    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
-    let Some(serde_json::Value::String(name)) = table.remove("service") else {
-        return Err(wrong("`service`, the name of the function, is missing".to_owned()));
-    };
-    let table = serde_json::Value::Object(table);
-    let config: config::Function =
-        serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
-    let mut file = SystemFile::default();
-    let config = file.function.entry(name.clone()).or_insert(config).clone();
-    file.check().map_err(|error| wrong(error.to_string()))?;
-    let base_dir = &admin.plane.driver.workplace.base_dir;
-    let function = Function::new(&name, &config, base_dir, admin.metrics.function(&name));
-    let function = Arc::new(function.map_err(|error| wrong(error.to_string()))?);
+    let (function, config) = admin.described(table)?;
+    let (name, function) = (Arc::clone(&function.name), Arc::new(function));
     admin.plane.driver.deploy(Arc::clone(&function), config.deployment(&name))?;
-    admin.plane.functions.write().insert(Arc::clone(&function.name), function);
+    admin.plane.functions.write().insert(name, function);
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Serves a function in another way, described as for [`deploy`]: its replicas are replaced one after another, and no
+/// request is lost.
+async fn update(
+    State(admin): State<Admin>,
+    Json(table): Json<serde_json::Map<String, serde_json::Value>>,
+) -> Result<StatusCode, Problem> {
+    let (mut function, config) = admin.described(table)?;
+    let name = Arc::clone(&function.name);
+    let served = admin.plane.functions.read().get(&name).cloned();
+    let Some(served) = served else { return Err(admin.unknown(&name)) };
+    if let Some(what) = served.cannot_become(&function) {
+        let error = format!("function `{name}` cannot be updated: {what}");
+        let hint = "remove it and deploy it anew".to_owned();
+        return Err(Problem { hint: Some(hint), ..Problem::new(StatusCode::CONFLICT, error) });
+    }
+    function.logs = Arc::clone(&served.logs);
+    let function = Arc::new(function);
+    admin.plane.driver.update(Arc::clone(&function), config.deployment(&name))?;
+    admin.plane.functions.write().insert(name, function);
+    Ok(StatusCode::ACCEPTED)
+}
+
+impl Admin {
+    /// Adds what the decisions do not know.
+    fn with_config(&self, mut status: FunctionStatus) -> FunctionStatus {
+        if let Some(function) = self.plane.functions.read().get(&*status.name) {
+            status.runs = function.runs();
+            status.config = function.described();
+        }
+        status
+    }
+
+    /// The function that the body of a request describes.
+    fn described(
+        &self,
+        mut table: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(Function, config::Function), Problem> {
+        let wrong = |what: String| Problem::new(StatusCode::BAD_REQUEST, what);
+        let Some(serde_json::Value::String(name)) = table.remove("service") else {
+            return Err(wrong("`service`, the name of the function, is missing".to_owned()));
+        };
+        let table = serde_json::Value::Object(table);
+        let config: config::Function =
+            serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
+        let mut file = SystemFile::default();
+        let config = file.function.entry(name.clone()).or_insert(config).clone();
+        file.check()
+            .map_err(|error| Problem { hint: error.hint.clone(), ..wrong(error.to_string()) })?;
+        let folder = &self.plane.driver.workplace.base_dir;
+        let function = Function::new(&name, &config, folder, self.metrics.function(&name));
+        Ok((function.map_err(|error| wrong(error.to_string()))?, config))
+    }
+
+    /// Says that there is no function of this name, and which one may be meant.
+    pub(crate) fn unknown(&self, name: &str) -> Problem {
+        let functions = self.plane.functions.read();
+        let mut names: Vec<_> = functions.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        let hint = nearest(name, names.into_iter());
+        let error = OperationError::UnknownFunction(name.to_owned());
+        Problem { hint, ..Problem::new(StatusCode::NOT_FOUND, error.to_string()) }
+    }
+
+    /// Carries out an operation; a function that is not there is told with the nearest name.
+    fn operate(&self, operation: Operation) -> Result<u32, Problem> {
+        self.plane.driver.operate(operation).map_err(|error| match error {
+            OperationError::UnknownFunction(name) => self.unknown(&name),
+            other => other.into(),
+        })
+    }
 }
 
 async fn remove(
@@ -258,7 +363,7 @@ async fn remove(
     Json(wish): Json<DeleteRequest>,
 ) -> Result<StatusCode, Problem> {
     let function = wish.function_name;
-    admin.plane.driver.operate(Operation::Remove { function: function.clone() })?;
+    admin.operate(Operation::Remove { function: function.clone() })?;
     admin.plane.functions.write().remove(function.as_str());
     Ok(StatusCode::ACCEPTED)
 }

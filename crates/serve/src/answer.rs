@@ -96,7 +96,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.settled {
+        // One whose program was lost in the middle of its answer may be waiting for another attempt, or have it.
+        if !self.settled || self.ticket.call.end().is_none() {
             // Nobody waits any more: said first, so that it does not count as answered. Then its slot is free.
             self.ticket.cancel();
             self.ticket.finished(Outcome::Error);

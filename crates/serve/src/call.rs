@@ -5,6 +5,7 @@ use bytes::Bytes;
 use gatewright_control::{End, URGENCY_DEFAULT};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Arguments, CallError};
+use http::uri::Authority;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -43,6 +44,8 @@ pub(crate) struct Dispatch {
     pub(crate) replica: u64,
     /// The machine that it is on, if that is another one.
     pub(crate) node: Option<Arc<str>>,
+    /// Where it listens, if it is a program that serves.
+    pub(crate) address: Option<Authority>,
     /// 1 for the first.
     pub(crate) attempt: u32,
     /// Requests in service there, this one included.
@@ -188,6 +191,7 @@ mod tests {
             at: Time::ZERO,
             replica: 0,
             node: None,
+            address: None,
             attempt,
             in_flight: 1,
             cold: false,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::Path;
 
 use gatewright_control::config;
@@ -8,9 +9,24 @@ use serde_json::Value;
 
 use crate::answer::Refusal;
 
-/// What the successful responses of a route must look like.
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// What a function is asked with.
+    Input,
+    /// What a function answers.
+    Output,
+    /// What an upstream answers on a route.
+    Response,
+}
+
+/// What bodies must look like.
 #[derive(Debug)]
 pub(crate) struct Check {
+    side: Side,
+    /// The file as the system file names it.
+    pub(crate) file: String,
+    pub(crate) schema: Value,
     validator: Validator,
     /// Status of the answer in place of one that does not fit.
     status: StatusCode,
@@ -18,8 +34,13 @@ pub(crate) struct Check {
 
 impl Check {
     /// Reads the schema.
-    pub(crate) fn read(check: &config::Check, base_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn read(check: &config::Check, base_dir: &Path, side: Side) -> Result<Self, String> {
         let (path, status) = check.parts();
+        let status = status.unwrap_or(match side {
+            Side::Input => 422,
+            Side::Output => 500,
+            Side::Response => 502,
+        });
         let text = std::fs::read_to_string(base_dir.join(path))
             .map_err(|error| format!("the schema `{path}` cannot be read: {error}"))?;
         let schema: Value = serde_json::from_str(&text)
@@ -27,7 +48,7 @@ impl Check {
         let validator = jsonschema::validator_for(&schema)
             .map_err(|error| format!("`{path}` is no JSON Schema: {error}"))?;
         let status = StatusCode::from_u16(status).map_err(|error| error.to_string())?;
-        Ok(Self { validator, status })
+        Ok(Self { side, file: path.to_owned(), schema, validator, status })
     }
 
     /// Whether a response has to be looked at: errors speak for themselves.
@@ -42,20 +63,48 @@ impl Check {
         }
         let json: Value = serde_json::from_slice(body)
             .map_err(|error| self.refusal(&format!("it is no JSON: {error}")))?;
-        match self.validator.validate(&json) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let place = error.instance_path().to_string();
-                let place = if place.is_empty() { "its top" } else { &place };
-                Err(self.refusal(&format!("at {place}: {}", error.masked())))
-            }
-        }
+        self.fits_value(&json)
     }
 
-    /// The answer in place of a response that is wrong in this way.
+    /// Whether a value fits; if not, the answer in its place.
+    pub(crate) fn fits_value(&self, json: &Value) -> Result<(), Refusal> {
+        self.validator.validate(json).map_err(|error| {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { "its top" } else { &place };
+            self.refusal(&format!("at {place}: {}", error.masked()))
+        })
+    }
+
+    /// The answer in place of a body that is wrong in this way.
     pub(crate) fn refusal(&self, what: &str) -> Refusal {
-        Refusal::new(self.status, format!("the upstream's response is not as expected: {what}"))
-            .hint("what was asked for may not exist, or the upstream may have changed")
+        let subject = match self.side {
+            Side::Input => "the request's body is not what the function takes",
+            Side::Output => "the function's answer is not as expected",
+            Side::Response => "the upstream's response is not as expected",
+        };
+        let hint = match self.side {
+            Side::Input => format!("it must fit the JSON Schema {}", self.file),
+            Side::Output => format!("the function, or its schema {}, is wrong", self.file),
+            Side::Response => {
+                "what was asked for may not exist, or the upstream may have changed".to_owned()
+            }
+        };
+        Refusal::new(self.status, format!("{subject}: {what}")).hint(hint)
+    }
+
+    /// Which side it looks at.
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::Response => "response",
+        })
     }
 }
 
@@ -67,7 +116,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s.json"), schema).unwrap();
         let config = config::Check::WithStatus { schema: "s.json".to_owned(), status: 404 };
-        Check::read(&config, folder.path())
+        Check::read(&config, folder.path(), Side::Response)
     }
 
     #[test]
@@ -88,6 +137,10 @@ mod tests {
         assert!(check("{").unwrap_err().contains("`s.json` is no JSON"));
         assert!(check(r#"{"type": "no such type"}"#).unwrap_err().contains("no JSON Schema"));
         let missing = config::Check::Schema("missing.json".to_owned());
-        assert!(Check::read(&missing, Path::new(".")).unwrap_err().contains("cannot be read"));
+        assert!(
+            Check::read(&missing, Path::new("."), Side::Response)
+                .unwrap_err()
+                .contains("cannot be read")
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! translated under the lock; they are carried out after it is released, because they write to sockets, wake
 //! tasks and start processes. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use gatewright_control::{
     Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
-    ReplicaKey, RequestKey, System,
+    ReplicaKey, ReplicaState, RequestKey, System,
 };
 use gatewright_determinism::Time;
+use gatewright_record::{LifeState, ReplicaEvent, ScalingEvent};
 use parking_lot::Mutex;
 use slotmap::SecondaryMap;
 use tokio::sync::Notify;
@@ -22,8 +24,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::call::{Call, Dispatch};
 use crate::clock::Clock;
+use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
-use crate::python::{Hub, PythonReplica};
+use crate::process::{ProgramReplica, Reaper};
+use crate::python::{Hub, Origin, PythonReplica};
+use crate::streams::Witness;
 
 /// The system and what its keys stand for.
 #[derive(Debug)]
@@ -37,13 +42,14 @@ pub(crate) struct Driver {
     pub(crate) kill: CancellationToken,
     pub(crate) hub: Hub,
     pub(crate) workplace: Workplace,
+    /// Ends programs when the gateway is killed.
+    pub(crate) reaper: Arc<Reaper>,
     /// Tells of replicas that did not start while the gateway starts.
     pub(crate) start_failures: Mutex<Option<StartFailures>>,
 }
 
 /// Where failures to start are sent: the function and what happened.
-pub(crate) type StartFailures =
-    tokio::sync::mpsc::UnboundedSender<(Arc<Function>, crate::error::StartFailure)>;
+pub(crate) type StartFailures = tokio::sync::mpsc::UnboundedSender<(Arc<Function>, StartFailure)>;
 
 /// How worker processes are run.
 #[derive(Clone, Debug)]
@@ -64,18 +70,29 @@ struct Core {
     functions: SecondaryMap<FunctionKey, Arc<Function>>,
     replicas: SecondaryMap<ReplicaKey, Replica>,
     calls: SecondaryMap<RequestKey, Arc<Call>>,
+    witness: Witness,
+    /// States of replicas as the witness was told them.
+    told: BTreeMap<ReplicaKey, Told>,
+}
+
+/// A replica as the witness knows it.
+#[derive(Debug)]
+struct Told {
+    function: Arc<str>,
+    number: u64,
+    state: ReplicaState,
 }
 
 #[derive(Clone, Debug)]
 enum Replica {
     Python(Arc<PythonReplica>),
+    Program(Arc<ProgramReplica>),
     Upstream { number: u64 },
 }
 
 /// An effect with what its keys stand for.
 enum Action {
-    StartPython(Arc<PythonReplica>),
-    StartUpstream(ReplicaKey),
+    Start(ReplicaKey, Replica),
     Stop(ReplicaKey, Replica),
     Kill(Replica),
     Dispatch { key: RequestKey, call: Arc<Call>, replica: Replica, dispatch: Dispatch },
@@ -86,7 +103,7 @@ enum Action {
 }
 
 impl Driver {
-    pub(crate) fn new(seed: u64, hub: Hub, workplace: Workplace) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, hub: Hub, workplace: Workplace, witness: Witness) -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::start(),
             core: Mutex::new(Core {
@@ -95,19 +112,29 @@ impl Driver {
                 functions: SecondaryMap::new(),
                 replicas: SecondaryMap::new(),
                 calls: SecondaryMap::new(),
+                witness,
+                told: BTreeMap::new(),
             }),
             timer: Timer::default(),
             tasks: TaskTracker::new(),
             kill: CancellationToken::new(),
             hub,
             workplace,
+            reaper: Arc::default(),
             start_failures: Mutex::new(None),
         })
     }
 
     /// Takes an event and carries out what follows from it.
     pub(crate) fn handle(self: &Arc<Self>, event: Event) {
-        self.act(|core, now| core.system.handle(now, event, &mut core.effects));
+        let of_request =
+            matches!(event, Event::Invoke(_) | Event::Cancel { .. } | Event::Finished { .. });
+        self.act(|core, now| {
+            core.system.handle(now, event, &mut core.effects);
+            if !of_request {
+                core.tell(now);
+            }
+        });
     }
 
     /// A replica is done with a request.
@@ -127,6 +154,39 @@ impl Driver {
             let _key = function.key.get_or_init(|| key);
             core.functions.insert(key, function);
             Ok(key)
+        })
+    }
+
+    /// A replica did not start: said by the gateway if it is starting itself, else by the log.
+    pub(crate) fn start_failed(&self, function: &Arc<Function>, name: &str, failure: StartFailure) {
+        match &*self.start_failures.lock() {
+            // It may have heard of another one already.
+            Some(failures) => drop(failures.send((Arc::clone(function), failure))),
+            None => {
+                tracing::error!(worker = name, runs = function.runs(), %failure, "did not start")
+            }
+        }
+    }
+
+    /// Serves a function in another way; requests from now on are for this one.
+    pub(crate) fn update(
+        self: &Arc<Self>,
+        function: Arc<Function>,
+        deployment: Deployment,
+    ) -> Result<u32, OperationError> {
+        self.act(|core, now| {
+            let key = core.system.lookup(&deployment.name);
+            let previous = key.and_then(|key| core.functions.get(key).cloned());
+            if let (Some(key), Some(_)) = (key, &previous) {
+                // In place before the replicas are replaced: they are made of it.
+                let _key = function.key.get_or_init(|| key);
+                core.functions.insert(key, function);
+            }
+            let updated = core.system.update(now, deployment, &mut core.effects);
+            if let (Err(_), Some(key), Some(previous)) = (&updated, key, previous) {
+                core.functions.insert(key, previous);
+            }
+            updated
         })
     }
 
@@ -175,6 +235,21 @@ impl Driver {
         self.core.lock().forget_replicas();
     }
 
+    /// Where the workers that came by themselves came from, by their replicas.
+    pub(crate) fn origins(&self) -> SecondaryMap<ReplicaKey, Arc<Origin>> {
+        let core = self.core.lock();
+        let origins = core.replicas.iter().filter_map(|(key, replica)| match replica {
+            Replica::Python(replica) => Some((key, Arc::clone(replica.origin.as_ref()?))),
+            Replica::Program(_) | Replica::Upstream { .. } => None,
+        });
+        origins.collect()
+    }
+
+    /// Nobody is told of replicas any more.
+    pub(crate) fn dismiss_witness(&self) {
+        self.core.lock().witness = Witness::default();
+    }
+
     /// Looks at the system.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&System) -> T) -> T {
         look(&self.core.lock().system)
@@ -206,6 +281,9 @@ impl Driver {
         // Read under the lock, so that the system's time never goes back.
         let now = self.clock.now();
         let result = change(&mut core, now);
+        if core.effects.iter().any(Core::is_of_replica) {
+            core.tell(now);
+        }
         let actions = core.actions(now);
         let due = core.system.next_wakeup();
         drop(core);
@@ -229,15 +307,22 @@ impl Driver {
             Action::Ended { call, end, at } => call.ended(end, at),
             Action::Abandon(request, replica) => replica.abandon(request),
             // A gateway that ends at once starts nothing in place of what it kills.
-            Action::StartPython(_) if self.kill.is_cancelled() => {}
-            Action::StartPython(replica) => {
+            Action::Start(..) if self.kill.is_cancelled() => {}
+            Action::Start(_, Replica::Python(replica)) => {
                 self.tasks.spawn(replica.live(Arc::clone(self)));
             }
-            Action::StartUpstream(replica) => self.handle(Event::ReplicaReady { replica }),
+            Action::Start(_, Replica::Program(replica)) => {
+                self.tasks.spawn(replica.live(Arc::clone(self)));
+            }
+            Action::Start(replica, Replica::Upstream { .. }) => {
+                self.handle(Event::ReplicaReady { replica });
+            }
             Action::Kill(Replica::Python(replica)) => replica.kill(),
+            Action::Kill(Replica::Program(replica)) => replica.kill(),
             // Its calls end with their requests.
             Action::Kill(Replica::Upstream { .. }) => {}
             Action::Stop(_, Replica::Python(replica)) => replica.stop(),
+            Action::Stop(_, Replica::Program(replica)) => replica.stop(),
             Action::Stop(replica, Replica::Upstream { .. }) => {
                 self.handle(Event::ReplicaStopped { replica });
             }
@@ -252,6 +337,52 @@ impl Driver {
 }
 
 impl Core {
+    /// Whether an effect means that a replica has changed its state.
+    const fn is_of_replica(effect: &Effect) -> bool {
+        matches!(
+            effect,
+            Effect::StartReplica { .. }
+                | Effect::StopReplica { .. }
+                | Effect::KillReplica { .. }
+                | Effect::Scaled { .. }
+                | Effect::Removed { .. }
+        )
+    }
+
+    /// Tells the witness which replicas are in another state than they were.
+    fn tell(&mut self, now: Time) {
+        if !self.witness.is_asked() {
+            return;
+        }
+        let event = |told: &Told, state| ReplicaEvent {
+            time: now,
+            function: Arc::clone(&told.function),
+            replica: told.number,
+            state,
+        };
+        for (key, function) in &self.functions {
+            for view in self.system.replicas(key, None) {
+                let told = Told {
+                    function: Arc::clone(&function.name),
+                    number: view.number,
+                    state: view.state,
+                };
+                if self.told.get(&view.key).is_none_or(|before| before.state != view.state) {
+                    self.witness.replica(event(&told, life_state(view.state)));
+                    self.told.insert(view.key, told);
+                }
+            }
+        }
+        let (system, witness) = (&self.system, &self.witness);
+        self.told.retain(|key, told| {
+            let is_there = system.replica(*key).is_some();
+            if !is_there {
+                witness.replica(event(told, LifeState::Gone));
+            }
+            is_there
+        });
+    }
+
     /// Translates the system's effects, and keeps the tables up to date.
     fn actions(&mut self, now: Time) -> Vec<Action> {
         let mut effects = std::mem::take(&mut self.effects);
@@ -265,20 +396,21 @@ impl Core {
             Effect::StartReplica { replica, function, .. } => {
                 let number = self.system.replica(replica)?.number;
                 let function = self.functions.get(function)?;
-                let (made, action) = match function.runtime {
+                let function = Arc::clone(function);
+                let made = match function.runtime {
                     Runtime::Python(_) => {
-                        let made = PythonReplica::new(replica, number, Arc::clone(function));
-                        (Replica::Python(Arc::clone(&made)), Action::StartPython(made))
+                        Replica::Python(PythonReplica::new(replica, number, function))
+                    }
+                    Runtime::Program(_) => {
+                        Replica::Program(ProgramReplica::new(replica, number, function))
                     }
                     // Its deployment lets none be started.
                     Runtime::Remote => return None,
-                    Runtime::Process(_) | Runtime::Http(_) => {
-                        (Replica::Upstream { number }, Action::StartUpstream(replica))
-                    }
+                    Runtime::Fork(_) | Runtime::Http(_) => Replica::Upstream { number },
                 };
                 self.forget_replicas();
-                self.replicas.insert(replica, made);
-                action
+                self.replicas.insert(replica, made.clone());
+                Action::Start(replica, made)
             }
             Effect::StopReplica { replica } => {
                 Action::Stop(replica, self.replicas.remove(replica)?)
@@ -286,15 +418,20 @@ impl Core {
             Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
             Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                 let replica = self.replicas.get(replica)?.clone();
-                let (number, node) = match &replica {
-                    Replica::Python(replica) => (replica.number, replica.node.clone()),
-                    Replica::Upstream { number } => (*number, None),
+                let (number, node, address) = match &replica {
+                    Replica::Python(replica) => {
+                        let node = replica.origin.as_ref().map(|origin| Arc::clone(&origin.node));
+                        (replica.number, node, None)
+                    }
+                    Replica::Program(replica) => (replica.number, None, replica.address()),
+                    Replica::Upstream { number } => (*number, None, None),
                 };
                 let (at, replica_number) = (now, number);
                 let dispatch = Dispatch {
                     at,
                     replica: replica_number,
                     node,
+                    address,
                     attempt,
                     in_flight,
                     cold,
@@ -306,13 +443,16 @@ impl Core {
             Effect::Abandon { request, replica } => match self.replicas.get(replica)? {
                 Replica::Python(replica) => Action::Abandon(request, Arc::clone(replica)),
                 // The task that talks to the upstream learns it from the end of its call.
-                Replica::Upstream { .. } => return None,
+                Replica::Program(_) | Replica::Upstream { .. } => return None,
             },
             Effect::Ended { request, end } => {
                 Action::Ended { call: self.calls.remove(request)?, end, at: now }
             }
             Effect::Scaled { function, from, to } => {
-                Action::Scaled { function: Arc::clone(self.functions.get(function)?), from, to }
+                let function = Arc::clone(self.functions.get(function)?);
+                let name = Arc::clone(&function.name);
+                self.witness.scaled(ScalingEvent { time: now, function: name, from, to });
+                Action::Scaled { function, from, to }
             }
             Effect::Removed { function } => Action::Removed(self.functions.remove(function)?),
         })
@@ -322,6 +462,16 @@ impl Core {
     fn forget_replicas(&mut self) {
         let system = &self.system;
         self.replicas.retain(|key, _| system.replica(key).is_some());
+    }
+}
+
+fn life_state(state: ReplicaState) -> LifeState {
+    match state {
+        ReplicaState::Conceived => LifeState::Conceived,
+        ReplicaState::Starting => LifeState::Starting,
+        ReplicaState::Running => LifeState::Running,
+        ReplicaState::Draining => LifeState::Draining,
+        ReplicaState::Suspended => LifeState::Suspended,
     }
 }
 

@@ -1,4 +1,9 @@
 mod asked;
+mod doors;
+mod guests;
+mod requests;
+mod shared;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,9 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use gatewright_control::config::{self, HumanDuration, RetryRules};
+use gatewright_control::config::{self, HumanDuration, RetryRules, ServerTls};
 use gatewright_control::{End, FunctionKey, Shed};
 use gatewright_protocol::{Arguments, CallError};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
@@ -18,11 +25,16 @@ use crate::ServeError;
 use crate::call::{Answer, Call, Step};
 use crate::driver::{Driver, Workplace};
 use crate::function::Function;
-use crate::gateway::{MAX_FRAME, bind, local, worker_token};
+use crate::gateway::{MAX_FRAME, worker_token};
 use crate::metrics::Metrics;
-use crate::python::{Door, Hub};
+use crate::python::{Door, Hub, Refusals, Rules};
+use crate::streams::Witness;
 
-pub use asked::Caller;
+use asked::Place;
+pub use asked::{Caller, ROOM};
+use doors::Doors;
+pub(crate) use doors::is_ours;
+pub use shared::SharedHub;
 
 /// Name of the one function of such a hub; a worker may leave it out.
 const FUNCTION: &str = "hub";
@@ -50,6 +62,10 @@ pub struct HubOptions {
     pub max_execution: Option<Duration>,
     /// How long a worker may leave pings unanswered before its connection is cut.
     pub silence: Duration,
+    /// How long a connection may take to say hello, TLS handshake included.
+    pub hello_timeout: Duration,
+    /// The certificate that is shown to workers, with paths relative to the working directory; no TLS unless set.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for HubOptions {
@@ -64,6 +80,8 @@ impl Default for HubOptions {
             attempts: 2,
             max_execution: None,
             silence: Duration::from_secs(30),
+            hello_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -77,7 +95,9 @@ pub struct EmbeddedHub {
     key: FunctionKey,
     address: SocketAddr,
     requests: AtomicU64,
-    runtime: Handle,
+    place: Arc<Place>,
+    /// What lets workers in.
+    listening: Mutex<JoinSet<()>>,
     background: JoinSet<()>,
     _kill: DropGuard,
 }
@@ -96,14 +116,17 @@ pub enum HubError {
     Lost,
     /// As many requests wait as may.
     #[error("too many requests wait for a worker")]
-    QueueFull,
+    QueueFull {
+        /// When there is a place again, as far as the queue's length and the calls so far can tell.
+        retry_after: Duration,
+    },
     /// The hub was stopped.
     #[error("the hub was stopped")]
     Stopped,
 }
 
 /// What an [`EmbeddedHub`] is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubStatus {
     /// Workers that take requests.
     pub workers: u32,
@@ -125,11 +148,33 @@ impl EmbeddedHub {
     /// # Errors
     /// The address cannot be listened on; off loopback there is no token; `allow` names no network.
     pub async fn start(options: HubOptions) -> Result<Self, ServeError> {
-        let listener = bind("listen", &options.listen).await?;
-        let address = local(&listener)?;
-        let token = worker_token(options.token.clone(), address)?;
-        let default = Some(FUNCTION.to_owned());
-        let door = Door::new(listener, token, &options.allow, default, options.max_workers);
+        let Some(doors) = Doors::open(&options.listen).await? else {
+            let address = doors::resolve(&options.listen).await?;
+            let source = std::io::ErrorKind::AddrInUse.into();
+            return Err(ServeError::Bind { key: "listen", address, source });
+        };
+        let Doors { tcp, workers, callers: _, address } = doors;
+        Self::listen(&options, tcp, workers, address)
+    }
+
+    fn listen(
+        options: &HubOptions,
+        tcp: TcpListener,
+        workers: UnixListener,
+        address: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        let metrics = Metrics::new();
+        let tls = options.tls.as_ref();
+        let tls = tls.map(|tls| crate::tls::server(tls, Path::new("."), &[])).transpose();
+        let rules = Rules {
+            token: worker_token(options.token.clone(), address)?,
+            allow: options.allow.clone(),
+            default: Some(FUNCTION.to_owned()),
+            max_workers: options.max_workers,
+            tls: tls.map_err(|source| ServeError::Tls { at: "tls".to_owned(), source })?,
+            hello_timeout: options.hello_timeout,
+        };
+        let door = Door::new(tcp, rules, Refusals::new(metrics.refusals.clone()));
         let door = door.map_err(|entry| ServeError::Allow { entry })?;
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = Workplace {
@@ -139,23 +184,39 @@ impl EmbeddedHub {
             silence: options.silence,
             max_frame: MAX_FRAME,
         };
-        let driver = Driver::new(1, hub, workplace);
-        let described = describe(&options);
-        let metrics = Metrics::new().function(FUNCTION);
+        let driver = Driver::new(1, hub, workplace, Witness::default());
+        let described = describe(options);
+        let metrics = metrics.function(FUNCTION);
         let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);
         let deployed = driver.deploy(Arc::clone(&function), described.deployment(FUNCTION));
         let key = deployed.map_err(|error| ServeError::Function {
             function: FUNCTION.to_owned(),
             what: error.to_string(),
         })?;
+        let mut listening = JoinSet::new();
+        listening.spawn(door.accept_near(workers, Arc::clone(&driver)));
+        listening.spawn(door.accept(Arc::clone(&driver)));
         let mut background = JoinSet::new();
         background.spawn(accepting);
-        background.spawn(door.accept(Arc::clone(&driver)));
         background.spawn(Arc::clone(&driver).keep_time());
         let kill = driver.kill.clone().drop_guard();
-        let requests = AtomicU64::new(0);
-        let runtime = Handle::current();
-        Ok(Self { driver, function, key, address, requests, runtime, background, _kill: kill })
+        let place = Arc::new(Place {
+            driver: Arc::clone(&driver),
+            function: Arc::clone(&function),
+            rooms: Mutex::default(),
+            runtime: Handle::current(),
+        });
+        Ok(Self {
+            driver,
+            function,
+            key,
+            address,
+            requests: AtomicU64::new(0),
+            place,
+            listening: Mutex::new(listening),
+            background,
+            _kill: kill,
+        })
     }
 
     /// Where workers join.
@@ -169,24 +230,14 @@ impl EmbeddedHub {
     pub fn status(&self) -> HubStatus {
         self.driver.look(|system| {
             let view = system.function(self.key);
-            view.map_or(
-                HubStatus {
-                    workers: 0,
-                    queued: 0,
-                    in_flight: 0,
-                    arrived: 0,
-                    retries: 0,
-                    workers_lost: 0,
-                },
-                |view| HubStatus {
-                    workers: view.running,
-                    queued: view.queued,
-                    in_flight: view.in_flight,
-                    arrived: view.totals.arrived,
-                    retries: view.totals.retries,
-                    workers_lost: view.totals.replicas_lost,
-                },
-            )
+            view.map_or_else(HubStatus::default, |view| HubStatus {
+                workers: view.running,
+                queued: view.queued,
+                in_flight: view.in_flight,
+                arrived: view.totals.arrived,
+                retries: view.totals.retries,
+                workers_lost: view.totals.replicas_lost,
+            })
         })
     }
 
@@ -232,7 +283,14 @@ impl EmbeddedHub {
         self.driver.kill.cancel();
         self.driver.tasks.close();
         drop(tokio::time::timeout(grace, self.driver.tasks.wait()).await);
+        self.stop_listening().await;
         self.background.shutdown().await;
+    }
+
+    /// Takes no more workers. The port and the names beside it are free when it returns.
+    async fn stop_listening(&self) {
+        let mut listening = std::mem::take(&mut *self.listening.lock());
+        listening.shutdown().await;
     }
 }
 
@@ -280,17 +338,27 @@ async fn ask(
             Step::Ended(end) => end,
         };
         drop(ticket);
-        return result(end, call.take_answer(), timeout);
+        return result(driver, function, end, call.take_answer(), timeout);
     }
 }
 
 /// What the end of a request means for who asked.
-fn result(end: End, answer: Option<Answer>, timeout: Option<Duration>) -> Result<Bytes, HubError> {
+fn result(
+    driver: &Driver,
+    function: &Function,
+    end: End,
+    answer: Option<Answer>,
+    timeout: Option<Duration>,
+) -> Result<Bytes, HubError> {
     match (end, answer) {
         (End::Ok, Some(Answer::Value(value))) => Ok(value),
         (End::Error, Some(Answer::Failed(error))) => Err(HubError::Call(error)),
         (End::TimedOut, _) => Err(HubError::TimedOut(timeout.unwrap_or(NO_TIMEOUT))),
-        (End::Shed(Shed::QueueFull), _) => Err(HubError::QueueFull),
+        (End::Shed(Shed::QueueFull), _) => {
+            let wait =
+                driver.look(|system| Some(system.function(*function.key.get()?)?.expected_wait));
+            Err(HubError::QueueFull { retry_after: wait.unwrap_or_default() })
+        }
         (End::Shed(_), _) => Err(HubError::Stopped),
         _ => Err(HubError::Lost),
     }

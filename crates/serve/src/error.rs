@@ -89,6 +89,22 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The cache's folder cannot be used.
+    #[error("cache.disk {path}: {source}")]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The cache's shared tier cannot be used, whether it is there or not.
+    #[error("cache.shared at {server}: {what}")]
+    Shared {
+        /// Host and port.
+        server: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A folder or program cannot be found from here.
     #[error("{path}: {source}")]
     Folder {
@@ -96,6 +112,14 @@ pub enum ServeError {
         path: PathBuf,
         /// What the operating system says.
         source: io::Error,
+    },
+    /// Another process of this machine has the hub, and does not share it.
+    #[error("the hub at {address} does not take this process: {reason}")]
+    Share {
+        /// Where it is.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
     },
     /// The hub's socket cannot be made.
     #[error("cannot make the socket for the workers: {0}")]
@@ -116,6 +140,17 @@ pub enum StartFailure {
         /// What the operating system says.
         reason: String,
     },
+    /// The operating system did not start a program of a `process` function.
+    #[error("cannot run {program}: {reason}")]
+    Program {
+        /// The program.
+        program: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// There is no port for a program to listen on.
+    #[error("no port can be had for it: {0}")]
+    Port(String),
     /// The class could not be constructed.
     #[error("{kind}: {message}")]
     Init {
@@ -170,6 +205,10 @@ impl ServeError {
                     .to_owned(),
             ),
             Self::Allow { .. } => Some("write it as \"192.168.1.7\" or \"10.0.0.0/8\"".to_owned()),
+            Self::Hub(_) => Some(
+                "it is made in TMPDIR, which must be a directory to write to, with a path of at most 80 bytes"
+                    .to_owned(),
+            ),
             Self::Start { runs, failure, .. } => failure.hint(runs),
             _ => None,
         }
@@ -181,6 +220,10 @@ impl StartFailure {
         let (module, class) = runs.split_once(':').unwrap_or((runs, ""));
         match self {
             Self::Spawn { .. } => Some("set GATEWRIGHT_PYTHON to a Python that exists".to_owned()),
+            Self::Program { .. } => Some(
+                "a path is looked for from the folder of the system file, a name in PATH; is it executable?"
+                    .to_owned(),
+            ),
             Self::Init { kind, .. } if kind == "ModuleNotFoundError" => Some(format!(
                 "python = \"{runs}\" looks for {module}.py beside the system file, and imports what it \
                  imports from the Python that runs it"
@@ -193,7 +236,7 @@ impl StartFailure {
                 Some("install the package `gatewright` for the Python that runs workers".to_owned())
             }
             Self::TimedOut { .. } => Some("raise start_timeout if it needs more time".to_owned()),
-            Self::Exited { .. } | Self::Protocol(_) => None,
+            Self::Exited { .. } | Self::Protocol(_) | Self::Port(_) => None,
         }
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::FunctionKey;
-use gatewright_control::config::{self, Runtime as Runs};
+use gatewright_control::config::{self, ProcessMode, Runtime as Runs};
 use gatewright_protocol::Arguments;
 use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
+use crate::check::{Check, Side};
+use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
 use crate::upstream::Client;
 
@@ -32,6 +34,14 @@ pub(crate) struct Function {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) runtime: Runtime,
     pub(crate) metrics: FunctionMetrics,
+    /// What its replicas print.
+    pub(crate) logs: Arc<Logs>,
+    /// What the body of a request must look like.
+    pub(crate) input: Option<Check>,
+    /// What the body of a good answer must look like.
+    pub(crate) output: Option<Check>,
+    /// The table of the system file that it was made of.
+    pub(crate) config: config::Function,
 }
 
 /// What the replicas of a function run.
@@ -40,7 +50,9 @@ pub(crate) enum Runtime {
     /// Processes with an instance of a Python class each.
     Python(PythonClass),
     /// A process for each request. Its replicas exist in the decisions only.
-    Process(Program),
+    Fork(Program),
+    /// Processes that serve HTTP.
+    Program(Box<Server>),
     /// Workers that were started elsewhere and join.
     Remote,
     /// An upstream. Its replicas exist in the decisions only.
@@ -55,12 +67,22 @@ pub(crate) struct PythonClass {
     pub(crate) env: BTreeMap<String, String>,
 }
 
-/// A program that is run for each request.
+/// A program.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+}
+
+/// A program that serves HTTP.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    /// Path that it answers with 2xx when it is ready.
+    pub(crate) health: Option<String>,
+    /// Where its requests go before it is known which process gets them.
+    pub(crate) upstream: Upstream,
 }
 
 /// An upstream: where it is, and the connections to it.
@@ -85,13 +107,26 @@ impl Function {
             Runs::Python(target) => {
                 Runtime::Python(PythonClass { target: target.to_owned(), env: config.env.clone() })
             }
-            Runs::Process(command) => {
+            Runs::Process(command, mode) => {
                 let mut words = command.iter().cloned();
-                Runtime::Process(Program {
+                let program = Program {
                     path: words.next().unwrap_or_default().into(),
                     args: words.collect(),
                     env: config.env.clone(),
-                })
+                };
+                match mode {
+                    ProcessMode::Fork => Runtime::Fork(program),
+                    ProcessMode::Http => Runtime::Program(Box::new(Server {
+                        program,
+                        health: config.health.clone(),
+                        upstream: Upstream {
+                            scheme: Scheme::HTTP,
+                            authority: Authority::from_static("localhost"),
+                            path: String::new(),
+                            client: Client::new(None),
+                        },
+                    })),
+                }
             }
             Runs::Remote => Runtime::Remote,
             Runs::Http(url) => {
@@ -105,8 +140,17 @@ impl Function {
                 Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
             }
         };
+        let check = |check: &Option<config::Check>, side| {
+            let read = check.as_ref().map(|check| Check::read(check, base_dir, side));
+            read.transpose().map_err(|what| wrong(format!("{side}: {what}")))
+        };
+        let name: Arc<str> = name.into();
         Ok(Self {
-            name: name.into(),
+            input: check(&config.input, Side::Input)?,
+            output: check(&config.output, Side::Output)?,
+            config: config.clone(),
+            logs: Logs::new(Arc::clone(&name)),
+            name,
             key: OnceLock::new(),
             timeout: config.timeout.get(),
             start_timeout: config.start_timeout.get(),
@@ -123,16 +167,46 @@ impl Function {
         })
     }
 
+    /// Why it cannot take the place of this one while that serves; `None` if it can.
+    pub(crate) fn cannot_become(&self, next: &Self) -> Option<&'static str> {
+        let kind = std::mem::discriminant::<Runtime>;
+        (kind(&self.runtime) != kind(&next.runtime))
+            .then_some("its replicas would be of another kind")
+    }
+
+    /// The table of the system file that it is made of, without what is at its default.
+    pub(crate) fn described(&self) -> serde_json::Value {
+        let table = |config: &config::Function| serde_json::to_value(config).unwrap_or_default();
+        let default = table(&config::Function::default());
+        let mut own = table(&self.config);
+        if let serde_json::Value::Object(keys) = &mut own {
+            keys.retain(|key, value| default.get(key) != Some(value));
+            // It may hold secrets.
+            keys.remove("env");
+        }
+        own
+    }
+
     /// Whether its replicas are workers.
     pub(crate) fn runs_workers(&self) -> bool {
         matches!(self.runtime, Runtime::Python(_) | Runtime::Remote)
+    }
+
+    /// Where its requests are passed on to, if they are.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        match &self.runtime {
+            Runtime::Http(upstream) => Some(upstream),
+            Runtime::Program(server) => Some(&server.upstream),
+            Runtime::Python(_) | Runtime::Fork(_) | Runtime::Remote => None,
+        }
     }
 
     /// What it runs, as the system file says it.
     pub(crate) fn runs(&self) -> String {
         match &self.runtime {
             Runtime::Python(class) => class.target.clone(),
-            Runtime::Process(program) => program.path.display().to_string(),
+            Runtime::Fork(program) => program.path.display().to_string(),
+            Runtime::Program(server) => server.program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
             Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
         }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::bodies::Bodies;
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
@@ -22,11 +23,12 @@ use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::plane::Plane;
-use crate::python::{Door, Hub};
-use crate::records::{Book, Writer};
+use crate::python::{Door, Hub, Refusals, Rules};
+use crate::records::{Book, RecordSender, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
+use crate::store::{Store, Tiers};
+use crate::streams::{StreamWriter, Witness};
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -48,6 +50,7 @@ pub struct Gateway {
     /// What runs beside it until the end: timer, hub, admin API.
     background: JoinSet<()>,
     writer: Option<Writer>,
+    streams: Option<StreamWriter>,
     _kill: DropGuard,
 }
 
@@ -80,7 +83,7 @@ impl Gateway {
         base_dir: PathBuf,
         options: Options,
     ) -> Result<Self, ServeError> {
-        let routes = Routes::new(&system.routes, &base_dir)?;
+        let routes = Routes::new(&system, &base_dir)?;
         let gateway = &system.gateway;
         let data = open("gateway.listen", &gateway.listen, gateway.tls.as_ref(), &base_dir);
         let (data, address) = data.await?;
@@ -90,17 +93,17 @@ impl Gateway {
         if token.is_none() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
-        let door = door(&system.hub, options.worker_token.clone()).await?;
-        let opened = options.records.as_ref().map(|path| Writer::open(path)).transpose()?;
-        let (records, writer) = opened.unzip();
+        let metrics = Metrics::new();
+        let door = door(&system.hub, &base_dir, &options, &metrics).await?;
+        let Opened { records, writer, witness, streams } = open_records(&options)?;
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = workplace(&base_dir, &options)?;
-        let driver = Driver::new(options.seed, hub, workplace);
+        let driver = Driver::new(options.seed, hub, workplace, witness);
         let kill = driver.kill.clone().drop_guard();
-        let metrics = Metrics::new();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
+        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
@@ -108,19 +111,18 @@ impl Gateway {
                 system.cache.memory.bytes(),
                 system.cache.max_body.bytes(),
                 driver.clock,
+                tiers,
             ),
             routes,
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
+            bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
             draining: false.into(),
             requests: 0.into(),
             pseudonym: format!("gatewright-{}", &run),
             run,
         });
-        let bounds = Bounds {
-            connections: system.gateway.max_connections as usize,
-            header_timeout: system.gateway.header_timeout.get(),
-        };
+        let bounds = bounds(&system.gateway);
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
         let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
@@ -134,20 +136,27 @@ impl Gateway {
             serving: JoinSet::new(),
             background,
             writer,
+            streams,
             _kill: kill,
         };
         if let Err(error) = gateway.deploy(&system, &metrics).await {
             gateway.end().await;
             return Err(error);
         }
+        gateway.plane.store.tiers().tried().await;
         gateway.listen(data, bounds);
-        if let Some((door, address)) = door {
-            let driver = Arc::clone(&gateway.plane.driver);
-            gateway.background.spawn(door.accept(driver));
-            tracing::info!(%address, "workers may join");
+        if let Some((door, _)) = door {
+            gateway.let_workers_in(door);
         }
         tracing::info!(%address, admin = %admin_address, "serving");
         Ok(gateway)
+    }
+
+    fn let_workers_in(&mut self, door: Door) {
+        let driver = Arc::clone(&self.plane.driver);
+        self.background.spawn(door.accept(driver));
+        let address = self.hub_address.map(tracing::field::display);
+        tracing::info!(address, "workers may join");
     }
 
     /// Address of the data plane.
@@ -247,10 +256,15 @@ impl Gateway {
         driver.kill.cancel();
         driver.tasks.close();
         drop(tokio::time::timeout(self.grace, driver.tasks.wait()).await);
+        self.plane.store.tiers().finish().await;
         self.serving.shutdown().await;
         self.background.shutdown().await;
         if let Some(writer) = self.writer.take() {
             drop(tokio::time::timeout(Duration::from_secs(10), writer.finish()).await);
+        }
+        if let Some(streams) = self.streams.take() {
+            driver.dismiss_witness();
+            drop(tokio::time::timeout(Duration::from_secs(10), streams.finish()).await);
         }
     }
 
@@ -307,6 +321,43 @@ impl Gateway {
     }
 }
 
+/// What is written down of a run.
+#[derive(Default)]
+struct Opened {
+    records: Option<RecordSender>,
+    writer: Option<Writer>,
+    witness: Witness,
+    streams: Option<StreamWriter>,
+}
+
+/// Opens the file of records, or the folder of records and streams.
+fn open_records(options: &Options) -> Result<Opened, ServeError> {
+    let Some(path) = &options.records else { return Ok(Opened::default()) };
+    if path.extension().is_some() && !path.is_dir() {
+        let (records, writer) = Writer::open(path)?;
+        return Ok(Opened { records: Some(records), writer: Some(writer), ..Opened::default() });
+    }
+    std::fs::create_dir_all(path)
+        .map_err(|source| ServeError::Records { path: path.clone(), source })?;
+    let (records, writer) = Writer::open(&path.join("invocations.jsonl"))?;
+    let (happenings, streams) = StreamWriter::open(path)?;
+    Ok(Opened {
+        records: Some(records),
+        writer: Some(writer),
+        witness: Witness::new(Some(happenings)),
+        streams: Some(streams),
+    })
+}
+
+/// Within which bounds connections are served.
+fn bounds(gateway: &config::Gateway) -> Bounds {
+    Bounds {
+        connections: gateway.max_connections as usize,
+        header_timeout: gateway.header_timeout.get(),
+        idle_timeout: gateway.idle_timeout.get(),
+    }
+}
+
 /// How workers are run. They have another working directory than the gateway: paths are made absolute, and
 /// links left as they are, because a virtual environment's Python is one.
 fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError> {
@@ -349,13 +400,28 @@ fn not_started(function: &Function, failure: StartFailure) -> ServeError {
 /// Where workers from elsewhere come in, if they may.
 async fn door(
     hub: &config::Hub,
-    token: Option<String>,
+    base_dir: &Path,
+    options: &Options,
+    metrics: &Metrics,
 ) -> Result<Option<(Door, SocketAddr)>, ServeError> {
     let Some(listen) = &hub.listen else { return Ok(None) };
+    // No protocol is offered: a worker needs none.
+    let tls = hub.tls.as_ref().map(|tls| crate::tls::server(tls, base_dir, &[])).transpose();
+    let tls = tls.map_err(|source| ServeError::Tls { at: "hub.tls".to_owned(), source })?;
     let listener = bind("hub.listen", listen).await?;
     let address = local(&listener)?;
-    let token = worker_token(token, address)?;
-    let door = Door::new(listener, token, &hub.allow, None, hub.max_workers);
+    let rules = Rules {
+        token: worker_token(options.worker_token.clone(), address)?,
+        allow: hub.allow.clone(),
+        default: None,
+        max_workers: hub.max_workers,
+        tls,
+        hello_timeout: options.hello_timeout,
+    };
+    if rules.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "workers from other machines speak without TLS; see hub.tls");
+    }
+    let door = Door::new(listener, rules, Refusals::new(metrics.refusals.clone()));
     Ok(Some((door.map_err(|entry| ServeError::Allow { entry })?, address)))
 }
 

@@ -7,6 +7,8 @@
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
 //! - `check`: what a response must look like;
+//! - `process`: programs, run for each request or served from;
+//! - `logs`: the last lines that replicas printed;
 //! - `python`: worker processes, the hub they connect to, and the door for those from elsewhere;
 //! - `embedded`: the hub alone, for programs that ask workers themselves;
 //! - `upstream`: the client for HTTP functions;
@@ -15,7 +17,9 @@
 //! - `records`: one line for each request, written by a task that no request waits for.
 
 mod admin;
+mod admin_logs;
 mod answer;
+mod bodies;
 mod call;
 mod check;
 mod clock;
@@ -26,21 +30,29 @@ mod function;
 mod gateway;
 mod headers;
 mod listener;
+mod logs;
 mod metrics;
+mod metrics_page;
+mod openapi;
 mod options;
+mod output;
 mod plane;
+mod process;
 mod purging;
 mod python;
+mod quiet;
 mod records;
 mod route;
 mod shutdown;
 mod store;
+mod streams;
 mod tls;
 mod upstream;
 
-pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
+pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus, ROOM, SharedHub};
 pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
+pub use metrics_page::metrics_page;
 pub use options::Options;
 pub use shutdown::{Shutdown, ShutdownHandle, Stop};
 pub use tls::TlsError;

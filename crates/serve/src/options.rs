@@ -5,7 +5,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where invocation records go, nowhere unless set: CSV if the name ends in `.csv`, else one JSON object a
-    /// line.
+    /// line. A name without an ending is a folder: `invocations.jsonl` is written there, and beside it the states of
+    /// replicas (`replicas.jsonl`) and how many were wanted (`scaling.jsonl`).
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,
@@ -20,6 +21,8 @@ pub struct Options {
     /// How long a worker may leave pings unanswered before it is killed and replaced. It answers from a thread
     /// of its own, so a long computation is no silence; a stopped process is.
     pub silence: Duration,
+    /// How long a connection to `hub.listen` may take to say hello, TLS handshake included.
+    pub hello_timeout: Duration,
 }
 
 impl Default for Options {
@@ -32,6 +35,7 @@ impl Default for Options {
             seed: 1,
             grace: Duration::from_secs(5),
             silence: Duration::from_secs(30),
+            hello_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -1,20 +1,22 @@
-//! Operations on the cache: `GET /system/cache`, `POST /system/cache/purge`.
+//! Operations on the cache: `GET /system/cache`, `GET /system/cache/keys`, `GET /system/cache/key`, `POST
+//! /system/cache/purge`.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use gatewright_control::cache::{KeyRules, PrimaryKey, Target};
-use serde::Deserialize;
+use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
 
 use crate::plane::Plane;
-use crate::store::{Matcher, Stats};
+use crate::store::{self, Line, Matcher, Stats};
 
 /// What to purge: one of the three.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Purge {
     /// All variants of a URL; of a path and query, at any host.
@@ -28,10 +30,64 @@ struct Purge {
     soft: bool,
 }
 
+/// Which keys to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    tag: Option<String>,
+    prefix: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Which key to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    url: String,
+}
+
+/// A key in memory.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Key {
+    key: String,
+    bytes: usize,
+    responses: Vec<Stored>,
+}
+
+/// A stored response.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    status: u16,
+    /// Seconds.
+    age: u64,
+    /// Seconds that it is fresh; negative since it is stale.
+    ttl: i64,
+    /// Bytes of its body.
+    length: u64,
+    tags: Vec<String>,
+    /// Request fields that it varies by.
+    vary: Vec<String>,
+    headers: Vec<(String, String)>,
+}
+
+/// What became of a wish to purge.
+#[derive(Debug, Serialize)]
+struct Purged {
+    /// Responses in this gateway's memory.
+    purged: usize,
+    /// Whether the gateways that share a tier with this one were told; they will be as soon as they can, else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<bool>,
+}
+
 /// The operations on the cache.
 pub(crate) fn router<S>(plane: Arc<Plane>) -> Router<S> {
     Router::new()
         .route("/system/cache", get(show))
+        .route("/system/cache/keys", get(list))
+        .route("/system/cache/key", get(look))
         .route("/system/cache/purge", post(purge))
         .with_state(plane)
 }
@@ -40,17 +96,73 @@ async fn show(State(plane): State<Arc<Plane>>) -> Json<Stats> {
     Json(plane.store.stats())
 }
 
+/// Keys that are shown unless the wish says how many, and at most.
+const SHOWN: [usize; 2] = [100, 10_000];
+
+async fn list(State(plane): State<Arc<Plane>>, Query(which): Query<Which>) -> Response {
+    let most = which.limit.unwrap_or(SHOWN[0]).min(SHOWN[1]);
+    let wish = match (which.tag, which.prefix) {
+        (Some(tag), None) => Purge { tag: Some(tag), ..Purge::default() },
+        (None, prefix) => {
+            Purge { prefix: Some(prefix.unwrap_or_else(|| "/".to_owned())), ..Purge::default() }
+        }
+        (Some(_), Some(_)) => return wrong("give `tag` or `prefix`"),
+    };
+    shown(&plane, wish, most)
+}
+
+async fn look(State(plane): State<Arc<Plane>>, Query(one): Query<One>) -> Response {
+    shown(&plane, Purge { url: Some(one.url), ..Purge::default() }, SHOWN[1])
+}
+
+fn shown(plane: &Plane, wish: Purge, most: usize) -> Response {
+    match matcher(wish) {
+        Ok(matcher) => {
+            let found = plane.store.find(&matcher, most);
+            let now = plane.store.moment().now;
+            let keys = found.iter().map(|(key, line)| described(key, line, now));
+            Json(keys.collect::<Vec<Key>>()).into_response()
+        }
+        Err(error) => wrong(error),
+    }
+}
+
+fn described(key: &str, line: &Line, now: Time) -> Key {
+    let responses = line.variants.iter().map(|variant| {
+        let entry = &variant.0;
+        let text =
+            |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Stored {
+            status: entry.meta.status,
+            age: entry.meta.age(now).as_secs(),
+            ttl: entry.meta.ttl(now),
+            length: entry.meta.length.unwrap_or_default(),
+            tags: entry.meta.tags.clone(),
+            vary: entry.meta.selecting.names().map(str::to_owned).collect(),
+            headers: entry
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
+        }
+    });
+    Key { key: key.to_owned(), bytes: line.weight(key), responses: responses.collect() }
+}
+
+fn wrong(error: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response()
+}
+
 async fn purge(State(plane): State<Arc<Plane>>, Json(wish): Json<Purge>) -> Response {
     let soft = wish.soft;
     match matcher(wish) {
         Ok(matcher) => {
-            let purged = plane.store.purge(matcher, soft);
+            let purged = plane.store.purge(store::Purge { matcher, soft });
             tracing::info!(purged, soft, "purged");
-            Json(serde_json::json!({ "purged": purged })).into_response()
+            let told = plane.store.tiers().settle().await;
+            Json(Purged { purged, told }).into_response()
         }
-        Err(error) => {
-            (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response()
-        }
+        Err(error) => wrong(error),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::ServeError;
 use crate::answer::{BrokenOff, Refusal};
+use crate::bodies::Held;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::function::Function;
@@ -37,6 +38,8 @@ pub(crate) struct Trail {
     pub(crate) function: Option<Arc<Function>>,
     /// Its life in the system, if it has one.
     pub(crate) call: Option<Arc<Call>>,
+    /// Memory of its body, where that is held whole.
+    pub(crate) body: Option<Held>,
     book: Arc<Book>,
     closed: bool,
 }
@@ -126,7 +129,14 @@ impl Trail {
             received: Some(received),
             ..Invocation::default()
         };
-        Self { invocation, function: None, call: None, book: Arc::clone(book), closed: false }
+        Self {
+            invocation,
+            function: None,
+            call: None,
+            body: None,
+            book: Arc::clone(book),
+            closed: false,
+        }
     }
 
     pub(crate) fn asks(&mut self, function: &Arc<Function>) {
@@ -193,6 +203,11 @@ impl Trail {
             invocation.attempts = dispatch.attempt;
             invocation.in_flight = Some(dispatch.in_flight);
             invocation.cold = dispatch.cold;
+            if let (Some(function), Some(received)) = (&self.function, invocation.received) {
+                let wait = dispatch.at.nanos_since(received) as f64 / 1e9;
+                let service = now.nanos_since(dispatch.at) as f64 / 1e9;
+                function.metrics.attempted(wait, service, dispatch.cold);
+            }
         }
         if let Some(result) = invocation.cache {
             self.book.metrics.cache(result);

@@ -6,7 +6,7 @@ use gatewright_control::config;
 use matchit::{Params, Router};
 
 use crate::ServeError;
-use crate::check::Check;
+use crate::check::{Check, Side};
 
 /// Path under which every function can be asked for.
 const FUNCTION_PATH: &str = "/function/{name}";
@@ -59,10 +59,10 @@ pub(crate) struct Escapes;
 
 impl Routes {
     /// Reads routes; `base_dir` is the folder of the system file, where schemas are looked for.
-    pub(crate) fn new(routes: &[config::Route], base_dir: &Path) -> Result<Self, ServeError> {
+    pub(crate) fn new(system: &config::SystemFile, base_dir: &Path) -> Result<Self, ServeError> {
         let mut router = Router::new();
         router.insert(FUNCTION_PATH, Destination::Named).expect("the first route fits");
-        for described in routes {
+        for described in &system.routes {
             let wrong = |what: String| ServeError::Route { path: described.path.clone(), what };
             let (function, target) = described.target();
             let target = target.map(Template::parse).transpose().map_err(wrong)?;
@@ -72,7 +72,11 @@ impl Routes {
                 )));
             }
             let cache = described.cache.clone().map(CachePolicy::checked);
-            let check = described.check.as_ref().map(|check| Check::read(check, base_dir));
+            let own = described.check.as_ref().map(|check| (check, Side::Response));
+            let output = system.function.get(function).filter(|function| function.passes_on());
+            let output = output.and_then(|function| function.output.as_ref());
+            let check = own.or(output.map(|check| (check, Side::Output)));
+            let check = check.map(|(check, side)| Check::read(check, base_dir, side));
             let route = Route {
                 pattern: described.path.as_str().into(),
                 function: function.into(),
@@ -169,7 +173,8 @@ mod tests {
                 check: None,
             })
             .collect();
-        Routes::new(&routes, Path::new("."))
+        let system = config::SystemFile { routes, ..config::SystemFile::default() };
+        Routes::new(&system, Path::new("."))
     }
 
     fn upstream_path(routes: &Routes, path: &str) -> Option<Result<String, Escapes>> {

@@ -1,11 +1,18 @@
-//! Responses kept in memory, and the fetches under way.
+//! Responses kept in memory, the tiers behind it, and the fetches under way.
 //!
 //! Which key goes when memory is short is `quick_cache`'s decision, which looks at no clock; whether a response may
 //! be served is [`gatewright_control::cache`]'s.
 
+mod disk;
 mod flight;
 mod growing;
+mod index;
+mod lines;
 mod purge;
+mod saved;
+mod shared;
+mod stats;
+mod tiers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,21 +24,23 @@ use gatewright_control::cache::{Forward, Moment, Plan, StoredResponse, WallAncho
 use gatewright_determinism::Time;
 use http::HeaderMap;
 use parking_lot::Mutex;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use self::flight::{Fill, Flight, Passing, Stage};
 pub(crate) use self::growing::{Growing, Reader};
-pub(crate) use self::purge::Matcher;
-use self::purge::Purges;
+use self::lines::Lines;
+use self::purge::{Fate, Purges};
+pub(crate) use self::purge::{Matcher, Purge};
+pub(crate) use self::shared::{Lease, Leased, Waited};
+pub(crate) use self::stats::Stats;
+pub(crate) use self::tiers::{Recall, Tier, Tiers};
 use crate::clock::Clock;
 
 /// Bytes that a key and each of its responses are taken to need besides bodies and header fields.
 const OVERHEAD: usize = 384;
-/// What a key is guessed to weigh, for the size of the table.
-const GUESS: u64 = 8 * 1024;
+/// Bytes that a tag is taken to need in the index.
+const TAG_OVERHEAD: usize = 96;
 /// Responses of one key; beyond, the oldest goes.
 const MAX_VARIANTS: usize = 32;
 /// How long an upstream that failed is left alone by background fetches and by requests that have a stale answer:
@@ -44,6 +53,15 @@ pub(crate) struct Entry {
     pub(crate) meta: StoredResponse,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Content,
+    /// Which purges it was asked for after.
+    pub(crate) marks: Marks,
+}
+
+/// The last purges that were known when a request was sent: here, and among those who share a tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marks {
+    pub(crate) local: u64,
+    pub(crate) shared: (u64, u64),
 }
 
 /// A body.
@@ -72,16 +90,23 @@ pub(crate) struct Line {
 /// The responses in memory, and the fetches under way.
 #[derive(Debug)]
 pub(crate) struct Store {
-    lines: Cache<Arc<str>, Arc<Line>, Weight>,
+    lines: Lines,
     /// Held while a line is changed.
-    purges: Mutex<Purges>,
+    purges: Mutex<Noted>,
     flights: Mutex<HashMap<Arc<str>, Flight>>,
+    tiers: Tiers,
     /// Largest body that is stored, in bytes.
     pub(crate) max_body: usize,
-    memory: u64,
     anchor: WallAnchor,
     clock: Clock,
     counts: Counts,
+}
+
+/// The purges of late.
+#[derive(Debug, Default)]
+struct Noted {
+    local: Purges<u64>,
+    shared: Purges<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -89,19 +114,6 @@ struct Counts {
     stored: AtomicU64,
     purged: AtomicU64,
     revalidations: AtomicU64,
-}
-
-/// The store in numbers.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Stats {
-    keys: usize,
-    bytes: u64,
-    memory: u64,
-    stored: u64,
-    purged: u64,
-    revalidations: u64,
-    fetching: usize,
 }
 
 /// What a request does that the store alone could not answer.
@@ -112,16 +124,6 @@ pub(crate) enum Turn {
     Lead(Forward, Arc<Line>, Fill),
     /// Wait for the fetch under way.
     Wait(Flight),
-}
-
-#[derive(Clone, Debug)]
-struct Weight;
-
-impl Weighter<Arc<str>, Arc<Line>> for Weight {
-    fn weight(&self, key: &Arc<str>, line: &Arc<Line>) -> u64 {
-        let variants: usize = line.variants.iter().map(|variant| variant.0.weight()).sum();
-        (OVERHEAD + key.len() + variants) as u64
-    }
 }
 
 impl AsRef<StoredResponse> for Variant {
@@ -138,11 +140,36 @@ impl Entry {
             Content::Whole(bytes) => bytes.len(),
             Content::Growing(_) => 0,
         };
-        OVERHEAD + fields + body
+        let tags: usize = self.meta.tags.iter().map(|tag| tag.len() + TAG_OVERHEAD).sum();
+        OVERHEAD + fields + tags + body
+    }
+}
+
+impl Noted {
+    /// What the purges since it was asked for make of a response.
+    fn fate(&self, key: &str, entry: &Entry) -> Fate {
+        let (tags, marks) = (&entry.meta.tags, entry.marks);
+        match self.local.fate(key, tags, marks.local) {
+            Fate::Purged => Fate::Purged,
+            Fate::Expired => match self.shared.fate(key, tags, marks.shared) {
+                Fate::Kept => Fate::Expired,
+                worse => worse,
+            },
+            Fate::Kept => self.shared.fate(key, tags, marks.shared),
+        }
     }
 }
 
 impl Line {
+    fn copy(&self) -> Self {
+        Self {
+            variants: self.variants.clone(),
+            uncacheable: self.uncacheable,
+            paused: self.paused,
+            failures: self.failures,
+        }
+    }
+
     pub(crate) fn is_uncacheable(&self, now: Time) -> bool {
         now < self.uncacheable
     }
@@ -152,36 +179,44 @@ impl Line {
         now < self.paused
     }
 
+    /// Bytes that it takes under this key.
+    pub(crate) fn weight(&self, key: &str) -> usize {
+        let variants: usize = self.variants.iter().map(|variant| variant.0.weight()).sum();
+        OVERHEAD + key.len() + variants
+    }
+
     fn is_empty(&self, now: Time) -> bool {
         self.variants.is_empty() && !self.is_uncacheable(now) && self.failures == 0
     }
 }
 
 /// A key as a number, the same in every run: FNV-1a of its bytes.
-pub(crate) fn number(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+pub(crate) fn number(key: &[u8]) -> u64 {
+    key.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
 impl Store {
-    /// A store for so many bytes.
-    pub(crate) fn new(memory: u64, max_body: u64, clock: Clock) -> Arc<Self> {
-        let guess = usize::try_from(memory / GUESS).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+    /// A store for so many bytes of memory, and the tiers behind it.
+    pub(crate) fn new(memory: u64, max_body: u64, clock: Clock, tiers: Tiers) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let anchor =
             WallAnchor { unix_nanos_at_start: nanos.saturating_sub(clock.now().as_nanos()) };
-        Arc::new(Self {
-            lines: Cache::with_weighter(guess, memory, Weight),
-            purges: Mutex::default(),
+        let noted = Noted { local: tiers.purges(), shared: Purges::default() };
+        let store = Arc::new(Self {
+            lines: Lines::new(memory),
+            purges: Mutex::new(noted),
             flights: Mutex::default(),
+            tiers,
             max_body: usize::try_from(max_body.min(memory)).unwrap_or(usize::MAX),
-            memory,
             anchor,
             clock,
             counts: Counts::default(),
-        })
+        });
+        store.tiers.begin(&store);
+        store
     }
 
     /// Now, in the run and on the calendar.
@@ -193,9 +228,13 @@ impl Store {
         self.lines.get(key)
     }
 
-    /// Weight of what is stored, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.lines.weight()
+    /// Which purges a request that is sent now comes after.
+    pub(crate) fn marks(&self) -> Marks {
+        let noted = self.purges.lock();
+        Marks {
+            local: noted.local.last().unwrap_or_default(),
+            shared: noted.shared.last().unwrap_or_default(),
+        }
     }
 
     /// Decides what a request does, under the lock of the fetches under way, because one may have ended since the
@@ -238,28 +277,62 @@ impl Store {
         Fill { store: Arc::clone(self), key, stage }
     }
 
-    /// Stores a whole response to a request that was sent at `sent`, in place of the one for the same requests.
-    /// `false` if it was purged meanwhile.
-    pub(crate) fn put(&self, key: &str, entry: Arc<Entry>, sent: Time) -> bool {
-        let now = self.clock.now();
-        let purges = self.purges.lock();
-        if purges.hit(key, &entry.meta.tags, sent) {
+    /// Stores a whole response, in place of the one for the same requests, here and in the tiers. `false` if it was
+    /// purged meanwhile. The lease, if there is one, ends with the writing.
+    pub(crate) fn put(&self, key: &str, entry: Arc<Entry>, lease: Option<Lease>) -> bool {
+        let noted = self.purges.lock();
+        // A soft purge meanwhile counts as well: it is not known which of the two states it has.
+        if noted.local.fate(key, &entry.meta.tags, entry.marks.local) != Fate::Kept {
             return false;
         }
-        let old = self.get(key).unwrap_or_default();
+        let old = self.lines.peek(key).unwrap_or_default();
+        let line =
+            Line { variants: self.with(&old, Variant(Arc::clone(&entry))), ..Line::default() };
+        let line = self.lines.set(key, line);
+        drop(noted);
+        self.counts.stored.fetch_add(1, Ordering::Relaxed);
+        self.tiers.keep(key, &line, entry, lease, self.moment());
+        true
+    }
+
+    /// Takes in what another tier had of a key; what is newer here stays.
+    pub(super) fn restore(&self, key: &str, entries: Vec<Entry>) -> Arc<Line> {
+        let now = self.clock.now();
+        let noted = self.purges.lock();
+        let old = self.lines.peek(key).unwrap_or_default();
+        let mut line = old.copy();
+        for mut entry in entries {
+            match noted.fate(key, &entry) {
+                Fate::Purged => continue,
+                Fate::Expired => entry.meta.expire(now),
+                Fate::Kept => {}
+            }
+            let newer = line.variants.iter().any(|variant| {
+                let stored = &variant.0.meta;
+                stored.selecting.same_as(&entry.meta.selecting)
+                    && stored.stale_for(now) <= entry.meta.stale_for(now)
+                    && stored.age(now) <= entry.meta.age(now)
+            });
+            if !newer && !entry.meta.useful_for(now).is_zero() {
+                line.variants = self.with(&line, Variant(Arc::new(entry)));
+            }
+        }
+        if line.variants.is_empty() { old } else { self.lines.set(key, line) }
+    }
+
+    /// The variants of a line with another one.
+    fn with(&self, line: &Line, new: Variant) -> Vec<Variant> {
+        let now = self.clock.now();
         let keeps = |variant: &&Variant| {
-            !variant.0.meta.selecting.same_as(&entry.meta.selecting)
+            !variant.0.meta.selecting.same_as(&new.0.meta.selecting)
                 && !variant.0.meta.useful_for(now).is_zero()
         };
-        let mut variants: Vec<Variant> = old.variants.iter().filter(keeps).cloned().collect();
+        let mut variants: Vec<Variant> = line.variants.iter().filter(keeps).cloned().collect();
         if variants.len() >= MAX_VARIANTS {
             variants.remove(0);
         }
-        variants.push(Variant(entry));
-        self.lines.insert(key.into(), Arc::new(Line { variants, ..Line::default() }));
-        drop(purges);
-        self.counts.stored.fetch_add(1, Ordering::Relaxed);
-        true
+        variants.push(new);
+        variants
     }
 
     /// Takes a stored response out.
@@ -303,46 +376,62 @@ impl Store {
 
     fn change(&self, key: &str, change: impl FnOnce(&mut Line)) {
         let _writing = self.purges.lock();
-        let old = self.get(key).unwrap_or_default();
-        let mut line = Line {
-            variants: old.variants.clone(),
-            uncacheable: old.uncacheable,
-            paused: old.paused,
-            failures: old.failures,
-        };
+        self.change_locked(key, change);
+    }
+
+    /// The same for who holds the lock of the purges.
+    fn change_locked(&self, key: &str, change: impl FnOnce(&mut Line)) {
+        let mut line = self.lines.peek(key).unwrap_or_default().copy();
         change(&mut line);
         if line.is_empty(self.clock.now()) {
             self.lines.remove(key);
         } else {
-            self.lines.insert(key.into(), Arc::new(line));
+            self.lines.set(key, line);
         }
     }
 
     /// Purges what fits: takes it out, or (`soft`) makes it stale, so that it is validated before it is next
-    /// served. Responses under way to requests sent before are not stored either. How many responses it were.
-    pub(crate) fn purge(&self, matcher: Matcher, soft: bool) -> usize {
+    /// served. Responses under way to requests sent before are not stored either. How many responses in memory it
+    /// were; the tiers are told.
+    pub(crate) fn purge(&self, purge: Purge) -> usize {
+        let mut noted = self.purges.lock();
+        let mark = noted.local.last().unwrap_or_default() + 1;
+        self.tiers.purge(mark, &purge);
+        noted.local.note(mark, purge.clone());
+        self.purge_memory(&purge)
+    }
+
+    /// Does here what was purged by another who shares a tier.
+    pub(super) fn purged_elsewhere(&self, mark: (u64, u64), purge: Purge, own: bool) {
+        let mut noted = self.purges.lock();
+        if noted.shared.last().is_some_and(|last| mark <= last) {
+            return;
+        }
+        noted.shared.note(mark, purge.clone());
+        if !own {
+            self.note_and_purge(&mut noted, purge);
+        }
+    }
+
+    fn note_and_purge(&self, noted: &mut Noted, purge: Purge) {
+        let mark = noted.local.last().unwrap_or_default() + 1;
+        self.tiers.log(mark, &purge);
+        self.purge_memory(&purge);
+        noted.local.note(mark, purge);
+    }
+
+    fn purge_memory(&self, purge: &Purge) -> usize {
         let now = self.clock.now();
-        let fits = |key: &str, variant: &Variant| matcher.fits(key, &variant.0.meta.tags);
-        // One URL without selecting headers in its key is found at once.
-        let keys: Vec<Arc<str>> = self
-            .lines
-            .iter()
-            .filter(|(key, line)| {
-                line.variants.iter().any(|variant| fits(key, variant))
-                    || (!matcher.is_tag() && matcher.fits(key, &[]))
-            })
-            .map(|(key, _)| key)
-            .collect();
-        self.purges.lock().note(now, matcher.clone());
         let mut purged = 0;
-        for key in keys {
-            self.change(&key, |line| {
-                if soft {
-                    let chosen = line.variants.iter_mut().filter(|variant| fits(&key, variant));
+        for key in self.lines.find(&purge.matcher, usize::MAX) {
+            let fits = |variant: &Variant| purge.matcher.fits(&key, &variant.0.meta.tags);
+            self.change_locked(&key, |line| {
+                if purge.soft {
+                    let chosen = line.variants.iter_mut().filter(|variant| fits(variant));
                     purged += chosen.map(|variant| variant.expire(now)).count();
                 } else {
                     let before = line.variants.len();
-                    line.variants.retain(|variant| !fits(&key, variant));
+                    line.variants.retain(|variant| !fits(variant));
                     purged += before - line.variants.len();
                     line.uncacheable = Time::ZERO;
                     line.failures = 0;
@@ -353,18 +442,26 @@ impl Store {
         purged
     }
 
-    /// The store in numbers.
-    pub(crate) fn stats(&self) -> Stats {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Stats {
-            keys: self.lines.len(),
-            bytes: self.bytes(),
-            memory: self.memory,
-            stored: count(&self.counts.stored),
-            purged: count(&self.counts.purged),
-            revalidations: count(&self.counts.revalidations),
-            fetching: self.flights.lock().len(),
-        }
+    /// Does in memory what was purged by another who shares a tier, and could not be put down there.
+    pub(super) fn purge_untold(&self, purge: Purge) {
+        let mut noted = self.purges.lock();
+        self.note_and_purge(&mut noted, purge);
+    }
+
+    /// All that was asked for before this mark of the shared tier counts as purged.
+    pub(super) fn forget_shared_until(&self, floor: (u64, u64)) {
+        self.purges.lock().shared.forget_until(floor);
+    }
+
+    /// Keys in memory that fit, and what is stored of them, at most so many.
+    pub(crate) fn find(&self, matcher: &Matcher, most: usize) -> Vec<(Arc<str>, Arc<Line>)> {
+        let keys = self.lines.find(matcher, most);
+        keys.into_iter().filter_map(|key| self.lines.peek(&key).map(|line| (key, line))).collect()
+    }
+
+    /// The tiers behind the memory.
+    pub(crate) fn tiers(&self) -> &Tiers {
+        &self.tiers
     }
 }
 
@@ -373,7 +470,7 @@ impl Variant {
         let old = &self.0;
         let mut meta = old.meta.clone();
         meta.expire(now);
-        let (headers, body) = (old.headers.clone(), old.body.clone());
-        self.0 = Arc::new(Entry { meta, headers, body });
+        let (headers, body, marks) = (old.headers.clone(), old.body.clone(), old.marks);
+        self.0 = Arc::new(Entry { meta, headers, body, marks });
     }
 }

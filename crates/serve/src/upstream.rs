@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -76,6 +77,17 @@ impl Outgoing {
 }
 
 impl Outgoing {
+    /// The same, for the server at this address if one is given.
+    pub(crate) fn to(&self, address: Option<Authority>) -> Self {
+        let mut outgoing = self.clone();
+        if let Some(address) = address {
+            let mut parts = outgoing.uri.into_parts();
+            parts.authority = Some(address);
+            outgoing.uri = Uri::from_parts(parts).expect("only its address is another one");
+        }
+        outgoing
+    }
+
     /// Whether an attempt has begun to send its body, which cannot be had again.
     pub(crate) fn is_spent(&self) -> bool {
         matches!(&self.body, Sent::Streamed(stream) if stream.bytes() > 0 || stream.is_broken())

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, Status, World};
+use gatewright_record::{Invocation, ReplicaEvent, Status, World, start_up_times};
 use gatewright_sim::{CacheModel, Fitted, FunctionModel, Law, Model, Range};
 
 use crate::observe::{Observed, extend};
@@ -15,12 +15,15 @@ pub struct RecordedRun {
     pub source: String,
     /// The records, in any order.
     pub records: Vec<Invocation>,
+    /// What happened to replicas, in order of time, where a gateway wrote it down.
+    pub replicas: Vec<ReplicaEvent>,
 }
 
 /// What the records cannot tell.
 #[derive(Clone, Debug, Default)]
 pub struct CalibrateOptions {
-    /// How long replicas take to start; seen from the requests that waited for one, unless given.
+    /// How long replicas take to start; as the stream of their states has it, or else seen from the requests that
+    /// waited for one, unless given.
     pub start: Option<Law>,
     /// Which function a load generator's records are about, where the gateway's are of several.
     pub function: Option<String>,
@@ -130,6 +133,11 @@ pub fn calibrate(
         }
         for (function, records) in by_function {
             observed.entry(function).or_default().add(&records);
+        }
+        for (function, nanos) in start_up_times(&run.replicas) {
+            if let Some(observed) = observed.get_mut(&function) {
+                observed.started.push(nanos);
+            }
         }
     }
     let clients = Clients::of(runs);
@@ -250,6 +258,11 @@ fn from_gateway(
     }
     notes.extend(slow_down(&observed));
     let start = options.start.clone().or_else(|| {
+        let started = observed.started.len();
+        if let Some(law) = observed.started.law() {
+            notes.push(format!("start: from {started} replicas that were seen starting"));
+            return Some(law);
+        }
         let seen = observed.start.len();
         let law = observed.start.law()?;
         notes.push(format!("start: from {seen} requests that waited for a replica"));

@@ -24,6 +24,8 @@ pub(crate) struct Observed {
     pub(crate) whole: Sample,
     /// Start-up times, as seen by requests that found no replica and nobody else waiting.
     pub(crate) start: Sample,
+    /// Start-up times, from the stream of states of replicas.
+    pub(crate) started: Sample,
     pub(crate) keys: BTreeMap<u64, u64>,
     pub(crate) rate: Option<Range>,
     pub(crate) in_flight: Option<Range>,

@@ -53,7 +53,7 @@ fn resample(run: &RecordedRun, luck: &mut Stream) -> RecordedRun {
         let shift = first.plus_nanos(place * block);
         records.extend(ordered[head..tail].iter().map(|record| moved(record, from, shift)));
     }
-    RecordedRun { source: run.source.clone(), records }
+    RecordedRun { records, ..run.clone() }
 }
 
 fn begin(record: &Invocation) -> Time {

@@ -21,6 +21,14 @@ from .protocol import Decoder, Encoder
 
 #: Seconds after which a call counts as long.
 LONG_CALL = 0.1
+#: Seconds below which a call counts as short, and how many of them in a row let answers be sent together.
+SHORT_CALL, SHORT_CALLS = 0.0005, 16
+#: Bytes of answers that are held at most.
+HELD = 1 << 16
+
+
+#: The frame that says that this worker is going.
+LEAVE = Encoder().encode(protocol.DRAIN)
 
 
 class GatewayGone(Exception):
@@ -69,19 +77,48 @@ class Connection:
         self._reading = threading.Lock()
         self._sending = threading.Lock()
         self._wake_reader, self._wake_writer = os.pipe()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._short_calls = 0
         self._calls = 0
         self._busy = False
         self._draining = False
-        self._leaving = False
+        self._leaving = self._leave_sent = False
         self._ended = False
 
     def send(self, frame: bytes) -> None:
         """Sends one whole frame; raises :class:`GatewayGone` if nobody is there to take it."""
         try:
             with self._sending:
+                if self._held:
+                    self._held.append(frame)
+                    frame = self._take_held()
                 self._socket.sendall(frame)
         except OSError as error:
             raise GatewayGone(str(error)) from error
+        if self._leaving and not self._leave_sent:
+            self._send_leave()
+
+    def answer(self, frame: bytes, took: float) -> None:
+        """Sends the answer of a call that took so many seconds, from the one thread that makes calls.
+
+        While one short call follows another, answers wait for the next ones, so that the socket is written to once
+        for many. The first call that is long sends them from the other thread.
+        """
+        if took > SHORT_CALL:
+            self._short_calls = 0
+        elif self._short_calls < SHORT_CALLS:
+            self._short_calls += 1
+        elif self._requests and self._held_bytes < HELD:
+            with self._sending:
+                self._held.append(frame)
+                self._held_bytes += len(frame)
+            return
+        self.send(frame)
+
+    def _take_held(self) -> bytes:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return b"".join(held)
 
     def receive(self, kind: int) -> list:
         """Waits for one frame of this kind: for the beginning, when nothing else may come."""
@@ -101,6 +138,8 @@ class Connection:
         """The next request frame or batch of them, ``None`` when there will be no more. The caller is idle until it returns."""
         self._busy = False
         if not self._requests:
+            if self._held:
+                self.send(b"")
             if not self._reading.acquire(blocking=False):
                 os.write(self._wake_writer, b"!")
                 self._reading.acquire()
@@ -138,9 +177,30 @@ class Connection:
         """Whether this worker itself was told to end, and not only this connection."""
         return self._leaving
 
+    def leave(self) -> None:
+        """Asks the gateway for no more requests: it says drain when everything that it has sent is answered. The second
+        time, nothing is waited for. Safe in a signal handler."""
+        if self._leaving:
+            self.drain()
+        else:
+            self._leaving = True
+            self._send_leave()
+
+    def _send_leave(self) -> None:
+        # A signal may have come in the middle of a frame: whoever sends it sends this one after it.
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            self._leave_sent = True
+            self._socket.sendall(LEAVE)
+        except OSError:
+            pass  # the reader sees that the gateway is gone
+        finally:
+            self._sending.release()
+
     def drain(self) -> None:
         """Takes no more from the socket; what was received will still be handed out. Safe in a signal handler."""
-        self._draining = self._leaving = True
+        self._draining = True
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
@@ -161,6 +221,11 @@ class Connection:
         seen = -1
         while not self._closed:
             time.sleep(LONG_CALL)
+            if self._held:
+                try:
+                    self.send(b"")
+                except GatewayGone:
+                    pass  # the reader sees it
             if not self._busy or self._calls != seen:
                 seen = self._calls
             elif self._reading.acquire(blocking=False):
@@ -206,7 +271,8 @@ class Connection:
         self._act_on_frames()
 
     def _act_on_frames(self) -> None:
-        for frame in self._decoder.frames():
+        next_frame = self._decoder.next_frame
+        while (frame := next_frame()) is not None:
             kind = frame[0]
             if kind == protocol.REQUEST:
                 self._open.add(frame[1])

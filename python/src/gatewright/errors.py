@@ -14,6 +14,12 @@ class HubError(Exception):
 class QueueFull(HubError):
     """As many requests as may are waiting already; this one was refused at once."""
 
+    def __init__(self, message: str = "too many requests are waiting", retry_after: Optional[float] = None) -> None:
+        super().__init__(message)
+        #: Seconds until there is a place again, reckoned from the queue's length, the workers, and how long calls
+        #: have taken so far; 0.0 before the first one has ended. What a ``Retry-After`` header wants, rounded up.
+        self.retry_after: float = retry_after or 0.0
+
 
 class WorkerLost(HubError):
     """The worker was lost while it had the request, and so were those of the attempts before."""

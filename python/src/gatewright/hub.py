@@ -17,7 +17,7 @@ from asyncio import get_running_loop
 from types import TracebackType
 from typing import Any, AsyncIterator, Mapping, Optional, Sequence, Union
 
-from . import _hub
+from . import _hub, logs
 from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
 from .values import Packing, pack, unpack
 
@@ -38,7 +38,9 @@ class Hub:
     """Gives requests to the workers that connect to it.
 
     It listens from its first request on, or from :meth:`start`. Several event loops, in one thread or many, may
-    use one hub; another process needs a hub of its own, at another port.
+    use one hub. So may several processes of one machine and user: each makes its ``Hub`` with the same arguments,
+    the first one has the port, and the others' requests join its queue. When that process ends, another one takes
+    the port and the workers come to it; requests that were under way are sent again, as ``attempts`` allows.
 
     - ``port``: where workers connect to; 0 for any free one.
     - ``heartbeat_interval``: seconds between pings to a worker. One that leaves five unanswered is given up. A
@@ -146,7 +148,8 @@ class Hub:
         **kwargs: Any,
     ) -> AsyncIterator[Union[str, bytes]]:
         """The pieces of an answer as they come, if the workers' object is a generator: ``str`` or ``bytes`` as it
-        yields, anything else as a line of JSON. Left before its end, the request is given up."""
+        yields, anything else as a line of JSON. A generator whose pieces are not taken has to wait: at most 32 of
+        them, and what fits into a socket's buffers, are on the way. Left before its end, the request is given up."""
         native = self._started()
         packed_args, packed_kwargs = pack(list(args)), pack(kwargs)
         inbox = self._inbox()
@@ -159,6 +162,8 @@ class Hub:
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
+                # Only now: a generator is no more than some pieces ahead of who reads it.
+                native.more(number, 1)
             value = unpack(await future)
             if value is not None:
                 raise TypeError(f"the answer is one {type(value).__name__}, not pieces; use request()")
@@ -172,8 +177,13 @@ class Hub:
 
     @property
     def port(self) -> int:
-        """The port that it listens at."""
+        """The port that workers connect to."""
         return self._started().port
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this process has the hub; ``False`` while it shares the one of another process."""
+        return self._started().is_host
 
     def close(self) -> None:
         """Ends every request with :class:`HubClosed` and lets go of the workers. The port is free afterwards."""
@@ -252,7 +262,7 @@ class Hub:
     def _new_inbox(self, loop: asyncio.AbstractEventLoop) -> _Inbox:
         for other in [other for other in self._inboxes if other.is_closed()]:
             self._inboxes.pop(other, None)
-        inbox = self._inboxes[loop] = _Inbox(loop)
+        inbox = self._inboxes[loop] = _Inbox(loop, self._started())
         return inbox
 
     def _started(self) -> _hub.Hub:
@@ -278,12 +288,12 @@ class Hub:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise HubError(
-                    f"port {port} of {host} is taken, by another hub perhaps. A hub belongs to one process: under "
-                    "`uvicorn --workers N` give each its own, Hub(port=0) or a port of your choice, and start its "
-                    "workers from there; or serve the class with `gatewright serve`, which all processes can call"
+                    f"port {port} of {host} is taken by something that is no hub of this machine and network "
+                    "namespace; give Hub and Worker another one"
                 ) from None
             raise HubError(f"cannot listen at {host}:{port}: {error}") from None
         _live.add(self)
+        logs.forward()
 
     def _forked(self) -> None:
         """In a child that was forked: the sockets are the parent's, and would stay open after it."""
@@ -298,8 +308,9 @@ class Hub:
 class _Inbox:
     """What the hub has for one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, native: _hub.Hub) -> None:
         self.loop = loop
+        self.native = native
         self.new_future = loop.create_future
         self.pack = Packing()
         self.mailbox = _hub.Mailbox()
@@ -325,7 +336,7 @@ class _Inbox:
                 future.set_result(content)
             else:
                 self.texts.pop(number, None)
-                future.set_exception(_error(what, "closed" if self.closing and what == _UNANSWERED else content))
+                future.set_exception(_error(what, ("closed", None) if self.closing and what == _UNANSWERED else content))
 
     def take_piece(self, number: int, piece: Union[str, bytes]) -> None:
         stream = self.streams.get(number)
@@ -333,6 +344,7 @@ class _Inbox:
             stream(piece)
         elif number in self.waiting:
             self.texts.setdefault(number, []).append(piece)
+            self.native.more(number, 1)
 
     def joined(self, number: int) -> bytes:
         """The value of an answer that came in pieces to somebody who wants it whole."""
@@ -372,32 +384,43 @@ def _error(what: int, content: Any) -> Exception:
     if what == _RAISED:
         kind, message, trace = content
         return UserCodeException(trace or f"{kind}: {message}", type=kind, message=message)
-    if content == "timed_out":
+    why, retry_after = content
+    if why == "timed_out":
         return asyncio.TimeoutError("no answer in time")
-    if content == "queue_full":
-        return QueueFull("as many requests as may are waiting for a worker (resp_buffer_size)")
-    if content == "worker_lost":
+    if why == "queue_full":
+        return QueueFull("as many requests as may are waiting for a worker (resp_buffer_size)", retry_after)
+    if why == "worker_lost":
         return WorkerLost("the worker was lost while it had the request; see its log")
     return HubClosed("the hub was closed")
 
 
 def _close_sockets_at(port: int) -> None:
-    """Closes this process's copies of every socket whose own port is this one: listener and connections."""
+    """Closes this process's copies of every socket of the hub at this port: listeners and connections."""
+    beside = b"\0gatewright-hub/%d/" % port
     for name in os.listdir("/proc/self/fd"):
         number = int(name)
         try:
             sock = socket.socket(fileno=number)
         except OSError:
             continue
-        try:
-            address = sock.getsockname()
-            ours = sock.family in (socket.AF_INET, socket.AF_INET6) and address[1] == port
-        except OSError:
-            ours = False
-        if ours:
+        if _belongs_to(sock, port, beside):
             sock.close()
         else:
             sock.detach()
+
+
+def _belongs_to(sock: socket.socket, port: int, beside: bytes) -> bool:
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            return bool(sock.getsockname()[1] == port)
+        if sock.family != socket.AF_UNIX:
+            return False
+        names = [sock.getsockname()]
+        if not names[0]:
+            names.append(sock.getpeername())
+        return any(isinstance(name, bytes) and name.startswith(beside) for name in names)
+    except OSError:
+        return False
 
 
 def _after_fork() -> None:

@@ -7,7 +7,8 @@ kind of frame it is. ``docs/reference/worker-protocol.md`` describes every kind.
 from __future__ import annotations
 
 import struct
-from typing import Any, Iterator, Optional
+from functools import partial
+from typing import Any, Optional
 
 import msgpack
 
@@ -36,6 +37,9 @@ MAX_FRAME = 1 << 30
 _LENGTH = struct.Struct("<I")
 
 
+_unpack = partial(msgpack.unpackb, ext_hook=values.unpack_extension, strict_map_key=False)
+
+
 class ProtocolError(Exception):
     """The peer sent bytes that are no frame of this protocol."""
 
@@ -47,11 +51,11 @@ class Encoder:
         #: Longest frame in bytes that the peer takes.
         self.limit = limit
         default = values.rich if rich else values.plain
-        self._packer = msgpack.Packer(default=default, strict_types=rich)
+        self._pack = msgpack.Packer(default=default, strict_types=rich).pack
 
     def encode(self, *fields: Any) -> bytes:
         """One frame. Raises what msgpack raises for values that have no form in it."""
-        body = self._packer.pack(list(fields))
+        body = self._pack(list(fields))
         if len(body) > self.limit:
             raise ValueError(f"{len(body)} bytes are too long for one frame, the gateway takes {self.limit}")
         return _LENGTH.pack(len(body)) + body
@@ -61,7 +65,7 @@ class Decoder:
     """Makes frames of the bytes of a connection, in whatever pieces they come."""
 
     def __init__(self, capacity: int = 1 << 16) -> None:
-        self._buffer = bytearray(capacity)
+        self._view = memoryview(bytearray(capacity))
         self._start = 0
         self._end = 0
 
@@ -69,40 +73,31 @@ class Decoder:
         """Where the next bytes are to be received. Never empty."""
         if self._start == self._end:
             self._start = self._end = 0
-        if len(self._buffer) - self._end < 4096:
+        if len(self._view) - self._end < 4096:
             self._make_room()
-        return memoryview(self._buffer)[self._end :]
+        return self._view[self._end :]
 
     def received(self, count: int) -> None:
         """Says how many bytes were put into :meth:`space`."""
         self._end += count
 
-    def frames(self) -> Iterator[list]:
-        """Every whole frame so far."""
-        while True:
-            frame = self.next_frame()
-            if frame is None:
-                return
-            yield frame
-
     def next_frame(self) -> Optional[list]:
         """The next whole frame, ``None`` until more bytes have come."""
-        start = self._start
-        if self._end - start < 4:
+        body = self._start + 4
+        if self._end < body:
             return None
-        (length,) = _LENGTH.unpack_from(self._buffer, start)
+        (length,) = _LENGTH.unpack_from(self._view, body - 4)
         if length > MAX_FRAME:
             raise ProtocolError(f"a frame of {length} bytes is announced, at most {MAX_FRAME} are taken")
-        end = start + 4 + length
+        end = body + length
         if self._end < end:
             return None
         try:
-            body = memoryview(self._buffer)[start + 4 : end]
-            frame = msgpack.unpackb(body, ext_hook=values.unpack_extension, strict_map_key=False)
+            frame = _unpack(self._view[body:end])
         except Exception as error:
             raise ProtocolError(f"a frame is not msgpack: {error}") from error
         self._start = end
-        if not isinstance(frame, list) or not frame or not isinstance(frame[0], int):
+        if type(frame) is not list or not frame or type(frame[0]) is not int:
             raise ProtocolError("a frame is not an array that begins with a number")
         return frame
 
@@ -111,9 +106,9 @@ class Decoder:
         rest = self._end - self._start
         needed = rest + 4096
         if rest >= 4:
-            (length,) = _LENGTH.unpack_from(self._buffer, self._start)
+            (length,) = _LENGTH.unpack_from(self._view, self._start)
             needed = max(needed, min(length, MAX_FRAME) + 4 + 4096)
-        buffer = bytearray(max(needed, 1 << 16))
-        buffer[:rest] = self._buffer[self._start : self._end]
-        self._buffer = buffer
+        view = memoryview(bytearray(max(needed, 1 << 16)))
+        view[:rest] = self._view[self._start : self._end]
+        self._view = view
         self._start, self._end = 0, rest

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import enum
 import struct
 import sys
 import uuid
@@ -73,6 +74,12 @@ def plain(value: Any) -> Any:
         return list(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)  # JSON's numbers are floats for most who read them
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     for convert in ("tolist", "isoformat"):  # numpy arrays and scalars; dates and times
         method = getattr(value, convert, None)
         if callable(method):

@@ -20,21 +20,25 @@ import os
 import random
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from . import protocol
 from .connection import Batch, Connection, GatewayGone, Unhealthy
 from .context import current
 from .protocol import Encoder
+from .tls import context, secure
 
 #: Longest error message and traceback that are passed on, in characters.
 MAX_MESSAGE = 4_000
 MAX_TRACEBACK = 32_000
+#: Types of results that are neither awaited nor sent bit by bit.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
 def load(target: str) -> Any:
@@ -127,20 +131,29 @@ class Worker:
         try:
             if connection.is_cancelled(number):
                 return self._fail(number, "Cancelled", "cancelled before its call", None, False)
-            current.set((connection, request, time.monotonic()))
+            begun = time.monotonic()
+            current.set((connection, request, begun))
             try:
                 result = self._target(*args, **kwargs)
-                if inspect.iscoroutine(result):
-                    result = self._await(number, result)
-                if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                    result = self._stream(number, result)
+                if type(result) not in PLAIN:
+                    if inspect.iscoroutine(result):
+                        result = self._await(number, result)
+                    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                        result = self._stream(number, result)
                 frame = self._encoder().encode(protocol.RESPONSE, number, result)
             except GatewayGone:
                 raise
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except KeyboardInterrupt as error:
+                # Somebody ends this process, which is not the request's fault.
+                self._fail(number, *describe(error), True)
+                raise
+            except BaseException as error:
                 kind, message, trace = describe(error)
                 return self._fail(number, kind, message, trace, getattr(error, "retryable", False) is True)
-            connection.send(frame)
+            if self._window == 1:
+                connection.answer(frame, time.monotonic() - begun)
+            else:
+                connection.send(frame)
         finally:
             connection.answered(number)
 
@@ -169,7 +182,7 @@ class Worker:
             if inspect.iscoroutine(results):
                 results = self._loops.own().run_until_complete(results)
             results = batch_results(results, len(items))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             kind, message, trace = describe(error)
             retryable = getattr(error, "retryable", False) is True
             frames = [encoder.encode(protocol.ERROR, m[1], kind, message, trace, retryable) for m in members]
@@ -303,8 +316,8 @@ def die_with_parent(parent: int) -> None:
         sys.exit("gatewright worker: the gateway that started it is gone")
 
 
-def connect(address: str) -> socket.socket:
-    """Connects to ``unix:PATH`` or ``tcp:HOST:PORT``."""
+def connect(address: str, tls: Optional[ssl.SSLContext] = None) -> socket.socket:
+    """Connects to ``unix:PATH`` or ``tcp:HOST:PORT``, the latter with TLS if so told."""
     scheme, _, rest = address.partition(":")
     if scheme == "unix" and rest:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -321,7 +334,16 @@ def connect(address: str) -> socket.socket:
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return sock
+    return sock if tls is None else secure(sock, tls, host.strip("[]"))
+
+
+def machine(labels: Mapping[str, str]) -> tuple[dict[str, str], Optional[int], Optional[int]]:
+    """What a hello tells of this machine: labels, processors, and memory in bytes."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        memory = 0
+    return dict(labels), os.cpu_count(), memory if memory > 0 else None
 
 
 class Service:
@@ -338,16 +360,21 @@ class Service:
         batch: int = 0,
         ahead: int = 0,
         rich: bool = False,
+        labels: Optional[Mapping[str, str]] = None,
     ) -> None:
-        """``ahead``: requests that may be sent before they can be worked on; ``rich``: values keep their types."""
+        """``ahead``: requests that may be sent before they can be worked on; ``rich``: values keep their types;
+        ``labels``: of this machine, for a hub elsewhere."""
         self._make = make
         self._rich = rich
         self._window = batch or window
         self._threads = 1 if batch else window
-        self._hello = (name, os.getpid(), max(self._window, ahead), token, function, socket.gethostname())
+        node = socket.gethostname()
+        self._hello = (name, os.getpid(), max(self._window, ahead), token, function, node, *machine(labels or {}))
         self._loops = Loops()
         self._target: Optional[Callable[..., Any]] = None
         self._made_with: Any = None
+        #: Why :meth:`serve` returned another status than 0.
+        self.failure = ""
 
     def serve(self, connection: Connection) -> int:
         """Its life on a connection; returns the exit status, 0 if it was told to end."""
@@ -357,18 +384,23 @@ class Service:
         connection.watch()
         try:
             target = self._construct(args, kwargs)
-        except (Exception, SystemExit) as error:
-            connection.send(encoder.encode(protocol.INIT_ERROR, *describe(error)))
+        except BaseException as error:
+            kind, message, trace = describe(error)
+            self.failure = f"{kind}: {message}"
+            connection.send(encoder.encode(protocol.INIT_ERROR, kind, message, trace))
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return 1
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: connection.drain())
+            signal.signal(signal.SIGTERM, lambda *_: connection.leave())
         if callable(getattr(target, "health", None)):
             connection.health = self._check_health
         connection.send(encoder.encode(protocol.READY))
         try:
             Worker(connection, target, self._threads, limit, self._loops, self._rich).run()
         except Unhealthy as error:
-            connection.send(encoder.encode(protocol.BYE, f"not healthy: {error}"[:MAX_MESSAGE]))
+            self.failure = f"not healthy: {error}"[:MAX_MESSAGE]
+            connection.send(encoder.encode(protocol.BYE, self.failure))
             return 1
         connection.send(encoder.encode(protocol.BYE, "done"))
         return 0
@@ -406,7 +438,12 @@ class Service:
 MAX_PAUSE = 5.0
 
 
-def join(service: Service, address: str, restart: Callable[[], None] = lambda: os._exit(1)) -> int:
+def join(
+    service: Service,
+    address: str,
+    restart: Callable[[], None] = lambda: os._exit(1),
+    tls: Optional[ssl.SSLContext] = None,
+) -> int:
     """Serves a hub at ``tcp:HOST:PORT``, and again whenever it comes back, until SIGTERM.
 
     ``restart`` is called when the hub takes a call for hung: it is to end this process.
@@ -419,13 +456,17 @@ def join(service: Service, address: str, restart: Callable[[], None] = lambda: o
         connection = None
         try:
             # A call that runs when the hub goes away is finished; its answer finds nobody.
-            connection = Connection(connect(address), on_gone=lambda: None, on_bye=restart)
+            connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart)
             status = service.serve(connection)
+            if status != 0:
+                print(f"gatewright worker: {service.failure}", file=sys.stderr, flush=True)
             if status != 0 or connection.leaving:
                 service.tear_down()
                 return status
             pause, said = 0.1, ""
         except (GatewayGone, protocol.ProtocolError, OSError) as error:
+            if connection is not None and connection.leaving:
+                break
             if str(error) != said:
                 said = str(error)
                 print(f"gatewright worker: {address}: {error}; trying again", file=sys.stderr, flush=True)
@@ -458,6 +499,12 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="worker", help="name of this worker in the gateway's log")
     parser.add_argument("--window", type=int, default=1, help="requests at a time; more than 1 uses threads")
     parser.add_argument("--batch", type=int, default=0, help="requests in a batch, which are one call with a list")
+    parser.add_argument("--ahead", type=int, default=0, help="requests that may be sent before they can be worked on")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="label of this machine, at a hub")
+    parser.add_argument("--tls", action="store_true", help="speak TLS with the hub, which this system's roots vouch for")
+    parser.add_argument("--tls-ca", metavar="FILE", help="the same, with the roots in this file, PEM")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="shown to a hub that asks for one, PEM")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key, PEM")
     parser.add_argument("--path", help="directory to import from, before all others")
     parser.add_argument("--parent", type=int, help="process id of the gateway: die when it does")
     return parser
@@ -472,6 +519,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         parser.error("say what to serve: module:Class")
     if options.window < 1 or options.batch < 0:
         parser.error("--window must be at least 1, --batch at least 0")
+    if not all(label.partition("=")[1] and label[0] != "=" for label in options.label):
+        parser.error("--label is KEY=VALUE")
     if options.parent is not None:
         die_with_parent(options.parent)
     sys.path.insert(0, options.path if options.path is not None else os.getcwd())
@@ -487,10 +536,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         function=options.function,
         window=options.window,
         batch=options.batch,
+        ahead=options.ahead,
+        labels=dict(label.split("=", 1) for label in options.label),
     )
     try:
         if options.hub:
-            return join(service, f"tcp:{options.hub}", again)
+            secured = options.tls or options.tls_ca or options.tls_certificate
+            tls = context(options.tls_ca, options.tls_certificate, options.tls_key) if secured else None
+            return join(service, f"tcp:{options.hub}", again, tls)
         status = service.serve(Connection(connect(options.connect)))
         service.tear_down()
         return status

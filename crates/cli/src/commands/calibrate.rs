@@ -19,7 +19,7 @@ Examples:
   gatewright calibrate served.jsonl --start '{ fixed = 0.4 }'
   gatewright calibrate simulated.csv")]
 pub(crate) struct Calibrate {
-    /// Files of records, .csv or .jsonl; each is of one run.
+    /// Files of records, .csv or .jsonl, or folders that a gateway wrote; each is of one run.
     #[arg(required = true)]
     records: Vec<PathBuf>,
 
@@ -67,11 +67,17 @@ impl Calibrate {
     }
 }
 
-/// Reads a file of records as one run.
+/// Reads a file or a folder of records as one run.
 pub(crate) fn read(path: &Path) -> Outcome<RecordedRun> {
     let name = path.file_name().unwrap_or(path.as_os_str());
-    let mut run = RecordedRun { source: name.to_string_lossy().into_owned(), records: Vec::new() };
-    records::each(path, |record| run.records.push(record))?;
+    let source = name.to_string_lossy().into_owned();
+    let mut run = RecordedRun { source, ..RecordedRun::default() };
+    if !path.is_dir() {
+        records::each(path, |record| run.records.push(record))?;
+        return Ok(run);
+    }
+    records::each(&path.join("invocations.jsonl"), |record| run.records.push(record))?;
+    run.replicas = records::lives(&path.join("replicas.jsonl"))?;
     Ok(run)
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod describe;
 pub(crate) mod functions;
 pub(crate) mod generate;
 pub(crate) mod invoke;
+pub(crate) mod logs;
 pub(crate) mod mock;
 pub(crate) mod predict;
 pub(crate) mod reload;
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Suspend(command) => command.run(quiet),
         Command::Describe(command) => command.run(),
         Command::Replicas(command) => command.run(),
+        Command::Logs(command) => command.run(),
         Command::Worker(command) => command.run(),
         Command::Remove(command) => command.run(quiet),
         Command::Cache(command) => command.run(quiet),

@@ -30,8 +30,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     set: Vec<Override>,
 
-    /// File for a record of every request, one JSON object a line (.jsonl).
-    #[arg(long, value_name = "FILE")]
+    /// File for a record of every request, one JSON object a line (.jsonl); or a folder for those and what happens to
+    /// replicas (invocations.jsonl, replicas.jsonl, scaling.jsonl).
+    #[arg(long, value_name = "FILE|FOLDER")]
     records: Option<PathBuf>,
 
     /// The Python that runs workers; it must have the package `gatewright`.
@@ -68,9 +69,11 @@ enum LogFormat {
 impl Serve {
     pub(crate) fn run(self) -> Outcome {
         let loaded = settings::load(&self.file, &self.set)?;
-        if self.records.as_ref().is_some_and(|path| !path.to_string_lossy().ends_with(".jsonl")) {
+        let wrong =
+            |path: &PathBuf| path.extension().is_some_and(|end| end != "jsonl") && !path.is_dir();
+        if self.records.as_ref().is_some_and(wrong) {
             return Err(Failure::usage("--records: a gateway writes one JSON object a line")
-                .hint("give it a name that ends in .jsonl"));
+                .hint("give it a name that ends in .jsonl, or a folder"));
         }
         let options = Options {
             records: self.records.clone(),

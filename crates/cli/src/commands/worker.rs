@@ -15,7 +15,8 @@ use crate::failure::{Failure, Outcome, reason};
 #[command(after_long_help = "\
 Examples:
   gatewright worker models:Square --hub 10.0.0.5:5019 --function square
-  GATEWRIGHT_WORKER_TOKEN=... gatewright worker models:Square --hub 10.0.0.5:5019 --function square --window 4")]
+  GATEWRIGHT_WORKER_TOKEN=... gatewright worker models:Square --hub 10.0.0.5:5019 --function square --window 4
+  gatewright worker models:Square --hub hub.example:5019 --function square --tls --label zone=a")]
 pub(crate) struct Worker {
     /// What to serve, module:Class.
     class: String,
@@ -40,6 +41,26 @@ pub(crate) struct Worker {
     #[arg(long, default_value = "worker")]
     name: String,
 
+    /// Label of this machine, shown by `gatewright describe`. Can be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<String>,
+
+    /// Speak TLS with a gateway that has `hub.tls` and whose certificate this system's roots vouch for.
+    #[arg(long)]
+    tls: bool,
+
+    /// Speak TLS, and trust the roots in this file in their place. PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate for a gateway with `hub.tls.client_ca`. PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Key of that certificate. PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+
     /// The Python that runs it; it must have the package `gatewright`.
     #[arg(long, value_name = "PROGRAM", env = "GATEWRIGHT_PYTHON", default_value = "python3")]
     python: PathBuf,
@@ -62,6 +83,22 @@ impl Worker {
             Some(batch) => command.args(["--batch", &batch.to_string()]),
             None => command.args(["--window", &self.window.to_string()]),
         };
+        for label in &self.labels {
+            command.args(["--label", label]);
+        }
+        if self.tls {
+            command.arg("--tls");
+        }
+        let files = [
+            ("--tls-ca", &self.tls_ca),
+            ("--tls-certificate", &self.tls_certificate),
+            ("--tls-key", &self.tls_key),
+        ];
+        for (flag, file) in files {
+            if let Some(file) = file {
+                command.arg(flag).arg(file);
+            }
+        }
         if let Some(token) = admin::worker_token(self.worker_token_file.as_deref())? {
             command.env("GATEWRIGHT_WORKER_TOKEN", token);
         }
@@ -70,5 +107,13 @@ impl Worker {
         let program = self.python.display();
         Err(Failure::failed(format!("cannot run {program}: {}", reason(&fault)))
             .hint("name a Python that exists with --python"))
+    }
+}
+
+/// A label as it was given, if it is one.
+fn label(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("it is not of the form KEY=VALUE"),
     }
 }

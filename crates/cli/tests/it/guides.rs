@@ -58,7 +58,7 @@ struct Reader {
 impl Reader {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        for example in ["square", "lunch"] {
+        for example in ["square", "lunch", "functions"] {
             let to = root.path().join("examples").join(example);
             std::fs::create_dir_all(&to).unwrap();
             for entry in std::fs::read_dir(workspace().join("examples").join(example)).unwrap() {
@@ -186,6 +186,11 @@ fn shortened(command: &str) -> String {
 #[test]
 fn serve_a_python_model() {
     Reader::new().follow("serve-a-python-model.md");
+}
+
+#[test]
+fn functions() {
+    Reader::new().follow("functions.md");
 }
 
 #[test]

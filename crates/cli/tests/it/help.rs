@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use crate::command::{run, tell, workspace};
 
-const SCREEN_LINES: usize = 56;
+const SCREEN_LINES: usize = 57;
 
 fn help(line: &str) -> String {
     let output = run(&workspace(), line);
@@ -40,6 +40,7 @@ fn the_whole_fits_on_one_screen() {
       suspend    Stop every replica of a function until somebody asks for it
       describe   Show everything that a running gateway tells of a function
       replicas   List the replicas of a function of a running gateway
+      logs       Show what the replicas of a function of a running gateway print
       worker     Serve a Python class as a worker of a gateway elsewhere
       remove     Remove a function from a running gateway
       cache      Look at the cache of a running gateway, or purge what it has stored

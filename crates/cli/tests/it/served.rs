@@ -151,6 +151,96 @@ fn functions_are_listed_invoked_scaled_and_removed() {
 }
 
 #[test]
+fn a_function_is_deployed_updated_watched_and_suspended() {
+    let gateway = Serving::start(&[]);
+    let write = |text: &str| {
+        std::fs::write(gateway.folder.path().join("next.toml"), text).unwrap();
+    };
+    write("[function.say]\nprocess = [\"sh\", \"-c\", \"echo $Http_Method >&2; cat\"]\n");
+    assert_snapshot!(gateway.tell(&["deploy", "say", "--file", "next.toml"]), @r#"
+    exit: 0
+    --- stderr
+    say: deployed
+    "#);
+    assert_snapshot!(gateway.tell(&["invoke", "say", "7"]), @r#"
+    exit: 0
+    --- stdout
+    7
+    "#);
+    let update = ["deploy", "say", "--file", "next.toml", "--set", "function.say.timeout=5s"];
+    assert_snapshot!(gateway.tell(&update), @r#"
+    exit: 0
+    --- stderr
+    say: is being updated
+    "#);
+    let described = gateway.tell(&["describe", "say"]);
+    assert!(described.contains("config.timeout: 5s\n"), "{described}");
+    assert!(described.contains("runs: sh\n"), "{described}");
+    assert_snapshot!(gateway.tell(&["deploy", "say", "--file", "next.toml", "--no-update"]), @r#"
+    exit: 1
+    --- stderr
+    error: 409 Conflict: function `say` is deployed already
+    "#);
+    write("[function.say]\nhttp = \"http://127.0.0.1:1\"\n");
+    assert_snapshot!(gateway.tell(&["deploy", "say", "--file", "next.toml"]), @r#"
+    exit: 1
+    --- stderr
+    error: 409 Conflict: function `say` cannot be updated: its replicas would be of another kind
+
+    hint: remove it and deploy it anew
+    "#);
+    assert_snapshot!(gateway.tell(&["deploy", "sya", "--file", "next.toml"]), @r#"
+    exit: 2
+    --- stderr
+    error: next.toml: there is no function `sya`
+
+    hint: did you mean `say`?
+    "#);
+    let lines = gateway.tell(&["logs", "say", "--tail", "1"]);
+    assert!(lines.starts_with("exit: 0\n--- stdout\n20") && lines.ends_with("  POST\n"), "{lines}");
+    let json = gateway.tell(&["logs", "say", "--since", "5m", "--format", "json"]);
+    assert!(json.contains("\"text\":\"POST\""), "{json}");
+    assert_snapshot!(gateway.tell(&["suspend", "say"]), @r#"
+    exit: 0
+    --- stderr
+    say: stops until somebody asks for it
+    "#);
+    assert_snapshot!(gateway.tell(&["replicas", "say"]), @r#"
+    exit: 0
+    --- stdout
+    replica  state  in service  started by
+    "#);
+}
+
+#[test]
+fn who_errs_is_taught() {
+    let gateway = Serving::start(&[]);
+    for command in [
+        &["scale", "onne", "2"][..],
+        &["suspend", "onne"],
+        &["describe", "onne"],
+        &["replicas", "onne"],
+        &["logs", "onne"],
+        &["reload", "onne"],
+        &["remove", "onne"],
+    ] {
+        let told = gateway.tell(command);
+        let expected = "exit: 1\n--- stderr\nerror: 404 Not Found: there is no function `onne`\n\n\
+                        hint: did you mean `one`?\n";
+        assert_eq!(told, expected, "{command:?}");
+    }
+    let mut nobody = gatewright(gateway.folder.path());
+    nobody.args(["logs", "one", "--admin", "http://127.0.0.1:1"]);
+    assert_snapshot!(told(&finish(&mut nobody)), @r#"
+    exit: 1
+    --- stderr
+    error: http://127.0.0.1:1: connection refused
+
+    hint: is it running? `gatewright serve` starts it; --admin or GATEWRIGHT_ADMIN says where it is
+    "#);
+}
+
+#[test]
 fn a_token_opens_it_and_is_not_told() {
     let gateway = Serving::start(&[]);
     assert_snapshot!(gateway.tell_with("wrong", &["functions"]), @r#"
@@ -265,7 +355,7 @@ fn wrong_settings_start_nothing() {
     --- stderr
     error: --records: a gateway writes one JSON object a line
 
-    hint: give it a name that ends in .jsonl
+    hint: give it a name that ends in .jsonl, or a folder
     "#);
     assert_snapshot!(tell(one, &["--records", "no/where.jsonl"]), @r#"
     exit: 2

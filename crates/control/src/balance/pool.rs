@@ -58,6 +58,22 @@ impl Pool {
         }
     }
 
+    /// Lets members work on more requests at a time; fewer than before are not set.
+    pub(crate) fn raise_limit(&mut self, limit: Option<u32>) {
+        let old = self.limit;
+        self.limit = limit.unwrap_or(u32::MAX).max(old);
+        if self.limit == old {
+            return;
+        }
+        let members = (0..self.members.len()).map(|index| Position(index as u32));
+        let full: Vec<_> = members
+            .filter(|position| self.load(*position) == old && !self.vacant.contains(position))
+            .collect();
+        for position in full {
+            self.offer(position);
+        }
+    }
+
     /// Members with a free slot, in no particular but a reproducible order.
     #[must_use]
     pub fn available(&self) -> &[Position] {

@@ -1,8 +1,24 @@
 //! What the types of a function do not hold.
 
-use super::{ConfigError, Function, ImageRule, Replicas, Runtime, SystemFile, nearest};
+use super::{
+    Cache, Check, ConfigError, Function, ImageRule, ProcessMode, Replicas, Runtime, SystemFile,
+    nearest,
+};
 use crate::Scale;
 use crate::cluster::Cluster;
+
+pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
+    if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
+        let hint = Some("write shared = \"redis://host:6379\"".to_owned());
+        return Err(ConfigError::new("cache.shared", fault, hint));
+    }
+    match &cache.disk {
+        Some(disk) if disk.path.is_empty() => {
+            Err(ConfigError::new("cache.disk", "its path is empty", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_function(name: &str, function: &Function) -> Result<(), ConfigError> {
     let at = || format!("function `{name}`");
@@ -26,6 +42,26 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
         (function.retries.attempts <= 100, "retries.attempts is above 100"),
         ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
         (!function.timeout.get().is_zero(), "timeout must be above 0"),
+        (
+            function.process.is_some() || function.mode.is_none(),
+            "`mode` is for `process` functions",
+        ),
+        (
+            function.mode == Some(ProcessMode::Http) || function.health.is_none(),
+            "`health` is for a `process` with mode = \"http\"",
+        ),
+        (
+            function.health.as_ref().is_none_or(|path| path.starts_with('/')),
+            "`health` does not begin with `/`",
+        ),
+        (
+            function.input.as_ref().is_none_or(Check::is_status_of_error),
+            "input.status must be 400 to 599",
+        ),
+        (
+            function.output.as_ref().is_none_or(Check::is_status_of_error),
+            "output.status must be 400 to 599",
+        ),
     ];
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
@@ -50,7 +86,7 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
                 return Err(ConfigError::new(at(), "`python` names no class", hint));
             }
         }
-        Ok(Runtime::Process(command)) => {
+        Ok(Runtime::Process(command, mode)) => {
             if command.first().is_none_or(String::is_empty) {
                 let hint = Some("write process = [\"./program\", \"argument\"]".to_owned());
                 return Err(ConfigError::new(at(), "`process` names no program", hint));
@@ -58,8 +94,11 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
             if !function.args.is_empty() || !function.kwargs.is_empty() {
                 return wrong("`args` and `kwargs` are for `python` functions");
             }
-            if function.batch.is_some() || function.memory_limit.is_some() {
-                return wrong("`batch` and `memory_limit` are for functions with workers");
+            if function.batch.is_some() {
+                return wrong("`batch` is for functions with workers");
+            }
+            if function.memory_limit.is_some() && mode == ProcessMode::Fork {
+                return wrong("`memory_limit` is for functions with workers and mode = \"http\"");
             }
         }
         Ok(Runtime::Remote) => {

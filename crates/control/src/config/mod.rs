@@ -4,6 +4,7 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod cache;
 mod check;
 mod cluster;
 mod error;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cache::{Cache, Disk, SharedUrl};
 pub use cluster::{
     Bucket, Build, Cluster, DataRule, Image, ImageDetail, ImageRule, NetworkLink, NodeGroup,
     Requests, Scene,
@@ -77,8 +79,12 @@ pub struct Gateway {
     pub max_body: HumanSize,
     /// Connections at a time; one more waits to be accepted.
     pub max_connections: u32,
+    /// Memory for request bodies that are held whole, all together; a request beyond it is answered with 503.
+    pub body_memory: HumanSize,
     /// How long a client may take to send a request's head.
     pub header_timeout: HumanDuration,
+    /// How long a connection may be silent between two requests.
+    pub idle_timeout: HumanDuration,
     /// How long a stopping gateway waits for the requests that it has taken.
     pub drain: HumanDuration,
 }
@@ -96,16 +102,9 @@ pub struct Hub {
     pub allow: Vec<String>,
     /// Workers at a time.
     pub max_workers: u32,
-}
-
-/// Where responses are stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cache {
-    /// Memory for stored responses, bodies and heads together.
-    pub memory: HumanSize,
-    /// Largest body that is stored; a longer one is passed on.
-    pub max_body: HumanSize,
+    /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 }
 
 /// A function and how it is served.
@@ -123,11 +122,17 @@ pub struct Function {
     /// that is shown to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
-    /// A program and its arguments, run once for each request without a shell: the body comes on its stdin, what it
-    /// writes to stdout is the answer, and an exit status other than 0 is an error. Its path is relative to the
-    /// system file, or a name to be looked for.
+    /// A program and its arguments, run without a shell. Its path is relative to the system file, or a name to be
+    /// looked for; `mode` says how it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Vec<String>>,
+    /// How a `process` is run: once for each request ("fork", unless set), or as a server that goes on ("http").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ProcessMode>,
+    /// Path that a `process` with mode = "http" answers with 2xx when it is ready. Unless set, it is ready when its
+    /// port takes connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub remote: bool,
@@ -177,6 +182,14 @@ pub struct Function {
     pub balance: Balance,
     /// Whether the answer to an exception of the user's code has its traceback.
     pub expose_traceback: bool,
+    /// JSON Schema that the body of a request must fit: "schema.json", or { schema = "schema.json", status = 400 }.
+    /// One that does not fit is answered with 422, or that status, and goes no further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Check>,
+    /// JSON Schema that the body of a good answer must fit. One that does not fit is answered with 500, or the
+    /// status given. An answer that comes in pieces is not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Check>,
     /// What a replica takes of its node.
     #[serde(skip_serializing_if = "is_default")]
     pub requests: Requests,
@@ -192,6 +205,19 @@ pub struct Function {
     /// Data in the cluster that it reads and writes.
     #[serde(skip_serializing_if = "is_default")]
     pub data: DataRule,
+}
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessMode {
+    /// Once for each request: the body comes on its stdin, what it writes to stdout is the answer, and an exit status
+    /// other than 0 is an error.
+    #[default]
+    Fork,
+    /// As a server that goes on: each replica is one process, told by the environment variable PORT where to listen
+    /// on 127.0.0.1, and requests are passed on to it. `{port}` in its arguments stands for the port, too.
+    Http,
 }
 
 /// Bounds of the number of replicas.
@@ -252,13 +278,13 @@ pub struct Route {
     pub check: Option<Check>,
 }
 
-/// What the body of a successful response must look like.
+/// What a body must look like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Check {
     /// Path of a JSON Schema file, from the folder of the system file.
     Schema(String),
-    /// The same, and the status of the answer in place of a response that does not fit.
+    /// The same, and the status of the answer in place of one that does not fit.
     WithStatus {
         /// Path of a JSON Schema file, from the folder of the system file.
         schema: String,
@@ -274,8 +300,8 @@ pub enum Runtime<'a> {
     Python(&'a str),
     /// An upstream; "http://host:port/path" or "https://host/path".
     Http(&'a str),
-    /// One process for each request; the program and its arguments.
-    Process(&'a [String]),
+    /// The program and its arguments, and how it is run.
+    Process(&'a [String], ProcessMode),
     /// Workers that are started elsewhere.
     Remote,
 }
@@ -293,7 +319,9 @@ impl Default for Gateway {
             admin_tls: None,
             max_body: HumanSize::from_mib(16),
             max_connections: 10_000,
+            body_memory: HumanSize::from_mib(512),
             header_timeout: HumanDuration::from_secs(10),
+            idle_timeout: HumanDuration::from_secs(75),
             drain: HumanDuration::from_secs(30),
         }
     }
@@ -301,13 +329,7 @@ impl Default for Gateway {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { listen: None, allow: Vec::new(), max_workers: 1_000 }
-    }
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { memory: HumanSize::from_mib(256), max_body: HumanSize::from_mib(8) }
+        Self { listen: None, allow: Vec::new(), max_workers: 1_000, tls: None }
     }
 }
 
@@ -319,6 +341,8 @@ impl Default for Function {
             http: None,
             tls: None,
             process: None,
+            mode: None,
+            health: None,
             remote: false,
             args: Vec::new(),
             kwargs: BTreeMap::new(),
@@ -337,6 +361,8 @@ impl Default for Function {
             retries: RetryRules::default(),
             balance: deployment.balance,
             expose_traceback: false,
+            input: None,
+            output: None,
             requests: Requests::default(),
             images: Vec::new(),
             node_labels: BTreeMap::new(),
@@ -380,13 +406,21 @@ impl Function {
         match (&self.python, &self.http, &self.process, self.remote) {
             (Some(class), None, None, false) => Ok(Runtime::Python(class)),
             (None, Some(url), None, false) => Ok(Runtime::Http(url)),
-            (None, None, Some(command), false) => Ok(Runtime::Process(command)),
+            (None, None, Some(command), false) => {
+                Ok(Runtime::Process(command, self.mode.unwrap_or_default()))
+            }
             (None, None, None, true) => Ok(Runtime::Remote),
             (None, None, None, false) => {
                 Err("it has nothing to run: give it `python`, `http`, `process` or `remote = true`")
             }
             _ => Err("it has more than one of `python`, `http`, `process` and `remote`"),
         }
+    }
+
+    /// Whether requests are passed on over HTTP as they are: to an upstream, or to a program that serves.
+    #[must_use]
+    pub fn passes_on(&self) -> bool {
+        self.http.is_some() || self.mode == Some(ProcessMode::Http)
     }
 
     /// What the decisions need to know of it.
@@ -439,13 +473,18 @@ impl Route {
 }
 
 impl Check {
-    /// Path of the schema file, and the status of the answer in place of a response that does not fit it.
+    /// Path of the schema file, and the status of the answer in place of one that does not fit it, if one is given.
     #[must_use]
-    pub fn parts(&self) -> (&str, u16) {
+    pub fn parts(&self) -> (&str, Option<u16>) {
         match self {
-            Self::Schema(schema) => (schema, 502),
-            Self::WithStatus { schema, status } => (schema, *status),
+            Self::Schema(schema) => (schema, None),
+            Self::WithStatus { schema, status } => (schema, Some(*status)),
         }
+    }
+
+    /// Whether the status, if one is given, says that something went wrong.
+    pub(crate) fn is_status_of_error(&self) -> bool {
+        self.parts().1.is_none_or(|status| (400..=599).contains(&status))
     }
 }
 
@@ -472,6 +511,7 @@ impl SystemFile {
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_cache(&self.cache)?;
         for (name, function) in &self.function {
             check::check_function(name, function)?;
         }
@@ -492,7 +532,7 @@ impl SystemFile {
             let what = format!("there is no function `{name}`");
             return Err(ConfigError::new(at, &what, hint));
         };
-        if function.http.is_none() && path.is_some() {
+        if !function.passes_on() && path.is_some() {
             let what = format!("function `{name}` is called by its name and has no paths");
             return Err(ConfigError::new(at, &what, Some(format!("write to = \"{name}\""))));
         }
@@ -500,7 +540,7 @@ impl SystemFile {
             let what = "the upstream's path in `to` does not begin with `/`";
             return Err(ConfigError::new(at, what, None));
         }
-        if function.http.is_none() && route.cache.is_some() {
+        if !function.passes_on() && route.cache.is_some() {
             let what = "only responses of an `http` function are cached";
             return Err(ConfigError::new(at, what, Some("leave `cache` out".to_owned())));
         }
@@ -510,11 +550,12 @@ impl SystemFile {
             policy.clone().checked().map_err(wrong)?;
         }
         if let Some(check) = &route.check {
-            if function.python.is_some() {
-                let what = "only responses of an `http` function are checked";
-                return Err(ConfigError::new(at, what, Some("leave `check` out".to_owned())));
+            if !function.passes_on() {
+                let what = "only responses that are passed on are checked by their route";
+                let hint = Some(format!("give function `{name}` the key `output`"));
+                return Err(ConfigError::new(at, what, hint));
             }
-            if !(400..=599).contains(&check.parts().1) {
+            if !check.is_status_of_error() {
                 return Err(ConfigError::new(at, "check.status must be 400 to 599", None));
             }
         }

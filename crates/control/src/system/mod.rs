@@ -107,6 +107,12 @@ pub enum Event {
         /// Why.
         loss: Loss,
     },
+    /// A replica is going without being told to (a SIGTERM from elsewhere): it finishes what it has and is given
+    /// nothing more, and another takes its place at once. When it has finished, it is told to stop.
+    ReplicaLeaving {
+        /// The replica.
+        replica: ReplicaKey,
+    },
     /// A replica is to be replaced and goes on until then: it is over its memory limit, say.
     ReplicaUnfit {
         /// The replica.
@@ -165,6 +171,9 @@ pub enum Outcome {
     Error,
     /// Failed before the function began its work, so that another attempt is safe (a refused connection).
     NotStarted,
+    /// Not begun by a replica that is going, and given back: another replica gets it, which is no further attempt.
+    /// The replica gets nothing more, as if [`Event::ReplicaLeaving`] had come before.
+    Returned,
 }
 
 /// Why a replica is gone.
@@ -379,6 +388,8 @@ pub(crate) struct Request {
     /// When its last attempt started.
     started: Time,
     attempts: u32,
+    /// Attempts that came to nothing before they began, and do not count.
+    returned: u32,
     cold: bool,
     state: RequestState,
     /// Neighbours in the function's queue or in the replica's work.
@@ -430,6 +441,7 @@ impl System {
             Event::Finished { request, outcome } => self.finish(now, request, outcome, effects),
             Event::ReplicaReady { replica } => self.replica_ready(now, replica, effects),
             Event::ReplicaLost { replica, loss } => self.replica_lost(now, replica, loss, effects),
+            Event::ReplicaLeaving { replica } => self.replica_leaving(now, replica, effects),
             Event::ReplicaUnfit { replica } => self.replica_unfit(now, replica, effects),
             Event::ReplicaJoined { function } => {
                 self.join(now, function, effects);

@@ -18,6 +18,8 @@ use crate::retry::RetryBudget;
 pub enum Operation {
     /// Serve a new function.
     Deploy(Box<Deployment>),
+    /// Serve a function in another way: its replicas are replaced one after another, and no request is lost.
+    Update(Box<Deployment>),
     /// Serve a function no more.
     Remove {
         /// Name of the function.
@@ -91,6 +93,7 @@ impl System {
                 let key = self.deploy(now, *deployment, effects)?;
                 Ok(self.functions[key].desired)
             }
+            Operation::Update(deployment) => self.update(now, *deployment, effects),
             Operation::Remove { function } => self.remove(now, &function, effects).map(|()| 0),
             Operation::ScaleUp { function, by } => self.scale_up(now, &function, by, effects),
             Operation::ScaleDown { function, by } => self.scale_down(now, &function, by, effects),
@@ -153,6 +156,58 @@ impl System {
         }
         self.scale(now, key, desired, effects);
         Ok(key)
+    }
+
+    /// Serves a function in another way. What waits goes on waiting, what runs is finished, and the replicas are
+    /// replaced as [`System::reload`] does it. Returns how many replicas are wanted.
+    ///
+    /// # Errors
+    /// There is no such function; its bounds are not bounds; or it changes what the replicas at work rely on: whether
+    /// and how requests are batched, or a smaller `concurrency`.
+    pub fn update(
+        &mut self,
+        now: Time,
+        deployment: Deployment,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u32, OperationError> {
+        let key = self.named(&deployment.name)?;
+        let function = &mut self.functions[key];
+        let batches = deployment.batch.is_some() || function.deployment.batch.is_some();
+        let slots = |deployment: &Deployment| deployment.concurrency.unwrap_or(u32::MAX);
+        let reason = if function.deployment.batch != deployment.batch {
+            Some("`batch` cannot change while it is served; remove it and deploy it anew")
+        } else if slots(&deployment) < slots(&function.deployment) {
+            Some("`concurrency` cannot shrink while it is served; remove it and deploy it anew")
+        } else {
+            contradiction(&deployment)
+        };
+        if let Some(reason) = reason {
+            return Err(OperationError::Invalid { function: deployment.name, reason });
+        }
+        if !batches {
+            function.pool.raise_limit(deployment.concurrency);
+        }
+        if function.deployment.balance != deployment.balance {
+            function.balancer = deployment.balance.build();
+        }
+        if function.deployment.autoscale != deployment.autoscale {
+            function.autoscaler = deployment.autoscale.build();
+            self.scalings.clear(key);
+            if let Some(autoscaler) = &function.autoscaler {
+                self.scalings.set(key, now + autoscaler.interval());
+            }
+        }
+        if function.deployment.retries.budget != deployment.retries.budget {
+            function.budget = RetryBudget::new(deployment.retries.budget);
+        }
+        // A new description gets a new chance.
+        function.failures = 0;
+        let name = deployment.name.clone();
+        function.deployment = deployment;
+        let desired = function.desired;
+        self.scale(now, key, desired, effects);
+        self.pump(now, key, effects);
+        self.reload(now, &name, effects)
     }
 
     /// Serves a function no more: what waits is refused, what runs is finished, then its replicas stop. The name

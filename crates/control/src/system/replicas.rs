@@ -126,10 +126,7 @@ impl System {
         function.starting += 1;
         match function.failures {
             0 => self.start(now, replica, effects),
-            failures => {
-                let pause = RESTART_PAUSE * 2u32.pow((failures - 1).min(10));
-                self.restarts.set(replica, now + pause.min(RESTART_PAUSE_MAX));
-            }
+            failures => self.restarts.set(replica, now + restart_pause(failures)),
         }
     }
 
@@ -261,6 +258,26 @@ impl System {
         self.reconcile(now, owner, effects);
     }
 
+    /// A replica takes no more requests, though nobody told it to stop; another is started in its place.
+    pub(super) fn replica_leaving(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        if replica.state != ReplicaState::Running {
+            return;
+        }
+        let owner = replica.function;
+        self.functions[owner].count_loss(now, replica, Loss::Died);
+        self.retire(now, key, effects);
+        self.reconcile(now, owner, effects);
+        self.end_waiting_if_unavailable(now, owner, effects);
+        self.pump(now, owner, effects);
+        self.measure(now, owner);
+    }
+
     pub(super) fn replica_lost(
         &mut self,
         now: Time,
@@ -271,18 +288,13 @@ impl System {
         let Some(replica) = self.replicas.get_mut(key) else { return };
         let owner = replica.function;
         let function = &mut self.functions[owner];
-        let proven = replica.answered || replica.ready.is_some_and(|at| now - at >= PROVEN_AFTER);
         match replica.state {
             ReplicaState::Conceived | ReplicaState::Starting => function.starting -= 1,
             ReplicaState::Running => function.withdraw(replica),
             ReplicaState::Draining | ReplicaState::Suspended => {}
         }
         if replica.state <= ReplicaState::Running {
-            function.totals.replicas_lost += 1;
-            if !replica.joined {
-                let good = proven && loss == Loss::Died;
-                function.failures = if good { 0 } else { function.failures.saturating_add(1) };
-            }
+            function.count_loss(now, replica, loss);
         }
         // Marked before its requests are looked at: nothing may be given to it again.
         replica.state = ReplicaState::Suspended;
@@ -344,6 +356,12 @@ impl System {
     }
 }
 
+/// How long is waited before a replica is started in place of one that failed, after so many failures in a row.
+pub(super) fn restart_pause(failures: u32) -> Duration {
+    let pause = RESTART_PAUSE * 2u32.pow(failures.saturating_sub(1).min(10));
+    pause.min(RESTART_PAUSE_MAX)
+}
+
 impl Function {
     /// Replicas of its own that should be starting or running: one more than wanted while some are outdated, so that none
     /// goes before another is ready in its place.
@@ -355,6 +373,16 @@ impl Function {
     fn forget(&mut self, key: ReplicaKey, number: u64) {
         self.replicas.retain(|&other| other != key);
         self.unplaced.remove(number);
+    }
+
+    /// Counts a replica that goes without being told to. One that did no good is a failure to start.
+    fn count_loss(&mut self, now: Time, replica: &Replica, loss: Loss) {
+        self.totals.replicas_lost += 1;
+        let proven = replica.answered || replica.ready.is_some_and(|at| now - at >= PROVEN_AFTER);
+        if !replica.joined {
+            let good = proven && loss == Loss::Died;
+            self.failures = if good { 0 } else { self.failures.saturating_add(1) };
+        }
     }
 
     /// A running replica takes no more requests.

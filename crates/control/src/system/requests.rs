@@ -31,6 +31,7 @@ impl System {
             deadline: Time::MAX,
             started: now,
             attempts: 0,
+            returned: 0,
             cold: false,
             state: RequestState::Queued,
             links: Links::default(),
@@ -179,6 +180,11 @@ impl System {
     ) {
         let Some(request) = self.requests.get(key) else { return };
         let function = request.function;
+        if let RequestState::Running(replica) | RequestState::Abandoned(replica) = request.state
+            && outcome == Outcome::Returned
+        {
+            return self.give_back(now, key, replica, effects);
+        }
         let service = now.nanos_since(request.started) as f64;
         let (replica, abandoned) = match request.state {
             RequestState::Queued | RequestState::Pausing => return,
@@ -200,10 +206,41 @@ impl System {
             }
             Outcome::Ok => self.end(key, End::Ok, effects),
             Outcome::Error => self.end(key, End::Error, effects),
-            Outcome::NotStarted => self.retry_or_end(now, key, End::Error, effects),
+            Outcome::NotStarted | Outcome::Returned => {
+                self.retry_or_end(now, key, End::Error, effects);
+            }
         }
         self.pump(now, function, effects);
         self.rest(now, replica);
+        self.measure(now, function);
+        self.stop_if_drained(replica, effects);
+    }
+
+    /// A replica that is going has not begun a request: it waits again, in its old place.
+    fn give_back(
+        &mut self,
+        now: Time,
+        key: RequestKey,
+        replica: ReplicaKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        let request = &mut self.requests[key];
+        let function = request.function;
+        let waits = request.state == RequestState::Running(replica);
+        request.returned += 1;
+        // Before the request waits again: it is not to come back to the same one.
+        self.replica_leaving(now, replica, effects);
+        self.free_slot(replica, key);
+        if !waits {
+            self.deadlines.clear(key);
+            self.requests.remove(key);
+        } else if self.functions[function].phase == Phase::Removing {
+            self.end(key, End::Shed(Shed::Removed), effects);
+        } else {
+            self.queue_again(key);
+        }
+        self.end_waiting_if_unavailable(now, function, effects);
+        self.pump(now, function, effects);
         self.measure(now, function);
         self.stop_if_drained(replica, effects);
     }
@@ -274,7 +311,7 @@ impl System {
         let request = &mut self.requests[key];
         let function = &mut self.functions[request.function];
         let retries = function.deployment.retries;
-        let may_retry = request.attempts < retries.attempts
+        let may_retry = request.attempts - request.returned < retries.attempts
             && function.phase != Phase::Removing
             && function.budget.withdraw(now);
         if !may_retry {

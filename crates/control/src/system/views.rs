@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::replicas::restart_pause;
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
 use crate::cluster::{ImageId, NodeId};
@@ -30,7 +31,7 @@ pub struct FunctionView<'a> {
     /// Running replicas that go when one is ready in their place.
     pub outdated: u32,
     /// How long a request that came now would wait for its turn, from the length of the queue and the average
-    /// time of the last attempts.
+    /// time of the last attempts; with the pause before the next start where replicas fail to start.
     pub expected_wait: Duration,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
@@ -110,14 +111,20 @@ impl Totals {
 
 impl Function {
     fn expected_wait(&self) -> Duration {
+        // Nobody is served before a replica is started again.
+        let start = if self.running == 0 && self.failures > 0 {
+            restart_pause(self.failures)
+        } else {
+            Duration::ZERO
+        };
         let slots = match (self.deployment.batch, self.deployment.concurrency) {
             (Some(batch), _) => batch.max_size,
             (None, Some(concurrency)) => concurrency,
-            (None, None) => return Duration::ZERO,
+            (None, None) => return start,
         };
         let slots = f64::from(slots) * f64::from(self.running.max(1));
         let turns = (self.queue.len() as f64 + 1.0) / slots;
-        Duration::from_nanos((turns * self.service) as u64)
+        start + Duration::from_nanos((turns * self.service) as u64)
     }
 }
 

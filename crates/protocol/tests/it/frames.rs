@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use gatewright_protocol::{
     CallError, DecodeError, Frame, FrameDecoder, Hello, InitError, Request, encode,
@@ -23,20 +25,32 @@ fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, DecodeError> {
     Ok(frames)
 }
 
+fn worker() -> Hello {
+    Hello {
+        version: 1,
+        name: "w".into(),
+        pid: 7,
+        window: 1,
+        token: "t".into(),
+        function: None,
+        node: "n".into(),
+        labels: BTreeMap::new(),
+        cpus: None,
+        memory: None,
+    }
+}
+
 #[test]
 fn the_bytes_are_those_of_the_documentation() {
-    let golden: [(Frame, &[u8]); 9] = [
+    let golden: [(Frame, &[u8]); 10] = [
+        (Frame::Hello(worker()), b"\x0c\0\0\0\x98\x01\x01\xa1w\x07\x01\xa1t\xc0\xa1n"),
         (
             Frame::Hello(Hello {
-                version: 1,
-                name: "w".into(),
-                pid: 7,
-                window: 1,
-                token: "t".into(),
-                function: None,
-                node: "n".into(),
+                labels: [("z".to_owned(), "a".to_owned())].into(),
+                cpus: Some(2),
+                ..worker()
             }),
-            b"\x0c\0\0\0\x98\x01\x01\xa1w\x07\x01\xa1t\xc0\xa1n",
+            b"\x13\0\0\0\x9b\x01\x01\xa1w\x07\x01\xa1t\xc0\xa1n\x81\xa1z\xa1a\x02\xc0",
         ),
         (
             Frame::Init {
@@ -78,6 +92,18 @@ fn the_bytes_are_those_of_the_documentation() {
     for (frame, bytes) in golden {
         assert_eq!(bytes_of(&frame), bytes, "{frame:?}");
         assert_eq!(decode(bytes, 1).unwrap(), [frame]);
+    }
+}
+
+#[test]
+fn a_number_may_be_written_in_any_form() {
+    let forms: [&[u8]; 3] = [
+        b"\x03\0\0\0\x92\x0a\x05",
+        b"\x13\0\0\0\x92\xd3\0\0\0\0\0\0\0\x0a\xcf\0\0\0\0\0\0\0\x05",
+        b"\x0a\0\0\0\xdc\0\x02\xd0\x0a\xd2\0\0\0\x05",
+    ];
+    for bytes in forms {
+        assert_eq!(decode(bytes, 100).unwrap(), [Frame::Ping { nonce: 5 }]);
     }
 }
 
@@ -131,21 +157,32 @@ fn raw_map() -> impl Strategy<Value = Bytes> {
     ]
 }
 
-fn frames() -> impl Strategy<Value = Frame> {
+fn hellos() -> impl Strategy<Value = Frame> {
     let text = ".{0,40}";
-    let traceback = proptest::option::of(".{0,300}");
-    prop_oneof![
-        (any::<u32>(), text, any::<u32>(), any::<u32>(), text, traceback.clone()).prop_map(
-            |(version, name, pid, window, token, function)| Frame::Hello(Hello {
+    let function = proptest::option::of(text);
+    (any::<u32>(), text, any::<u32>(), any::<u32>(), text, function, any::<Option<u64>>()).prop_map(
+        |(version, name, pid, window, token, function, memory)| {
+            Frame::Hello(Hello {
                 version,
                 node: name.clone(),
+                labels: memory.map(|_| (name.clone(), token.clone())).into_iter().collect(),
+                cpus: memory.map(|_| window),
+                memory,
                 name,
                 pid,
                 window,
                 token,
-                function
+                function,
             })
-        ),
+        },
+    )
+}
+
+fn frames() -> impl Strategy<Value = Frame> {
+    let text = ".{0,40}";
+    let traceback = proptest::option::of(".{0,300}");
+    prop_oneof![
+        hellos(),
         any::<u32>().prop_map(|size| Frame::Batch { size }),
         (any::<u32>(), raw_array(), raw_map()).prop_map(|(max_frame, args, kwargs)| Frame::Init {
             max_frame,

@@ -22,7 +22,7 @@ use crate::function::Function;
 use crate::headers::FieldsOf;
 use crate::records::Trail;
 use crate::route::Route;
-use crate::store::{Fill, Flight, Line, Matcher, Reader, Stage, Turn, Variant, number};
+use crate::store::{Fill, Flight, Line, Matcher, Purge, Reader, Stage, Turn, Variant, number};
 
 /// How many fetches of others a request waits for before it asks for itself: each may have been for other
 /// selecting fields, or broken off.
@@ -58,7 +58,7 @@ impl Plane {
         let Some(key) = wanted.key().filter(|_| reads) else {
             return self.through(wanted, body, trail).await;
         };
-        trail.invocation.cache_key = Some(number(key.as_str()));
+        trail.invocation.cache_key = Some(number(key.as_str().as_bytes()));
         Box::pin(self.missed(Arc::new(wanted), key.as_str(), trail)).await
     }
 
@@ -84,7 +84,7 @@ impl Plane {
         };
         let (age, head) = (Some(age.as_secs()), parts.method == Method::HEAD);
         let response = from_entry(&line.variants[variant].0, shape, age, status, head)?;
-        trail.invocation.cache_key = Some(number(key.as_str()));
+        trail.invocation.cache_key = Some(number(key.as_str().as_bytes()));
         trail.cache(result_of(status));
         Some(response)
     }
@@ -156,7 +156,7 @@ impl Plane {
         self.ask(wanted, key, forward, line, None, trail).await
     }
 
-    fn plan(&self, wanted: &Wanted, line: &Line, fetching: bool, alone: bool) -> Plan {
+    pub(super) fn plan(&self, wanted: &Wanted, line: &Line, fetching: bool, alone: bool) -> Plan {
         let moment = self.store.moment();
         let fields = wanted.fields();
         let mut found = found(line, fetching, moment);
@@ -263,7 +263,7 @@ impl Plane {
             }
         }
         trail.cache(if forward.store { CacheResult::Miss } else { CacheResult::Bypass });
-        let call = self.upstream_call(&wanted.function, wanted.asked.id, trail);
+        let call = self.upstream_call(&wanted.function, &wanted.asked, trail);
         let (reply, answer) = oneshot::channel();
         self.spawn_fetch(super::fill::Fetch {
             wanted: Arc::clone(&wanted),
@@ -271,6 +271,7 @@ impl Plane {
             forward,
             line,
             fill,
+            lease: None,
             call,
             reply: Some(reply),
         });
@@ -327,6 +328,7 @@ impl Plane {
             forward,
             line: Arc::clone(line),
             fill: Some(fill),
+            lease: None,
             call,
             reply: None,
         });
@@ -365,7 +367,8 @@ impl Plane {
             let rules = &wanted.policy().key;
             let key = PrimaryKey::of(&url.as_target(), &fields, rules);
             if let Some(key) = key {
-                self.store.purge(Matcher::Url(key.url().to_owned()), false);
+                let matcher = Matcher::Url(key.url().to_owned());
+                self.store.purge(Purge { matcher, soft: false });
             }
         }
     }
@@ -376,7 +379,7 @@ fn found(line: &Line, fetching: bool, moment: Moment) -> Found<'_, Variant> {
     Found { variants: &line.variants, fetching, uncacheable }
 }
 
-fn result_of(served: CacheStatus) -> CacheResult {
+pub(super) fn result_of(served: CacheStatus) -> CacheResult {
     let stale = served.ttl.is_some_and(|ttl| ttl < 0);
     if stale { CacheResult::Stale } else { CacheResult::Hit }
 }

@@ -25,7 +25,7 @@ use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{Content, Entry, Fill, Growing, Line, Passing, Reader, Stage};
+use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -36,6 +36,8 @@ pub(super) struct Fetch {
     pub(super) line: Arc<Line>,
     /// Those who wait for it; nobody else may unless set.
     pub(super) fill: Option<Fill>,
+    /// No other gateway that shares a tier fetches it meanwhile.
+    pub(super) lease: Option<Lease>,
     pub(super) call: Arc<Call>,
     /// The client that began it; nobody in the background.
     pub(super) reply: Option<oneshot::Sender<Filled>>,
@@ -71,6 +73,7 @@ struct Came {
     parts: Parts,
     body: Arriving,
     sent: Time,
+    marks: Marks,
     received: Time,
 }
 
@@ -93,7 +96,8 @@ impl Plane {
         });
     }
 
-    async fn carry_out(&self, mut fetch: Fetch) {
+    async fn carry_out(&self, fetch: Fetch) {
+        let Some(mut fetch) = self.recall(fetch).await else { return };
         loop {
             let mut came = match self.head(&mut fetch).await {
                 Ok(Some(came)) => came,
@@ -140,7 +144,7 @@ impl Plane {
     /// if its one client went away.
     async fn head(&self, fetch: &mut Fetch) -> Result<Option<Came>, Failure> {
         let Fetch { wanted, forward, call, fill, reply, .. } = fetch;
-        let sent = self.store.moment().now;
+        let (sent, marks) = (self.store.moment().now, self.store.marks());
         let outgoing = wanted.outgoing(&forward.send, &self.pseudonym);
         let answer = self.fetch(&wanted.function, outgoing, Arc::clone(call));
         let (mut response, attempt) = match reply {
@@ -164,7 +168,7 @@ impl Plane {
             }
             _ => Arriving::Coming(incoming, attempt),
         };
-        Ok(Some(Came { parts, body, sent, received }))
+        Ok(Some(Came { parts, body, sent, marks, received }))
     }
 
     /// Reads a whole response and looks whether it is as it should be.
@@ -204,7 +208,8 @@ impl Plane {
         }
         attempt.finish(outcome_of(parts.status));
         let body = body.freeze();
-        check.fits(&parts.headers, &body)?;
+        let fits = check.fits(&parts.headers, &body);
+        fits.inspect_err(|_| super::typed::count_mismatch(function, check))?;
         Ok(body)
     }
 
@@ -254,8 +259,10 @@ impl Plane {
         let (entry, stage) = match outcome {
             Storing::Store { stored, fields } => {
                 let headers = kept(&merged, &fields);
-                let entry = Arc::new(Entry { meta: *stored, headers, body: old.body.clone() });
-                status.stored = self.store.put(&fetch.key, Arc::clone(&entry), came.sent);
+                let (body, marks) = (old.body.clone(), came.marks);
+                let entry = Arc::new(Entry { meta: *stored, headers, body, marks });
+                let lease = fetch.lease.take();
+                status.stored = self.store.put(&fetch.key, Arc::clone(&entry), lease);
                 status.ttl = Some(entry.meta.ttl(came.received));
                 (Arc::clone(&entry), Stage::Head(entry))
             }
@@ -263,7 +270,8 @@ impl Plane {
                 status.detail = Some(refusal.as_str());
                 self.store.remove(&fetch.key, old);
                 let (meta, body) = (old.meta.clone(), old.body.clone());
-                (Arc::new(Entry { meta, headers: merged, body }), Stage::Own)
+                let marks = came.marks;
+                (Arc::new(Entry { meta, headers: merged, body, marks }), Stage::Own)
             }
         };
         if let Some(fill) = &fetch.fill {
@@ -284,7 +292,7 @@ impl Plane {
         let code = came.parts.status.as_u16();
         let exchange = fetch.exchange(&request, &came, &headers, self);
         if wanted.is_head() {
-            self.head_says(&fetch, &exchange);
+            self.head_says(&fetch, &exchange, came.marks);
         }
         let mut status = fetch.forward.status();
         let outcome = match fetch.forward.store {
@@ -302,7 +310,7 @@ impl Plane {
                 self.keep(fetch, came, *stored, &fields, shape, status).await;
             }
             Storing::Store { .. } => {
-                self.store.note_uncacheable(&fetch.key, wanted.policy().remember_uncacheable.get());
+                fetch.note_uncacheable(self);
                 status.detail = Some("too-long");
                 fetch.pass(came, status);
             }
@@ -310,8 +318,7 @@ impl Plane {
                 status.detail = fetch.forward.store.then(|| refusal.as_str());
                 let error = code >= 400;
                 if refusal.is_lasting() && !error && fetch.forward.store {
-                    let span = wanted.policy().remember_uncacheable.get();
-                    self.store.note_uncacheable(&fetch.key, span);
+                    fetch.note_uncacheable(self);
                 }
                 let for_all = error && refusal == NotStored::Useless;
                 if for_all && fetch.fill.is_some() && !came.parts.headers.contains_key(VARY) {
@@ -324,7 +331,12 @@ impl Plane {
     }
 
     /// What the response to a HEAD says of the stored response to GET.
-    fn head_says(&self, fetch: &Fetch, exchange: &Exchange<'_, FieldsOf<'_>, FieldsOf<'_>>) {
+    fn head_says(
+        &self,
+        fetch: &Fetch,
+        exchange: &Exchange<'_, FieldsOf<'_>, FieldsOf<'_>>,
+        marks: Marks,
+    ) {
         let Some(old) = fetch.forward.fallback.and_then(|index| fetch.line.variants.get(index))
         else {
             return;
@@ -339,8 +351,8 @@ impl Plane {
                 let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
                 if let Storing::Store { stored, fields } = outcome {
                     let headers = kept(&header_map(merged), &fields);
-                    let entry = Entry { meta: *stored, headers, body: old.body.clone() };
-                    self.store.put(&fetch.key, Arc::new(entry), exchange.sent);
+                    let entry = Entry { meta: *stored, headers, body: old.body.clone(), marks };
+                    self.store.put(&fetch.key, Arc::new(entry), None);
                 }
             }
             HeadEffect::Expire => self.store.expire(&fetch.key, old),
@@ -365,7 +377,8 @@ impl Plane {
             body.end(Ok(()));
         }
         let reader = Reader::new(&body).expect("nothing of it is gone");
-        let coming = Arc::new(Entry { meta, headers, body: Content::Growing(Arc::clone(&body)) });
+        let content = Content::Growing(Arc::clone(&body));
+        let coming = Arc::new(Entry { meta, headers, body: content, marks: came.marks });
         if let Some(fill) = &fetch.fill {
             let shared = coming.meta.can_be_shared();
             fill.tell(if shared { Stage::Head(Arc::clone(&coming)) } else { Stage::Own });
@@ -383,7 +396,7 @@ impl Plane {
         let arrived = match came.body {
             Arriving::Whole(_) => true,
             Arriving::Coming(incoming, attempt) => {
-                self.pump(&fetch, incoming, attempt, coming.meta.status, &body).await
+                self.pump(&mut fetch, incoming, attempt, coming.meta.status, &body).await
             }
         };
         if arrived {
@@ -394,8 +407,9 @@ impl Plane {
                 // One length, whichever way it came.
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
             }
-            let entry = Entry { meta, headers, body: Content::Whole(whole) };
-            self.store.put(&fetch.key, Arc::new(entry), came.sent);
+            let body = Content::Whole(whole);
+            let entry = Entry { meta, headers, body, marks: came.marks };
+            self.store.put(&fetch.key, Arc::new(entry), fetch.lease.take());
         }
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
     }
@@ -421,7 +435,7 @@ impl Plane {
                 true
             }
             Arriving::Coming(incoming, attempt) => {
-                self.pump(&fetch, incoming, attempt, code, &body).await
+                self.pump(&mut fetch, incoming, attempt, code, &body).await
             }
         };
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
@@ -431,7 +445,7 @@ impl Plane {
     /// ended for its readers too, or went to all of them without being kept.
     async fn pump(
         &self,
-        fetch: &Fetch,
+        fetch: &mut Fetch,
         mut incoming: Incoming,
         mut attempt: Attempt,
         status: u16,
@@ -462,8 +476,7 @@ impl Plane {
             if body.push(data) > max && !sliding {
                 // Too long to keep: from here on it is passed on at the pace of its slowest reader.
                 sliding = true;
-                let span = fetch.wanted.policy().remember_uncacheable.get();
-                self.store.note_uncacheable(&fetch.key, span);
+                fetch.note_uncacheable(self);
                 if let Some(fill) = &fetch.fill {
                     fill.tell(Stage::Own);
                 }
@@ -490,7 +503,7 @@ impl Plane {
 }
 
 impl Fetch {
-    fn answer(&mut self, filled: Filled) {
+    pub(super) fn answer(&mut self, filled: Filled) {
         if let Some(reply) = self.reply.take() {
             // Dropped if the client is gone; so is a response that was for it alone.
             drop(reply.send(filled));
@@ -520,6 +533,13 @@ impl Fetch {
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let length = length.and_then(|length| length.parse::<u64>().ok());
         length.is_some_and(|length| length > plane.store.max_body as u64)
+    }
+
+    /// Remembers, here and where it is shared, that there is nothing to store.
+    pub(super) fn note_uncacheable(&mut self, plane: &Plane) {
+        let span = self.wanted.policy().remember_uncacheable.get();
+        plane.store.note_uncacheable(&self.key, span);
+        self.lease.iter_mut().for_each(|lease| lease.uncacheable(span));
     }
 
     /// Passes a response to its one client; the others ask for themselves.

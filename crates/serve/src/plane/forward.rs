@@ -1,6 +1,7 @@
 //! Requests that an upstream answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::{End, Outcome};
@@ -16,7 +17,7 @@ use hyper_util::client::legacy::Error;
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
-use crate::function::{Function, Runtime, Upstream};
+use crate::function::{Function, Upstream};
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
@@ -24,6 +25,10 @@ use crate::upstream::{Outgoing, Sent, Stream};
 
 /// Longest request body in bytes that is read whole before it is passed on.
 const READ_WHOLE: u64 = 64 * 1024;
+
+/// How long after a broken connection the end of a program is waited for, so that its request is tried again as
+/// that of a lost replica.
+const LOSS_SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 impl Plane {
     /// Passes a request on and its answer back, as it comes; all at once if it is to be checked.
@@ -42,10 +47,10 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let body = self.sent(body, function, trail).await?;
+        let body = self.sent(body, function, &parts, trail).await?;
         headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
-        let check =
-            route.and_then(|route| route.check.as_ref()).filter(|_| parts.method != Method::HEAD);
+        let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
+        let check = check.filter(|_| parts.method != Method::HEAD);
         if check.is_some() {
             // What is looked at must be whole and readable.
             for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
@@ -57,7 +62,7 @@ impl Plane {
             Sent::Streamed(stream) => Some(Arc::clone(stream)),
             Sent::Whole(_) => None,
         };
-        let call = self.upstream_call(function, asked.id, trail);
+        let call = self.upstream_call(function, asked, trail);
         let answered = self.fetch(function, outgoing, Arc::clone(&call)).await;
         if let Some(stream) = &stream {
             trail.invocation.bytes_in = stream.bytes();
@@ -88,6 +93,7 @@ impl Plane {
         &self,
         body: B,
         function: &Function,
+        parts: &Parts,
         trail: &mut Trail,
     ) -> Result<Sent, Failure>
     where
@@ -96,9 +102,14 @@ impl Plane {
     {
         let announced = body.size_hint();
         let short = announced.exact().is_some_and(|length| length <= READ_WHOLE);
-        if short || announced.lower() > self.max_body as u64 {
+        let looked_at = function.input.is_some() && !parts.method.is_safe();
+        if looked_at || short || announced.lower() > self.max_body as u64 {
             // One that says that it is too long is refused there.
-            return Ok(Sent::Whole(Full::new(self.body(body, function, trail).await?)));
+            let body = self.body(body, function, trail).await?;
+            if looked_at {
+                self.check_input(function, &parts.headers, &body)?;
+            }
+            return Ok(Sent::Whole(Full::new(body)));
         }
         Ok(Sent::Streamed(Stream::new(body, self.max_body)))
     }
@@ -115,11 +126,12 @@ impl Plane {
     pub(super) fn upstream_call(
         &self,
         function: &Function,
-        id: u64,
+        asked: &Asked,
         trail: &mut Trail,
     ) -> Arc<Call> {
         let received = trail.invocation.received.unwrap_or_default();
-        let call = Arc::new(Call::new(id, None, received + function.timeout));
+        let call = Call::new(asked.id, None, received + function.timeout);
+        let call = Arc::new(call.with_urgency(asked.urgency));
         trail.call = Some(Arc::clone(&call));
         call
     }
@@ -134,36 +146,48 @@ impl Plane {
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
             return Err(self.unknown(&function.name));
         };
-        let Runtime::Http(upstream) = &function.runtime else {
+        let Some(upstream) = function.upstream() else {
             return Err(self.unknown(&function.name));
         };
         let mut attempt = Attempt::new(ticket);
         let mut problem: Option<Error> = None;
+        let mut step = next_step(&call).await;
         loop {
-            match call.step().await {
-                Step::Dispatched => {}
-                Step::Pieces { .. } => continue,
-                Step::Ended(end) => return Err(self.failed(end, problem.as_ref(), function)),
+            if let Next::Ended(end) = step {
+                return Err(self.failed(end, problem.as_ref(), function));
             }
             if outgoing.is_spent() {
                 // Its body is gone with an attempt before: it cannot be sent whole again.
                 return Err(self.failed(End::Error, problem.as_ref(), function));
             }
+            let address = call.last_dispatch().and_then(|dispatch| dispatch.address);
+            let serves = address.is_some();
             let answer = tokio::select! {
                 biased;
-                answer = upstream.client.send(outgoing.clone()) => answer,
-                end = end_of(&call) => return Err(self.failed(end, None, function)),
-            };
-            match answer {
-                Ok(response) => return Ok((response, attempt)),
-                Err(error) => {
-                    // Before the connection was there, nothing has begun: another attempt is safe.
-                    let outcome =
-                        if error.is_connect() { Outcome::NotStarted } else { Outcome::Error };
-                    problem = Some(error);
-                    attempt.finish(outcome);
+                answer = upstream.client.send(outgoing.to(address)) => answer,
+                // Its program was lost meanwhile, or its time is up.
+                next = next_step(&call) => {
+                    problem = None;
+                    step = next;
+                    continue;
                 }
+            };
+            let error = match answer {
+                Ok(response) => return Ok((response, attempt)),
+                Err(error) => error,
+            };
+            // Before the connection was there, nothing has begun: another attempt is safe.
+            let outcome = if error.is_connect() { Outcome::NotStarted } else { Outcome::Error };
+            problem = Some(error);
+            if serves
+                && let Ok(next) = tokio::time::timeout(LOSS_SEEN_WITHIN, next_step(&call)).await
+            {
+                // Its program is gone: what becomes of the request is decided already.
+                step = next;
+                continue;
             }
+            attempt.finish(outcome);
+            step = next_step(&call).await;
         }
     }
 
@@ -189,10 +213,19 @@ impl Plane {
     }
 }
 
-async fn end_of(call: &Call) -> End {
+/// What becomes of a request.
+enum Next {
+    /// An attempt begins.
+    Attempt,
+    Ended(End),
+}
+
+async fn next_step(call: &Call) -> Next {
     loop {
-        if let Step::Ended(end) = call.step().await {
-            return end;
+        match call.step().await {
+            Step::Dispatched => return Next::Attempt,
+            Step::Ended(end) => return Next::Ended(end),
+            Step::Pieces { .. } => {}
         }
     }
 }

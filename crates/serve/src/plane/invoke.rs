@@ -14,7 +14,6 @@ use super::{Asked, Failure, Plane};
 use crate::answer::{Body, Pieces, Refusal};
 use crate::call::{Answer, Call, Step};
 use crate::function::Function;
-use crate::headers;
 use crate::records::Trail;
 
 impl Plane {
@@ -34,10 +33,11 @@ impl Plane {
             return Ok(method_not_allowed(asked, trail));
         }
         let body = self.body(body, function, trail).await?;
+        self.check_input(function, &parts.headers, &body)?;
         let arguments = arguments(parts, &body)?;
         let received = trail.invocation.received.unwrap_or_default();
         let call = Call::new(asked.id, Some(arguments), received + function.timeout);
-        let call = Arc::new(call.with_urgency(headers::urgency(&parts.headers)));
+        let call = Arc::new(call.with_urgency(asked.urgency));
         trail.call = Some(Arc::clone(&call));
         let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
             return Err(self.unknown(&function.name));
@@ -72,6 +72,7 @@ impl Plane {
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
                         .hint("return text, bytes, or what JSON can say")
                 })?;
+                self.check_reply(function, &reply)?;
                 Ok(typed(reply.content_type, Body::whole(reply.body)))
             }
             (End::Error, Some(Answer::Failed(error))) => {

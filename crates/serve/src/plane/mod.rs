@@ -5,6 +5,8 @@ mod fill;
 mod fork;
 mod forward;
 mod invoke;
+mod recall;
+mod typed;
 mod wanted;
 
 use std::collections::HashMap;
@@ -16,16 +18,18 @@ use bytes::{Bytes, BytesMut};
 use gatewright_control::cache::Failure as Cause;
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
 use crate::answer::{Body, Refusal};
+use crate::bodies::Bodies;
 use crate::driver::Driver;
 use crate::function::{Function, Runtime};
 use crate::headers::{self, Client, REQUEST_ID};
+use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
 use crate::store::Store;
@@ -46,6 +50,8 @@ pub(crate) struct Plane {
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
     /// Largest request body in bytes.
     pub(crate) max_body: usize,
+    /// Memory of request bodies that are held whole.
+    pub(crate) bodies: Arc<Bodies>,
     /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
@@ -75,6 +81,8 @@ struct Asked {
     id: u64,
     request_id: HeaderValue,
     client: Client,
+    /// Which class of a queue it is in.
+    urgency: u8,
 }
 
 impl Plane {
@@ -95,11 +103,9 @@ impl Plane {
             HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
         });
         let mut trail = Trail::begin(&self.book, id, received);
-        // A request with a length beside its Transfer-Encoding may be an attempt to smuggle another one past
-        // a proxy before us. hyper drops the length (RFC 9112 section 6.3); such a connection must be closed.
-        let suspicious = request.version() == Version::HTTP_11
-            && request.headers().contains_key(TRANSFER_ENCODING);
-        let asked = Asked { id, request_id, client };
+        let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
+        let urgency = headers::urgency(request.headers());
+        let asked = Asked { id, request_id, client, urgency };
         let result = self.route(request, &asked, &mut trail).await;
         let mut response = result.unwrap_or_else(|failure| {
             if failure.status != Status::Ok {
@@ -109,7 +115,7 @@ impl Plane {
             failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
         });
         response.headers_mut().insert(REQUEST_ID, asked.request_id);
-        if suspicious {
+        if last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let code = response.status().as_u16();
@@ -153,10 +159,11 @@ impl Plane {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
             }
-            Runtime::Process(program) => {
+            Runtime::Fork(program) => {
                 return self.fork(&function, program, &parts, body, asked, trail).await;
             }
-            Runtime::Http(base) => base,
+            Runtime::Program(server) => &server.upstream,
+            Runtime::Http(upstream) => upstream,
         };
         if let Some(route) = route
             && body.is_end_stream()
@@ -231,6 +238,7 @@ impl Plane {
             discard(body).await;
             return Err(self.too_large().into());
         }
+        let mut held = self.bodies.hold();
         let read = async {
             let mut whole: Option<Bytes> = None;
             let mut more = BytesMut::new();
@@ -243,6 +251,10 @@ impl Plane {
                 let length = whole.as_ref().map_or(more.len(), Bytes::len) + data.len();
                 if length > self.max_body {
                     return Err(self.too_large());
+                }
+                if !held.grow(data.len()) {
+                    function.metrics.rejected(Rejection::Memory);
+                    return Err(no_memory().come_back_after(self.expected_wait(function)));
                 }
                 // Most bodies come in one piece, which is used as it is.
                 match whole.take() {
@@ -267,26 +279,38 @@ impl Plane {
                 discard(body).await;
                 return Err(refusal.into());
             }
+            Err(refusal) if refusal.retry_after.is_some() => {
+                discard(body).await;
+                return Err(Failure { status: Status::Shed, refusal });
+            }
             read => read?,
         };
+        trail.body = Some(held);
         trail.invocation.bytes_in = bytes.len() as u64;
         Ok(bytes)
     }
 
     /// What an end without an answer means to the client.
     fn ended(&self, end: End, function: &Function) -> Failure {
+        if let End::Shed(reason) = end {
+            function.metrics.rejected(Rejection::Queue(reason));
+        }
         let stopping_now = self.draining.load(Ordering::Relaxed);
         if stopping_now && end == End::Shed(Shed::Removed) {
             return stopping();
         }
         let mut failure = without_answer(end, function);
         if failure.refusal.retry_after.is_some() {
-            let wait = self
-                .driver
-                .look(|system| Some(system.function(*function.key.get()?)?.expected_wait));
-            failure.refusal = failure.refusal.come_back_after(wait.unwrap_or_default());
+            failure.refusal = failure.refusal.come_back_after(self.expected_wait(function));
         }
         failure
+    }
+
+    /// How long a request that came now would wait for its turn.
+    fn expected_wait(&self, function: &Function) -> Duration {
+        let wait =
+            self.driver.look(|system| Some(system.function(*function.key.get()?)?.expected_wait));
+        wait.unwrap_or_default()
     }
 
     fn too_large(&self) -> Refusal {
@@ -313,6 +337,14 @@ where
     };
     // Whether it came to its end or not, enough was done.
     drop(tokio::time::timeout(DISCARDED_WITHIN, read).await);
+}
+
+/// The answer where the bodies of others take all the memory for bodies.
+fn no_memory() -> Refusal {
+    let error = "the gateway holds as many request bodies as it may";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        .hint("come back when others are answered, or raise gateway.body_memory")
+        .come_back()
 }
 
 /// How an upstream failed, as the rules of the cache see it.

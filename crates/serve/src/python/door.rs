@@ -1,20 +1,33 @@
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_protocol::{FrameDecoder, Hello};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
-use super::greeting::{HELLO_TIMEOUT, hello, refuse, until_ready};
+use super::greeting::{hello, refuse, until_ready};
 use super::link::Link;
-use super::replica::PythonReplica;
-use super::socket::{Reader, Writer, split_tcp};
+use super::network::Network;
+use super::refusal::{Cause, Refusal, Refusals};
+use super::replica::{Origin, PythonReplica};
+use super::secure;
+use super::socket::{Reader, Writer, split_tcp, split_unix};
 use crate::driver::Driver;
+use crate::embedded::is_ours;
 use crate::function::Function;
 
-/// Connections that have not said hello yet.
-const STRANGERS: usize = 64;
+/// Connections that have not said hello yet. When one more comes, the oldest of them is closed: a worker says hello
+/// at once, so the oldest is none.
+const STRANGERS: usize = 256;
+
+/// What a worker of this machine is called in the log.
+const NEAR: &str = "this machine";
 
 /// Where workers from elsewhere come in, over TCP.
 #[derive(Debug)]
@@ -23,52 +36,42 @@ pub(crate) struct Door {
     guard: Arc<Guard>,
 }
 
-/// Whom the door is opened to.
+/// Whom a door is opened to.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// What a worker must present, if anything.
+    pub(crate) token: Option<String>,
+    /// Hosts and networks that it may come from; anywhere if there is none.
+    pub(crate) allow: Vec<String>,
+    /// The function of a worker that names none.
+    pub(crate) default: Option<String>,
+    /// Workers at a time.
+    pub(crate) max_workers: u32,
+    /// TLS is spoken if there is this.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// How long a connection may take to say hello, handshake included.
+    pub(crate) hello_timeout: Duration,
+}
+
 #[derive(Debug)]
 struct Guard {
-    /// What a worker must present, if anything.
     token: Option<String>,
-    /// Where it may come from; anywhere if there is none.
     allow: Vec<Network>,
-    /// The function of a worker that names none.
     default: Option<String>,
     /// One for each worker that may join.
     places: Arc<Semaphore>,
+    tls: Option<Secure>,
+    hello_timeout: Duration,
+    refusals: Refusals,
 }
 
-/// An address, or the addresses that begin alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: IpAddr,
-    /// Bits that count.
-    prefix: u8,
-}
+/// What makes a connection a secure one.
+#[derive(Clone)]
+struct Secure(TlsAcceptor);
 
-impl Network {
-    /// "10.0.0.0/8", "127.0.0.1", "fd00::/8".
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix.parse().ok()?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.trim().parse().ok()?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.unwrap_or(bits);
-        (prefix <= bits).then_some(Self { address, prefix })
-    }
-
-    fn holds(self, peer: IpAddr) -> bool {
-        let same = |left: u128, right: u128, bits: u32| {
-            let differing = bits - u32::from(self.prefix);
-            left.checked_shr(differing).unwrap_or(0) == right.checked_shr(differing).unwrap_or(0)
-        };
-        match (self.address, peer.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(peer)) => {
-                same(u32::from(own).into(), u32::from(peer).into(), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(peer)) => same(own.into(), peer.into(), 128),
-            _ => false,
-        }
+impl std::fmt::Debug for Secure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secure")
     }
 }
 
@@ -76,42 +79,107 @@ impl Door {
     /// A door at this listener; the error is the entry of `allow` that is no network.
     pub(crate) fn new(
         listener: TcpListener,
-        token: Option<String>,
-        allow: &[String],
-        default: Option<String>,
-        max_workers: u32,
+        rules: Rules,
+        refusals: Refusals,
     ) -> Result<Self, String> {
-        let allow = allow.iter().map(|text| Network::parse(text).ok_or_else(|| text.clone()));
+        let allow = rules.allow.iter();
+        let allow = allow.map(|text| Network::parse(text).ok_or_else(|| text.clone()));
         let guard = Guard {
-            token,
+            token: rules.token,
             allow: allow.collect::<Result<_, _>>()?,
-            default,
-            places: Arc::new(Semaphore::new(max_workers as usize)),
+            default: rules.default,
+            places: Arc::new(Semaphore::new(rules.max_workers as usize)),
+            tls: rules.tls.map(|config| Secure(config.into())),
+            hello_timeout: rules.hello_timeout,
+            refusals,
         };
         Ok(Self { listener, guard: Arc::new(guard) })
     }
 
     /// Lets workers in for as long as it is polled.
     pub(crate) async fn accept(self, driver: Arc<Driver>) {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let mut strangers = Strangers::default();
         loop {
-            let permit = Arc::clone(&strangers).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((_, peer)) if !self.guard.may_come(peer.ip()) => {
-                    tracing::warn!(%peer, "a worker's host is not in hub.allow");
+                    let refusal = Cause::Host.because("its host is not in hub.allow");
+                    self.guard.refusals.note(&peer.to_string(), &refusal);
                 }
                 Ok((stream, peer)) => {
+                    if let Some(peer) = strangers.make_room() {
+                        let refusal = Cause::Crowd.because("too many others have said nothing yet");
+                        self.guard.refusals.note(&peer.to_string(), &refusal);
+                    }
                     let (guard, driver) = (Arc::clone(&self.guard), Arc::clone(&driver));
-                    tokio::spawn(async move {
-                        guard.receive(stream, peer, driver).await;
-                        drop(permit);
+                    let greeting = tokio::spawn(async move {
+                        guard.receive(stream, &peer.to_string(), driver).await;
                     });
+                    strangers.0.push_back((peer, greeting.abort_handle()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a worker");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+    }
+
+    /// Lets workers of this machine and user in by a Unix socket, for as long as it is polled.
+    pub(crate) fn accept_near(
+        &self,
+        listener: UnixListener,
+        driver: Arc<Driver>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let guard = Arc::clone(&self.guard);
+        async move {
+            // They are of the same user, so that it is enough that each may only be silent for a while.
+            let mut greetings = JoinSet::new();
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) if is_ours(&stream) => {
+                        let (guard, driver) = (Arc::clone(&guard), Arc::clone(&driver));
+                        let until = Instant::now() + guard.hello_timeout;
+                        let (reader, writer) = split_unix(stream);
+                        greetings.spawn(async move {
+                            guard.greet(reader, writer, NEAR, until, driver).await;
+                        });
+                    }
+                    Ok(_) => {
+                        let refusal = Cause::Host.because("it is another user's");
+                        guard.refusals.note(NEAR, &refusal);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a worker");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+                while greetings.try_join_next().is_some() {}
+            }
+        }
+    }
+}
+
+/// Those that are being greeted, the oldest first.
+#[derive(Default)]
+struct Strangers(VecDeque<(SocketAddr, AbortHandle)>);
+
+impl Strangers {
+    /// Makes room for one more; returns whom that cost the connection.
+    fn make_room(&mut self) -> Option<SocketAddr> {
+        self.0.retain(|(_, greeting)| !greeting.is_finished());
+        if self.0.len() < STRANGERS {
+            return None;
+        }
+        let (peer, greeting) = self.0.pop_front()?;
+        greeting.abort();
+        Some(peer)
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        for (_, greeting) in &self.0 {
+            greeting.abort();
         }
     }
 }
@@ -121,41 +189,81 @@ impl Guard {
         self.allow.is_empty() || self.allow.iter().any(|network| network.holds(peer))
     }
 
-    /// Hears who somebody is; a worker that is taken lives on in a task of its own.
-    async fn receive(&self, stream: TcpStream, peer: SocketAddr, driver: Arc<Driver>) {
-        let (mut reader, mut writer) = split_tcp(stream);
-        let greeting = hello(&mut reader, self.token.as_deref());
-        let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting).await;
-        let hello = hello.unwrap_or_else(|_| Err("it did not say hello in time".to_owned()));
-        match hello.and_then(|hello| self.place(hello, &driver)) {
-            Ok(guest) => {
-                let living = guest.live(Arc::clone(&driver), reader, writer, peer);
-                driver.tasks.spawn(living);
-            }
-            Err(reason) => {
-                tracing::warn!(%peer, reason, "refused a worker");
-                let refusing = refuse(&mut writer, reason);
-                drop(tokio::time::timeout(HELLO_TIMEOUT, refusing).await);
-            }
+    /// Hears who came by TCP.
+    async fn receive(&self, stream: TcpStream, peer: &str, driver: Arc<Driver>) {
+        let until = Instant::now() + self.hello_timeout;
+        let opened = timeout_at(until, self.open(stream)).await;
+        match opened.unwrap_or_else(|_| Err((late(), None))) {
+            Ok((reader, writer)) => self.greet(reader, writer, peer, until, driver).await,
+            Err((refusal, mut writer)) => self.turn_away(peer, refusal, writer.as_mut()).await,
         }
     }
 
-    fn place(&self, hello: Hello, driver: &Driver) -> Result<Guest, String> {
+    /// Hears who somebody is, who says so before `until`; a worker that is taken lives on in a task of its own.
+    async fn greet(
+        &self,
+        mut reader: Reader,
+        mut writer: Writer,
+        peer: &str,
+        until: Instant,
+        driver: Arc<Driver>,
+    ) {
+        let greeting = timeout_at(until, hello(&mut reader, self.token.as_deref())).await;
+        let hello = greeting.unwrap_or_else(|_| Err(late()));
+        match hello.and_then(|hello| self.place(hello, &driver)) {
+            Ok(guest) => {
+                let living = guest.live(Arc::clone(&driver), reader, writer, peer.to_owned());
+                driver.tasks.spawn(living);
+            }
+            Err(refusal) => self.turn_away(peer, refusal, Some(&mut writer)).await,
+        }
+    }
+
+    /// A connection on which frames may come. If none may, the way to say why, if there is one.
+    async fn open(&self, stream: TcpStream) -> Result<(Reader, Writer), (Refusal, Option<Writer>)> {
+        let Some(Secure(acceptor)) = &self.tls else { return Ok(split_tcp(stream)) };
+        match secure::accept(acceptor, stream).await {
+            Ok(halves) => Ok(halves),
+            Err(secure::NoTls::Plain(stream)) => {
+                let refusal = Cause::Tls.because("it does not speak TLS, and this hub does");
+                Err((refusal, Some(split_tcp(stream).1)))
+            }
+            Err(secure::NoTls::Failed(error)) => Err((Cause::Tls.because(error.to_string()), None)),
+        }
+    }
+
+    /// Says why somebody is not let in: to the log, the metrics and, if there is a way, to whom it concerns.
+    async fn turn_away(&self, peer: &str, refusal: Refusal, writer: Option<&mut Writer>) {
+        self.refusals.note(peer, &refusal);
+        if let Some(writer) = writer {
+            let refusing = refuse(writer, refusal.reason);
+            drop(tokio::time::timeout(self.hello_timeout, refusing).await);
+        }
+    }
+
+    fn place(&self, hello: Hello, driver: &Driver) -> Result<Guest, Refusal> {
+        let no = |what: String| Cause::Function.because(what);
         let name = hello.function.clone().or_else(|| self.default.clone());
-        let name = name.ok_or("it does not say which function it answers for")?;
+        let name =
+            name.ok_or_else(|| no("it does not say which function it answers for".into()))?;
         let function = driver.function(&name);
-        let function = function.ok_or_else(|| format!("there is no function `{name}`"))?;
+        let function = function.ok_or_else(|| no(format!("there is no function `{name}`")))?;
         if !function.runs_workers() {
-            return Err(format!("function `{name}` has no workers"));
+            return Err(no(format!("function `{name}` has no workers")));
         }
         if hello.window < function.window {
             let (theirs, ours) = (hello.window, function.window);
-            return Err(format!("it takes {theirs} requests at a time, not {ours}"));
+            return Err(no(format!("it takes {theirs} requests at a time, not {ours}")));
         }
         let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| "there are as many workers as hub.max_workers allows")?;
+        let full = "there are as many workers as hub.max_workers allows";
+        let place = place.map_err(|_| Cause::Full.because(full))?;
         Ok(Guest { hello, function, _place: place })
     }
+}
+
+fn late() -> Refusal {
+    Cause::Silent.because("it did not say hello in time")
 }
 
 /// A worker that may come in.
@@ -166,7 +274,7 @@ struct Guest {
 }
 
 impl Guest {
-    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: SocketAddr) {
+    async fn live(self, driver: Arc<Driver>, mut reader: Reader, writer: Writer, peer: String) {
         let (function, limit) = (&self.function, driver.workplace.max_frame);
         let mut decoder = FrameDecoder::new(usize::try_from(limit).unwrap_or(usize::MAX));
         let link = Link::new(writer);
@@ -178,43 +286,21 @@ impl Guest {
         match ready {
             Ok(Ok(())) => {}
             Ok(Err(Some(failure))) => {
-                return tracing::error!(%peer, worker = self.hello.name, %failure, "did not start");
+                return tracing::error!(peer, worker = self.hello.name, %failure, "did not start");
             }
             Ok(Err(None)) | Err(_) => {
-                return tracing::warn!(%peer, worker = self.hello.name, "was never ready");
+                return tracing::warn!(peer, worker = self.hello.name, "was never ready");
             }
         }
-        let node = Arc::from(&*self.hello.node);
+        let Hello { name: who, node, labels, cpus, memory, .. } = self.hello;
+        let origin = Arc::new(Origin { node: node.into(), labels, cpus, memory });
         let joined = driver.join(function, |key, number| {
-            PythonReplica::joined(key, number, Arc::clone(function), node, link)
+            PythonReplica::joined(key, number, Arc::clone(function), origin, link)
         });
         if let Some(replica) = joined {
-            let name =
-                format!("{}/{} ({} at {peer})", function.name, replica.number, self.hello.name);
+            let name = format!("{}/{} ({who} at {peer})", function.name, replica.number);
             tracing::info!(worker = name, "joined");
             replica.live_joined(driver, reader, decoder, &name).await;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn holds(network: &str, peer: &str) -> bool {
-        Network::parse(network).unwrap().holds(peer.parse().unwrap())
-    }
-
-    #[test]
-    fn networks_hold_what_begins_alike() {
-        assert!(holds("10.0.0.0/8", "10.200.3.4") && !holds("10.0.0.0/8", "11.0.0.1"));
-        assert!(holds("127.0.0.1", "127.0.0.1") && !holds("127.0.0.1", "127.0.0.2"));
-        assert!(holds("0.0.0.0/0", "8.8.8.8") && !holds("0.0.0.0/0", "::1"));
-        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe80::1"));
-        assert!(holds("::/0", "fe80::1"));
-        assert!(holds("10.0.0.0/8", "::ffff:10.0.0.1"), "an IPv4 peer of an IPv6 socket");
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "host", "1.2.3.4/"] {
-            assert_eq!(Network::parse(text), None, "{text}");
         }
     }
 }

@@ -5,41 +5,51 @@ use gatewright_protocol::{Arguments, Frame, FrameDecoder, Hello, VERSION, encode
 use subtle::ConstantTimeEq;
 
 use super::link::Link;
+use super::refusal::{Cause, Refusal};
+use super::secure::HANDSHAKE;
 use super::socket::{Reader, Writer};
 use crate::error::StartFailure;
 
-/// How long a connection may take to say hello.
+/// How long a connection to the hub's own socket may take to say hello.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest hello in bytes.
 const HELLO_BYTES: usize = 4096;
+/// What TLS begins with: a handshake of version 3.x. As the length of a frame it is far too long.
+const TLS_BEGINS: [u8; 2] = [HANDSHAKE, 3];
 
 /// Reads the hello of a worker and checks it; `token` is what it must present, if anything.
-pub(crate) async fn hello(reader: &mut Reader, token: Option<&str>) -> Result<Hello, String> {
+pub(crate) async fn hello(reader: &mut Reader, token: Option<&str>) -> Result<Hello, Refusal> {
     // Nothing may follow the hello before the init: what is read here is the hello alone.
     let mut decoder = FrameDecoder::new(HELLO_BYTES);
     let frame = loop {
-        if let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
-            break frame;
+        match decoder.next_frame() {
+            Ok(Some(frame)) => break frame,
+            Ok(None) => {}
+            Err(_) if decoder.buffer().starts_with(&TLS_BEGINS) => {
+                return Err(Cause::Tls.because("it speaks TLS, and this hub does not"));
+            }
+            Err(error) => return Err(Cause::Protocol.because(error.to_string())),
         }
         let read = reader.read(decoder.buffer()).await;
-        if read.map_err(|error| error.to_string())? == 0 {
-            return Err("the connection ended before the hello".to_owned());
+        if read.map_err(|error| Cause::Protocol.because(error.to_string()))? == 0 {
+            return Err(Cause::Protocol.because("the connection ended before the hello"));
         }
     };
     let Frame::Hello(hello) = frame else {
-        return Err("the first frame is not a hello".to_owned());
+        return Err(Cause::Protocol.because("the first frame is not a hello"));
     };
     if hello.version != VERSION {
         let theirs = hello.version;
-        return Err(format!("it speaks version {theirs} of the protocol, this is {VERSION}"));
+        let what = format!("it speaks version {theirs} of the protocol, this is {VERSION}");
+        return Err(Cause::Protocol.because(what));
     }
     if let Some(token) = token
         && !bool::from(hello.token.as_bytes().ct_eq(token.as_bytes()))
     {
-        return Err("its token is not the right one".to_owned());
+        return Err(Cause::Token.because("its token is not the right one"));
     }
     if hello.window == 0 {
-        return Err("its window is 0".to_owned());
+        return Err(Cause::Protocol.because("its window is 0"));
     }
     Ok(hello)
 }

@@ -124,9 +124,9 @@ impl Greeter {
         let (mut reader, mut writer) = split_unix(stream);
         match hello(&mut reader, Some(&self.token)).await {
             Ok(hello) => self.hand_over(hello, reader, writer).await,
-            Err(reason) => {
-                tracing::warn!(reason, "refused a worker");
-                refuse(&mut writer, reason).await;
+            Err(refusal) => {
+                tracing::warn!(reason = refusal.reason, "refused a worker");
+                refuse(&mut writer, refusal.reason).await;
             }
         }
     }

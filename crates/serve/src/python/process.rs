@@ -1,20 +1,13 @@
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::driver::Driver;
 use crate::error::StartFailure;
 use crate::function::{Function, PythonClass};
-
-/// Longest line of a worker's output that is logged whole, in bytes.
-const MAX_LINE: usize = 16 * 1024;
-/// How long the output of a process that has ended is read on.
-const LAST_OUTPUT: Duration = Duration::from_millis(200);
+use crate::output::Output;
 
 /// A worker's process. Killed when it is dropped.
 #[derive(Debug)]
@@ -22,8 +15,7 @@ pub(crate) struct Process {
     child: Child,
     /// Its process id and that of its group.
     group: Option<Pid>,
-    last_line: Arc<Mutex<String>>,
-    output: Option<tokio::task::JoinHandle<()>>,
+    output: Output,
 }
 
 impl Process {
@@ -63,16 +55,10 @@ impl Process {
             program: place.python.display().to_string(),
             reason: error.to_string(),
         })?;
-        let last_line = Arc::new(Mutex::new(String::new()));
-        if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(log_lines(stdout, Arc::clone(function), name.to_owned(), "stdout", None));
-        }
-        let output = child.stderr.take().map(|stderr| {
-            let last = Some(Arc::clone(&last_line));
-            tokio::spawn(log_lines(stderr, Arc::clone(function), name.to_owned(), "stderr", last))
-        });
+        let logs = Arc::clone(&function.logs);
+        let output = Output::follow(child.stdout.take(), child.stderr.take(), logs, name);
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { child, group, last_line, output })
+        Ok(Self { child, group, output })
     }
 
     /// Its process id.
@@ -95,13 +81,13 @@ impl Process {
         }
     }
 
-    /// Kills it, with whatever it has started, and waits for its end.
+    /// Kills it and whatever it has started, and waits for its end.
     pub(crate) async fn kill(&mut self) {
-        if self.child.id().is_some() {
-            self.kill_group();
-            if let Err(error) = self.child.kill().await {
-                tracing::warn!(%error, "cannot kill a worker");
-            }
+        self.kill_group();
+        if self.child.id().is_some()
+            && let Err(error) = self.child.kill().await
+        {
+            tracing::warn!(%error, "cannot kill a worker");
         }
     }
 
@@ -117,57 +103,15 @@ impl Process {
 
     /// Why it did not start, after it has ended by itself.
     pub(crate) async fn failure(&mut self, status: Option<ExitStatus>) -> StartFailure {
-        if let Some(output) = self.output.take() {
-            // A child of the worker may hold the pipe open: not waited for beyond a moment.
-            drop(tokio::time::timeout(LAST_OUTPUT, output).await);
-        }
         let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
-        StartFailure::Exited { status, words: self.last_line.lock().clone() }
+        StartFailure::Exited { status, words: self.output.last_words().await }
     }
 }
 
-/// Logs what a worker prints, line by line; the last one is kept in `last`.
-async fn log_lines(
-    pipe: impl AsyncRead + Unpin,
-    function: Arc<Function>,
-    worker: String,
-    stream: &'static str,
-    last: Option<Arc<Mutex<String>>>,
-) {
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    loop {
-        let (used, whole) = match reader.fill_buf().await {
-            Ok([]) | Err(_) => break,
-            Ok(bytes) => match bytes.iter().position(|&byte| byte == b'\n') {
-                Some(end) => (line.extend_from_slice(&bytes[..end]), (end + 1, true)).1,
-                None => (line.extend_from_slice(bytes), (bytes.len(), false)).1,
-            },
-        };
-        reader.consume(used);
-        if whole || line.len() >= MAX_LINE {
-            log_line(&function, &worker, stream, last.as_deref(), &mut line);
-        }
-    }
-    if !line.is_empty() {
-        log_line(&function, &worker, stream, last.as_deref(), &mut line);
-    }
-}
-
-fn log_line(
-    function: &Function,
-    worker: &str,
-    stream: &str,
-    last: Option<&Mutex<String>>,
-    line: &mut Vec<u8>,
-) {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches('\r');
-    tracing::info!(target: "worker", function = &*function.name, worker, stream, "{text}");
-    if let Some(last) = last
-        && !text.trim().is_empty()
-    {
-        text.clone_into(&mut last.lock());
-    }
-    line.clear();
+/// Whether a process has been stopped by a signal, as `/proc/PID/stat` has it; `false` where that cannot be known.
+pub(crate) fn is_stopped(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid()));
+    // The name of the program, in parentheses, may have anything in it.
+    let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
+    state.is_some_and(|(_, state)| state.starts_with(['T', 't']))
 }

@@ -1,4 +1,6 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -6,6 +8,8 @@ use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 use gatewright_protocol::{Frame, FrameDecoder, Request};
 use parking_lot::Mutex;
+use rustix::process::Pid;
+use serde::Serialize;
 use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +18,7 @@ use super::greeting::until_ready;
 use super::hub::Connection;
 use super::link::Link;
 use super::memory;
-use super::process::Process;
+use super::process::{Process, is_stopped};
 use super::socket::Reader;
 use crate::call::{Answer, Call, Dispatch};
 use crate::driver::Driver;
@@ -24,6 +28,8 @@ use crate::function::{Function, Runtime};
 /// Pieces of an answer that wait for their client.
 const PIECES: usize = 16;
 
+/// How often, a millisecond apart, it is looked whether all that was given to a worker was sent to it.
+const SENDING_TRIES: u32 = 50;
 /// How long what a process that has ended said last is read.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Pings that a worker may leave unanswered.
@@ -35,8 +41,8 @@ pub(crate) struct PythonReplica {
     key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
-    /// The machine it is on, if that is another one.
-    pub(crate) node: Option<Arc<str>>,
+    /// Where it came from, if it came by itself.
+    pub(crate) origin: Option<Arc<Origin>>,
     /// Set when it is ready.
     link: OnceLock<Link>,
     /// Set off when it is to stop.
@@ -49,6 +55,24 @@ pub(crate) struct PythonReplica {
     gathered: Mutex<Vec<Frame>>,
     /// The nonce of the last pong; pings are numbered from 1.
     heard: AtomicU64,
+    /// Set while a client that reads slowly keeps this worker from being heard.
+    held_up: AtomicBool,
+    /// Set when its connection turned out to be closed with bytes unread.
+    reset: AtomicBool,
+}
+
+/// What a worker that came by itself says of its machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Origin {
+    /// The machine's name.
+    pub(crate) node: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpus: Option<u32>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<u64>,
 }
 
 /// A request at a worker.
@@ -66,7 +90,7 @@ struct Flight {
 struct Body(Option<Process>);
 
 impl Body {
-    fn pid(&self) -> Option<rustix::process::Pid> {
+    fn pid(&self) -> Option<Pid> {
         self.0.as_ref().and_then(Process::pid)
     }
 
@@ -114,13 +138,15 @@ impl PythonReplica {
             key,
             number,
             function,
-            node: None,
+            origin: None,
             link: OnceLock::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             flights: Mutex::default(),
             gathered: Mutex::default(),
             heard: AtomicU64::new(0),
+            held_up: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
         })
     }
 
@@ -129,12 +155,12 @@ impl PythonReplica {
         key: ReplicaKey,
         number: u64,
         function: Arc<Function>,
-        node: Arc<str>,
+        origin: Arc<Origin>,
         link: Link,
     ) -> Arc<Self> {
         let mut made = Self::new(key, number, function);
         if let Some(replica) = Arc::get_mut(&mut made) {
-            replica.node = Some(node);
+            replica.origin = Some(origin);
             replica.link = OnceLock::from(link);
         }
         made
@@ -190,8 +216,7 @@ impl PythonReplica {
         let name = format!("{}/{}", self.function.name, self.number);
         let fate = self.run(&driver, &name).await;
         let replica = self.key;
-        // Closes the pieces of answers that will have no end.
-        self.flights.lock().clear();
+        self.clear_up(&driver).await;
         match fate {
             Fate::Stopped => {
                 tracing::info!(worker = name, "stopped");
@@ -201,18 +226,34 @@ impl PythonReplica {
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::Died });
             }
             Fate::NotStarted(failure) => {
+                self.function.metrics.death("start");
                 driver.handle(Event::ReplicaLost { replica, loss: Loss::StartFailed });
-                let failures = driver.start_failures.lock();
-                match &*failures {
-                    // The gateway is starting and will say it. It may have heard of another one already.
-                    Some(failures) => drop(failures.send((Arc::clone(&self.function), failure))),
-                    None => {
-                        let runs = self.function.runs();
-                        tracing::error!(worker = name, runs, %failure, "did not start");
-                    }
+                driver.start_failed(&self.function, &name, failure);
+            }
+        }
+    }
+
+    /// Gives back what it had not begun when it went; what it had begun ends with it.
+    async fn clear_up(&self, driver: &Arc<Driver>) {
+        driver.handle(Event::ReplicaLeaving { replica: self.key });
+        // What was decided before that may not have been sent yet: a moment for whoever is about to.
+        for _ in 0..SENDING_TRIES {
+            let sent = self.flights.lock().len();
+            let given = driver.look(|system| system.replica(self.key).map_or(0, |r| r.in_flight));
+            if given <= sent {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if let Some(link) = self.link.get() {
+            for request in link.unread(self.reset.load(Ordering::Relaxed)) {
+                if let Ok(flight) = self.landed(request) {
+                    driver.finished(flight.key, Outcome::Returned);
                 }
             }
         }
+        // Closes the pieces of answers that will have no end.
+        self.flights.lock().clear();
     }
 
     async fn run(&self, driver: &Arc<Driver>, name: &str) -> Fate {
@@ -268,7 +309,7 @@ impl PythonReplica {
         name: &str,
     ) {
         let fate = self.serve(&driver, None, reader, decoder, name).await;
-        self.flights.lock().clear();
+        self.clear_up(&driver).await;
         let replica = self.key;
         driver.handle(match fate {
             Fate::Stopped => Event::ReplicaStopped { replica },
@@ -323,6 +364,7 @@ impl PythonReplica {
             }
         };
         tokio::pin!(talked);
+        let mut cause = "exit";
         tokio::select! {
             biased;
             () = &mut talked => {}
@@ -337,9 +379,11 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
             () = unfit => {}
-            () = self.fall_silent(link, driver.workplace.silence) => {
+            () = self.fall_silent(link, pid, driver.workplace.silence) => {
                 tracing::error!(worker = name, "answers no pings and is killed");
+                cause = "silent";
                 process.kill().await;
+                drop(tokio::time::timeout(LAST_WORDS, talked).await);
             }
             () = driver.kill.cancelled() => {
                 process.kill().await;
@@ -349,6 +393,7 @@ impl PythonReplica {
                 // Its process, if it is elsewhere, ends itself at this word.
                 link.send(&Frame::Bye { reason: "it did not let go of a request in time".to_owned() });
                 process.kill().await;
+                self.function.metrics.death("overdue");
                 return Fate::Lost;
             }
         }
@@ -356,21 +401,22 @@ impl PythonReplica {
         let fate = if self.stop.is_cancelled() { Fate::Stopped } else { Fate::Lost };
         if matches!(fate, Fate::Lost) {
             tracing::warn!(worker = name, in_flight = self.flights.lock().len(), "lost");
+            self.function.metrics.death(cause);
         }
         let grace = driver.workplace.grace;
         if process.0.is_none() {
             return fate;
         }
         driver.tasks.spawn(async move {
-            if tokio::time::timeout(grace, process.ended()).await.is_err() {
-                process.kill().await;
-            }
+            // Ended in time or not, what it has started goes with it.
+            drop(tokio::time::timeout(grace, process.ended()).await);
+            process.kill().await;
         });
         fate
     }
 
     /// Returns when the worker has left every ping of `silence` unanswered.
-    async fn fall_silent(&self, link: &Link, silence: Duration) {
+    async fn fall_silent(&self, link: &Link, pid: Option<Pid>, silence: Duration) {
         let every = (silence / PINGS).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval(every);
         // After a pause of the gateway itself, the worker gets its time again.
@@ -378,8 +424,14 @@ impl PythonReplica {
         let mut nonce: u64 = 0;
         while nonce.saturating_sub(self.heard.load(Ordering::Relaxed)) <= u64::from(PINGS) {
             tick.tick().await;
+            if self.held_up.load(Ordering::Relaxed) {
+                self.heard.store(nonce, Ordering::Relaxed);
+            }
             nonce += 1;
-            link.send(&Frame::Ping { nonce });
+            // Nothing is sent after a request that a stopped process has not read: it can then be told that it has not.
+            if !pid.is_some_and(is_stopped) {
+                link.send(&Frame::Ping { nonce });
+            }
         }
     }
 
@@ -418,6 +470,8 @@ impl PythonReplica {
         name: &str,
     ) {
         loop {
+            // What follows from all that came together goes out together.
+            let mut corked = Some(link.cork());
             loop {
                 match decoder.next_frame() {
                     Ok(None) => break,
@@ -426,6 +480,10 @@ impl PythonReplica {
                         return;
                     }
                     Ok(Some(frame)) => {
+                        if matches!(frame, Frame::Chunk { .. }) {
+                            // Its client may have to be waited for.
+                            drop(corked.take());
+                        }
                         if let Err(problem) = self.hear(driver, link, frame).await {
                             tracing::error!(worker = name, problem, "a worker broke the protocol");
                             return;
@@ -437,8 +495,16 @@ impl PythonReplica {
                     }
                 }
             }
-            if !matches!(reader.read(decoder.buffer()).await, Ok(1..)) {
-                return;
+            drop(corked);
+            match reader.read(decoder.buffer()).await {
+                Ok(1..) => {}
+                Ok(0) => return,
+                Err(error) => {
+                    // On a network, a reset may come from anybody on the way.
+                    let reset = error.kind() == io::ErrorKind::ConnectionReset && reader.is_local();
+                    self.reset.store(reset, Ordering::Relaxed);
+                    return;
+                }
             }
         }
     }
@@ -468,9 +534,13 @@ impl PythonReplica {
             Frame::Chunk { id, text, data } => {
                 let sender = self.sender(id, text)?;
                 // A client that reads slowly slows its worker down; one that is gone does not.
+                self.held_up.store(true, Ordering::Relaxed);
                 drop(sender.send(data).await);
+                self.held_up.store(false, Ordering::Relaxed);
             }
-            Frame::Ping { nonce } => link.send(&Frame::Pong { nonce }),
+            Frame::Ping { nonce } => link.pong(nonce),
+            // It is going, and is told to when it has answered everything.
+            Frame::Drain => driver.handle(Event::ReplicaLeaving { replica: self.key }),
             Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
             _ => return Err("it sent a frame that is not for a gateway"),
         }

@@ -32,6 +32,11 @@ pub(crate) fn split_tcp(stream: TcpStream) -> (Reader, Writer) {
 }
 
 impl Reader {
+    /// Whether the other end is on this machine, with nothing in between.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     /// Appends what has come; 0 at the end of the connection.
     pub(crate) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {

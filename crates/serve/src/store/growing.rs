@@ -104,10 +104,10 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 impl Reader {
-    /// Begins to read; `None` if its beginning is gone.
+    /// Begins to read; `None` if its beginning is gone, or it is known to have broken off.
     pub(crate) fn new(body: &Arc<Growing>) -> Option<Self> {
         let mut state = body.state.lock();
-        if state.gone > 0 {
+        if state.gone > 0 || matches!(state.end, Some(Err(_))) {
             return None;
         }
         let place = match state.free.pop() {

@@ -1,12 +1,14 @@
 use std::collections::VecDeque;
 
-use gatewright_determinism::Time;
+use serde::{Deserialize, Serialize};
 
-/// Purges that responses under way are compared with; before the oldest of them, all count as purged.
-const RECENT: usize = 1024;
+/// Purges that responses under way, or from another tier, are compared with; before the oldest of them, all count
+/// as purged.
+pub(super) const RECENT: usize = 8 * 1024;
 
 /// Which stored responses a purge is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Matcher {
     /// All variants of this URL, as [`PrimaryKey::url`](gatewright_control::cache::PrimaryKey::url) writes it.
     Url(String),
@@ -18,54 +20,103 @@ pub(crate) enum Matcher {
     Tag(String),
 }
 
-/// The purges of late: a response that was asked for before one of them is not stored after it.
-#[derive(Debug, Default)]
-pub(crate) struct Purges {
-    floor: Option<Time>,
-    recent: VecDeque<(Time, Matcher)>,
+/// What was wished for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purge {
+    pub(crate) matcher: Matcher,
+    /// It only makes stale.
+    pub(crate) soft: bool,
+}
+
+/// What became of a response that was asked for before some purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Kept,
+    /// It counts as stale.
+    Expired,
+    Purged,
+}
+
+/// The purges of late, in the order of their marks: a response that was asked for before one of them is not stored
+/// after it, nor taken from another tier.
+#[derive(Debug)]
+pub(crate) struct Purges<M> {
+    floor: Option<M>,
+    recent: VecDeque<(M, Purge)>,
+}
+
+impl<M> Default for Purges<M> {
+    fn default() -> Self {
+        Self { floor: None, recent: VecDeque::new() }
+    }
 }
 
 impl Matcher {
     pub(crate) fn fits(&self, key: &str, tags: &[String]) -> bool {
-        let url = key.split('\t').next().unwrap_or_default();
+        match self {
+            Self::Tag(tag) => tags.iter().any(|this| this == tag),
+            _ => self.fits_key(key),
+        }
+    }
+
+    /// Whether it is for all responses of a key.
+    pub(super) fn fits_key(&self, key: &str) -> bool {
+        let url = url_of(key);
         match self {
             Self::Url(this) => url == this,
             Self::Path(path) => path_of(url) == path,
             Self::Prefix(start) if start.starts_with('/') => path_of(url).starts_with(&**start),
             Self::Prefix(start) => url.starts_with(&**start),
-            Self::Tag(tag) => tags.iter().any(|this| this == tag),
+            Self::Tag(_) => false,
         }
-    }
-
-    /// Whether it looks at tags alone, which only a response has.
-    pub(crate) fn is_tag(&self) -> bool {
-        matches!(self, Self::Tag(_))
     }
 }
 
+/// URL of a key.
+pub(super) fn url_of(key: &str) -> &str {
+    key.split('\t').next().unwrap_or_default()
+}
+
 /// Path and query of a URL.
-fn path_of(url: &str) -> &str {
+pub(super) fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find('/').map_or("/", |slash| &rest[slash..])
 }
 
-impl Purges {
-    pub(crate) fn note(&mut self, at: Time, matcher: Matcher) {
+impl<M: Copy + Ord> Purges<M> {
+    /// Notes a purge. Its mark is not below those before.
+    pub(crate) fn note(&mut self, at: M, purge: Purge) {
         if self.recent.len() == RECENT {
             self.floor = self.recent.pop_front().map(|(at, _)| at);
         }
-        self.recent.push_back((at, matcher));
+        self.recent.push_back((at, purge));
     }
 
-    /// Whether a response to a request that was sent at `sent` was purged meanwhile.
-    pub(crate) fn hit(&self, key: &str, tags: &[String], sent: Time) -> bool {
-        self.floor.is_some_and(|floor| sent <= floor)
-            || self
-                .recent
-                .iter()
-                .rev()
-                .take_while(|(at, _)| *at >= sent)
-                .any(|(_, matcher)| matcher.fits(key, tags))
+    /// Mark of the last one.
+    pub(crate) fn last(&self) -> Option<M> {
+        self.recent.back().map(|(at, _)| *at)
+    }
+
+    /// All that was asked for up to this mark counts as purged.
+    pub(crate) fn forget_until(&mut self, floor: M) {
+        self.floor = self.floor.max(Some(floor));
+    }
+
+    /// What became of a response to a request that was sent when `sent` was the mark of the last purge.
+    pub(crate) fn fate(&self, key: &str, tags: &[String], sent: M) -> Fate {
+        if self.floor.is_some_and(|floor| sent < floor) {
+            return Fate::Purged;
+        }
+        let mut fate = Fate::Kept;
+        for (_, purge) in self.recent.iter().rev().take_while(|(at, _)| *at > sent) {
+            if purge.matcher.fits(key, tags) {
+                if !purge.soft {
+                    return Fate::Purged;
+                }
+                fate = Fate::Expired;
+            }
+        }
+        fate
     }
 }
 
@@ -91,15 +142,17 @@ mod tests {
     #[test]
     fn what_was_asked_for_before_is_purged_too() {
         let mut purges = Purges::default();
-        let at = |nanos| Time::from_nanos(nanos);
-        purges.note(at(10), Matcher::Path("/a".to_owned()));
-        assert!(purges.hit("http://h/a", &[], at(5)));
-        assert!(!purges.hit("http://h/a", &[], at(11)));
-        assert!(!purges.hit("http://h/b", &[], at(5)));
+        let of = |path: &str, soft| Purge { matcher: Matcher::Path(path.to_owned()), soft };
+        purges.note(10, of("/a", false));
+        purges.note(11, of("/b", true));
+        assert_eq!(purges.fate("http://h/a", &[], 5), Fate::Purged);
+        assert_eq!(purges.fate("http://h/b", &[], 5), Fate::Expired);
+        assert_eq!(purges.fate("http://h/a", &[], 10), Fate::Kept);
+        assert_eq!(purges.fate("http://h/c", &[], 5), Fate::Kept);
         for n in 0..RECENT as u64 {
-            purges.note(at(20 + n), Matcher::Path("/c".to_owned()));
+            purges.note(20 + n, of("/c", false));
         }
-        assert!(purges.hit("http://h/b", &[], at(5)), "too long ago to know");
-        assert!(!purges.hit("http://h/b", &[], at(15)));
+        assert_eq!(purges.fate("http://h/d", &[], 5), Fate::Purged, "too long ago to know");
+        assert_eq!(purges.fate("http://h/d", &[], 15), Fate::Kept);
     }
 }

@@ -109,4 +109,10 @@ async fn with_a_token_everything_but_health_asks_for_it() {
         assert_ne!(right.status, StatusCode::UNAUTHORIZED, "{path}");
     }
     assert_eq!(admin.get("/healthz").await.status, StatusCode::OK);
+    let path = "/docs/openapi.json";
+    let stranger = admin.get(path).await.json();
+    assert!(stranger["paths"]["/system/functions"].is_object());
+    assert!(stranger["paths"]["/function/f"].is_null(), "names of functions are not for everybody");
+    let known = admin.get_with(path, &[("authorization", "Bearer s3cret")]).await.json();
+    assert!(known["paths"]["/function/f"].is_object());
 }

@@ -78,6 +78,50 @@ async fn nothing_can_be_smuggled_behind_two_lengths() {
     assert!(answer.contains("connection: close"), "{answer}");
 }
 
+/// Sends `bytes` and reads until the answer ends in `end`.
+async fn exchange(stream: &mut TcpStream, bytes: &[u8], end: &str) -> String {
+    stream.write_all(bytes).await.unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.ends_with(end) {
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer));
+        let count = read.await.unwrap().unwrap();
+        assert_ne!(count, 0, "closed after {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_goes_on_after_a_chunked_request_and_after_a_pause() {
+    let served = serve(SAME).await;
+    let mut stream = TcpStream::connect(served.client.address).await.unwrap();
+    let chunked = b"POST /function/f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n42\r\n0\r\n\r\n";
+    for _ in 0..2 {
+        let answer = exchange(&mut stream, chunked, "\r\n\r\n42").await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+        // Longer than a head may take.
+        tokio::time::sleep(Duration::from_millis(800)).await;
+    }
+    // A head that is begun has to come to its end.
+    stream.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest));
+    closed.await.expect("it is closed").unwrap_or_default();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let text = SAME.replace("header_timeout", "idle_timeout = \"300ms\"\nheader_timeout");
+    let served = serve(&text).await;
+    let mut stream = TcpStream::connect(served.client.address).await.unwrap();
+    let ask = b"POST /function/f HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n7";
+    exchange(&mut stream, ask, "7").await;
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest));
+    closed.await.expect("it is closed").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_say_nothing_or_half_are_not_waited_for() {
     let served = serve(SAME).await;

@@ -152,8 +152,7 @@ async fn workers_told_to_end() {
         served.until("f", |f| f["totals"]["replicas_lost"].as_u64() > Some(round.into())).await;
     })
     .await;
-    expect(&tally, &[502]);
-    assert!(tally.get(&502).copied().unwrap_or_default() <= 3, "{tally:?}");
+    expect(&tally, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -270,3 +270,22 @@ async fn a_worker_that_leaves_by_itself_is_replaced() {
     assert_eq!(second.status, StatusCode::OK);
     assert_ne!(second.text(), first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_has_started_goes_with_it() {
+    let served = serve("[function.f]\npython = \"models:Forks\"\n").await;
+    let child = served.client.get("/function/f").await.text();
+    assert!(alive(&child));
+    served.gateway.stop().await;
+    until_dead(&child).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exception_of_any_kind_leaves_its_worker_alive() {
+    let served = serve("[function.f]\npython = \"models:Odd\"\n").await;
+    let answer = served.client.call("f", "\"base\"").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.json()["error"], "BaseException: no ordinary one");
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+    assert_eq!(served.function("f").await["totals"]["replicas_lost"], 0);
+}

@@ -57,6 +57,8 @@ class Odd:
             raise ValueError("not this one")
         if what == "big":
             return 10 ** 20
+        if what == "base":
+            raise BaseException("no ordinary one")
         return what
 
 class Pid:
@@ -108,6 +110,11 @@ class Forks:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.child
 
+class Blocks:
+    def __call__(self, count):
+        for _ in range(count):
+            yield b"x" * 65536
+
 class Flaky:
     def __init__(self):
         self.calls = 0
@@ -124,6 +131,13 @@ class HalfKill:
         yield "half"
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)
+
+class Gate:
+    """Answers when there is a file of this name."""
+    def __call__(self, name):
+        while not os.path.exists(name):
+            time.sleep(0.01)
+        return name
 
 class NoStart:
     def __init__(self):

@@ -309,19 +309,20 @@ fn laws(
     variants: &[&Variant],
     device: Option<&str>,
 ) -> Result<Laws, ConfigError> {
-    let mut service = match (&model.measured, device) {
-        (Some(workload), Some(device)) => measured::law(workload, device)?,
-        _ => model.service.clone(),
-    };
     let (mut start, mut setup) = (model.start.clone(), model.setup.clone());
     for variant in variants {
-        if let (Some(workload), Some(device)) = (&variant.measured, device) {
-            service = measured::law(workload, device)?;
-        }
-        service = variant.service.clone().unwrap_or(service);
         start = variant.start.clone().or(start);
         setup = variant.setup.clone().or(setup);
     }
+    let own = variants.iter().rev().map(|variant| (variant.service.as_ref(), &variant.measured));
+    // What the function measured goes before its `service`, which is for where nothing was.
+    let mut own = own.chain([(None, &model.measured), (Some(&model.service), &None)]);
+    let said = own.find_map(|(service, measured)| match (service, measured, device) {
+        (Some(law), ..) => Some(Ok(law.clone())),
+        (None, Some(workload), Some(device)) => Some(measured::law(workload, device)),
+        _ => None,
+    });
+    let service = said.unwrap_or_else(|| Ok(model.service.clone()))?;
     Ok(Laws {
         service: service.sampler(),
         start: start.as_ref().map(Law::sampler),
@@ -363,7 +364,6 @@ fn variants(
             let both = format!("{}/{}", key.0, image_name.unwrap_or_default());
             let on = [image_name.unwrap_or_default(), &key.0, &both];
             let on: Vec<&Variant> = on.iter().filter_map(|name| model.on.get(*name)).collect();
-            // A service law of the most special variant needs no measurement.
             setup.laws.push(laws(model, &on, node.device.as_deref()).map_err(at)?);
             known.insert(key, setup.laws.len() - 1);
         }

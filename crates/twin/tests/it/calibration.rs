@@ -146,7 +146,11 @@ fn too_little_is_named() {
     let nothing = calibrate(&[at_gateway(&failed)], &options).unwrap_err();
     assert_eq!(nothing, CalibrateError::NothingServed { function: "square".into() });
     // Records without any moment.
-    let blank = RecordedRun { source: String::new(), records: vec![Invocation::default(); 50] };
+    let blank = RecordedRun {
+        source: String::new(),
+        records: vec![Invocation::default(); 50],
+        ..RecordedRun::default()
+    };
     assert_eq!(calibrate(&[blank], &options), Err(CalibrateError::MayHaveWaited { found: 0 }));
     let wrong = CalibrateOptions { start: Some(Law::Fixed(-1.0)), ..options };
     assert!(matches!(calibrate(&runs(&[30.0]), &wrong), Err(CalibrateError::Start(_))));

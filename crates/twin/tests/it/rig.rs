@@ -81,7 +81,11 @@ pub(crate) fn at_gateway(records: &[Invocation]) -> RecordedRun {
         finished: shift(record.finished),
         ..record.clone()
     });
-    RecordedRun { source: "served.jsonl".into(), records: records.collect() }
+    RecordedRun {
+        source: "served.jsonl".into(),
+        records: records.collect(),
+        ..RecordedRun::default()
+    }
 }
 
 /// As the load generator would have recorded it: nothing of what happens inside.
@@ -97,5 +101,9 @@ pub(crate) fn at_client(records: &[Invocation]) -> RecordedRun {
         status: record.status,
         ..Invocation::default()
     });
-    RecordedRun { source: "bench.jsonl".into(), records: records.collect() }
+    RecordedRun {
+        source: "bench.jsonl".into(),
+        records: records.collect(),
+        ..RecordedRun::default()
+    }
 }

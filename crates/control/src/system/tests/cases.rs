@@ -1,156 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet};
+//! What happens in one situation each.
 
-use proptest::prelude::*;
-
-use super::*;
-use crate::autoscale::{Autoscale, Hpa, Idler, Kpa, QueueLength, RayServe, RequestsPerSecond};
-use crate::balance::Balance;
+use super::super::*;
+use super::rig::{Rig, SECOND, function};
+use crate::autoscale::{Autoscale, Kpa};
 use crate::{Batch, Retries, Scale};
-
-/// A driver that does what the effects say as slowly as the test wants, and checks the contract.
-struct Rig {
-    system: System,
-    now: Time,
-    log: Vec<Effect>,
-    /// Told to start, not ready yet.
-    starting: Vec<ReplicaKey>,
-    /// Told to stop, not stopped yet.
-    stopping: Vec<ReplicaKey>,
-    /// Requests given to replicas and not finished.
-    work: BTreeMap<RequestKey, ReplicaKey>,
-    open: BTreeSet<RequestKey>,
-    ended: BTreeMap<RequestKey, End>,
-    next_id: u64,
-}
-
-fn function(name: &str) -> Deployment {
-    Deployment { name: name.to_owned(), ..Deployment::default() }
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self {
-            system: System::new(1),
-            now: Time::ZERO,
-            log: Vec::new(),
-            starting: Vec::new(),
-            stopping: Vec::new(),
-            work: BTreeMap::new(),
-            open: BTreeSet::new(),
-            ended: BTreeMap::new(),
-            next_id: 0,
-        }
-    }
-
-    /// One function with `replicas` running replicas.
-    fn with(replicas: u32, deployment: Deployment) -> (Self, FunctionKey) {
-        let mut rig = Self::new();
-        let scale = Scale { min: replicas, max: replicas.max(deployment.scale.max) };
-        let key = rig.deploy(Deployment { scale, ..deployment });
-        rig.ready_all();
-        (rig, key)
-    }
-
-    fn deploy(&mut self, deployment: Deployment) -> FunctionKey {
-        let mut effects = Vec::new();
-        let key = self.system.deploy(self.now, deployment, &mut effects).unwrap();
-        self.take(effects);
-        key
-    }
-
-    fn invoke(&mut self, function: FunctionKey) -> RequestKey {
-        let mut effects = Vec::new();
-        let invoke = Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT };
-        self.next_id += 1;
-        let request = self.system.invoke(self.now, invoke, &mut effects);
-        assert!(self.open.insert(request), "a request key was used twice");
-        self.take(effects);
-        request
-    }
-
-    fn handle(&mut self, event: Event) {
-        let mut effects = Vec::new();
-        self.system.handle(self.now, event, &mut effects);
-        self.take(effects);
-    }
-
-    fn operate(&mut self, operation: Operation) -> u32 {
-        let mut effects = Vec::new();
-        let wanted = self.system.operate(self.now, operation, &mut effects).unwrap();
-        self.take(effects);
-        wanted
-    }
-
-    fn take(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::StartReplica { replica, .. } => self.starting.push(replica),
-                Effect::StopReplica { replica } => {
-                    assert!(self.work.values().all(|&at| at != replica), "stopped while at work");
-                    self.starting.retain(|&other| other != replica);
-                    self.stopping.push(replica);
-                }
-                Effect::KillReplica { replica } => {
-                    self.work.retain(|_, at| *at != replica);
-                }
-                Effect::Dispatch { request, replica, .. } => {
-                    assert!(self.open.contains(&request), "dispatched after its end");
-                    assert_eq!(self.work.insert(request, replica), None, "runs twice at a time");
-                }
-                Effect::Ended { request, end } => {
-                    assert!(self.open.remove(&request), "ended twice");
-                    self.ended.insert(request, end);
-                }
-                Effect::Abandon { request, replica } => {
-                    assert_eq!(self.work.get(&request), Some(&replica));
-                }
-                Effect::Scaled { .. } | Effect::Removed { .. } => {}
-            }
-            self.log.push(effect);
-        }
-        self.system.check_invariants().unwrap();
-    }
-
-    fn ready_all(&mut self) {
-        for replica in std::mem::take(&mut self.starting) {
-            self.handle(Event::ReplicaReady { replica });
-        }
-    }
-
-    fn stop_all(&mut self) {
-        for replica in std::mem::take(&mut self.stopping) {
-            self.handle(Event::ReplicaStopped { replica });
-        }
-    }
-
-    fn finish(&mut self, request: RequestKey, outcome: Outcome) {
-        self.work.remove(&request);
-        self.handle(Event::Finished { request, outcome });
-    }
-
-    fn lose(&mut self, replica: ReplicaKey, loss: Loss) {
-        self.work.retain(|_, at| *at != replica);
-        self.starting.retain(|&other| other != replica);
-        self.stopping.retain(|&other| other != replica);
-        self.handle(Event::ReplicaLost { replica, loss });
-    }
-
-    /// Lets time pass, with every wake-up on the way.
-    fn pass(&mut self, span: Duration) {
-        let until = self.now + span;
-        while let Some(at) = self.system.next_wakeup().filter(|&at| at <= until) {
-            self.now = self.now.max(at);
-            self.handle(Event::Wakeup);
-        }
-        self.now = until;
-    }
-
-    fn view(&self, key: FunctionKey) -> FunctionView<'_> {
-        self.system.function(key).unwrap()
-    }
-}
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_request_is_dispatched_answered_and_counted() {
@@ -470,6 +323,42 @@ fn abandoned_work_is_ended_after_its_grace() {
 }
 
 #[test]
+fn a_replica_that_leaves_finishes_what_it_has_and_gets_nothing_more() {
+    let retries = Retries { attempts: 1, ..Deployment::default().retries };
+    let (mut rig, key) = Rig::with(1, Deployment { retries, ..function("f") });
+    rig.pass(SECOND);
+    let request = rig.invoke(key);
+    let leaving = rig.work[&request];
+    rig.handle(Event::ReplicaLeaving { replica: leaving });
+    let waits = rig.invoke(key);
+    assert_eq!(rig.starting.len(), 1, "another is started at once");
+    assert!(rig.stopping.is_empty() && !rig.work.contains_key(&waits));
+    rig.finish(request, Outcome::Ok);
+    assert_eq!((rig.ended[&request], rig.stopping.as_slice()), (End::Ok, &[leaving][..]));
+    rig.stop_all();
+    rig.ready_all();
+    assert_ne!(rig.work[&waits], leaving);
+    assert_eq!(rig.view(key).totals.replicas_lost, 1);
+}
+
+#[test]
+fn what_a_leaving_replica_gives_back_goes_to_another_and_is_no_attempt() {
+    let retries = Retries { attempts: 1, budget: 0.0, ..Deployment::default().retries };
+    let (mut rig, key) = Rig::with(2, Deployment { retries, ..function("f") });
+    let request = rig.invoke(key);
+    let first = rig.work[&request];
+    rig.finish(request, Outcome::Returned);
+    let second = rig.work[&request];
+    assert_ne!(first, second);
+    assert_eq!(rig.stopping, [first], "it gets nothing more");
+    rig.lose(first, Loss::Died);
+    let totals = rig.view(key).totals;
+    assert_eq!((totals.retries, totals.replicas_lost), (0, 1), "its loss counts once");
+    rig.lose(second, Loss::Died);
+    assert_eq!(rig.ended[&request], End::Lost, "one that had begun is lost");
+}
+
+#[test]
 fn a_second_retry_pauses_and_later_ones_go_ahead() {
     let retries = Retries { attempts: 4, ..Deployment::default().retries };
     let (mut rig, key) = Rig::with(1, Deployment { retries, ..function("f") });
@@ -541,227 +430,4 @@ fn how_long_a_newcomer_would_wait_is_known() {
         rig.invoke(key);
     }
     assert_eq!(rig.view(key).expected_wait, 2 * SECOND);
-}
-
-/// What a random driver does next; the numbers choose among what is there.
-#[derive(Clone, Debug)]
-enum Step {
-    Invoke { function: usize, timeout_ms: Option<u16>, urgency: u8 },
-    Cancel(usize),
-    Finish(usize, Outcome),
-    Ready(usize),
-    Lose(usize, Loss),
-    Stopped(usize),
-    Pass(u16),
-    ScaleTo(usize, u32),
-    ScaleUp(usize, u32),
-    ScaleDown(usize, u32),
-    Suspend(usize),
-    Reload(usize),
-    Join(usize),
-    Unfit(usize),
-    Remove(usize),
-    Redeploy(usize),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let number = 0usize..64;
-    let which = 0usize..2;
-    let outcome = prop_oneof![4 => Just(Outcome::Ok), 1 => Just(Outcome::Error), 1 => Just(Outcome::NotStarted)];
-    let loss = prop_oneof![Just(Loss::Died), Just(Loss::StartFailed)];
-    prop_oneof![
-        12 => (which.clone(), prop::option::of(any::<u16>()), 2u8..4)
-            .prop_map(|(function, timeout_ms, urgency)| Step::Invoke { function, timeout_ms, urgency }),
-        2 => number.clone().prop_map(Step::Cancel),
-        10 => (number.clone(), outcome).prop_map(|(n, outcome)| Step::Finish(n, outcome)),
-        8 => number.clone().prop_map(Step::Ready),
-        2 => (number.clone(), loss).prop_map(|(n, loss)| Step::Lose(n, loss)),
-        3 => number.clone().prop_map(Step::Stopped),
-        4 => any::<u16>().prop_map(Step::Pass),
-        1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleTo(f, n)),
-        1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleUp(f, n)),
-        1 => (which.clone(), 0u32..12).prop_map(|(f, n)| Step::ScaleDown(f, n)),
-        1 => which.clone().prop_map(Step::Suspend),
-        1 => which.clone().prop_map(Step::Reload),
-        1 => which.clone().prop_map(Step::Join),
-        1 => number.prop_map(Step::Unfit),
-        1 => which.clone().prop_map(Step::Remove),
-        1 => which.prop_map(Step::Redeploy),
-    ]
-}
-
-fn deployment() -> impl Strategy<Value = Deployment> {
-    let balance = prop::sample::select(Balance::ALL);
-    let autoscale = prop_oneof![
-        Just(Autoscale::Fixed),
-        Just(Autoscale::Kpa(Kpa { target: 1.0, ..Kpa::default() })),
-        Just(Autoscale::Hpa(Hpa::default())),
-        Just(Autoscale::Idler(Idler::default())),
-        Just(Autoscale::QueueLength(QueueLength::default())),
-        Just(Autoscale::RayServe(RayServe::default())),
-        Just(Autoscale::RequestsPerSecond(RequestsPerSecond::default())),
-    ];
-    let span = || prop::option::of((1u64..40).prop_map(|s| Duration::from_millis(s * 500)));
-    let batch = prop::option::weighted(0.3, (1u32..4, 0u64..2_000)).prop_map(|batch| {
-        batch.map(|(max_size, ms)| Batch { max_size, max_wait: Duration::from_millis(ms) })
-    });
-    let limits = (span(), span(), batch);
-    let sizes = (0u32..3, 0u32..5, prop::option::of(1u32..4), 0usize..6, 1u32..4);
-    (sizes, balance, autoscale, limits).prop_map(
-        |((min, more, concurrency, queue_capacity, attempts), balance, autoscale, limits)| {
-            Deployment {
-                max_execution: limits.0,
-                cancel_grace: limits.1,
-                batch: limits.2,
-                scale: Scale { min, max: min + more },
-                concurrency,
-                queue_capacity,
-                retries: Retries { attempts, budget: 0.5, backoff: SECOND / 20 },
-                balance,
-                autoscale,
-                ..Deployment::default()
-            }
-        },
-    )
-}
-
-const NAMES: [&str; 2] = ["a", "b"];
-
-fn nth<T: Copy>(items: impl IntoIterator<Item = T>, n: usize) -> Option<T> {
-    let items: Vec<T> = items.into_iter().collect();
-    (!items.is_empty()).then(|| items[n % items.len()])
-}
-
-fn all_replicas(rig: &Rig) -> Vec<ReplicaKey> {
-    let all = rig.system.function_index().flat_map(|(_, key)| rig.system.replicas(key, None));
-    all.map(|view| view.key).collect()
-}
-
-fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
-    let name = |which: usize| NAMES[which].to_owned();
-    let operate = |rig: &mut Rig, operation| {
-        let mut effects = Vec::new();
-        drop(rig.system.operate(rig.now, operation, &mut effects));
-        rig.take(effects);
-    };
-    match step {
-        Step::Invoke { function, timeout_ms, urgency } => {
-            if let Some(key) = rig.system.lookup(NAMES[function]) {
-                let mut effects = Vec::new();
-                let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-                let invoke = Invoke { function: key, id: rig.next_id, timeout, urgency };
-                rig.next_id += 1;
-                let request = rig.system.invoke(rig.now, invoke, &mut effects);
-                assert!(rig.open.insert(request));
-                rig.take(effects);
-            }
-        }
-        Step::Cancel(n) => {
-            if let Some(request) = nth(rig.open.iter().copied(), n) {
-                rig.handle(Event::Cancel { request });
-            }
-        }
-        Step::Finish(n, outcome) => {
-            if let Some(request) = nth(rig.work.keys().copied(), n) {
-                rig.finish(request, outcome);
-            }
-        }
-        Step::Ready(n) => {
-            if let Some(replica) = nth(rig.starting.iter().copied(), n) {
-                rig.starting.retain(|&other| other != replica);
-                rig.handle(Event::ReplicaReady { replica });
-            }
-        }
-        Step::Lose(n, loss) => {
-            let all =
-                rig.system.function_index().flat_map(|(_, key)| rig.system.replicas(key, None));
-            if let Some(replica) = nth(all.map(|view| view.key).collect::<Vec<_>>(), n) {
-                rig.lose(replica, loss);
-            }
-        }
-        Step::Stopped(n) => {
-            if let Some(replica) = nth(rig.stopping.iter().copied(), n) {
-                rig.stopping.retain(|&other| other != replica);
-                rig.handle(Event::ReplicaStopped { replica });
-            }
-        }
-        Step::Pass(ms) => rig.pass(Duration::from_millis(u64::from(ms))),
-        Step::ScaleTo(f, replicas) => {
-            operate(rig, Operation::ScaleTo { function: name(f), replicas })
-        }
-        Step::ScaleUp(f, by) => operate(rig, Operation::ScaleUp { function: name(f), by }),
-        Step::ScaleDown(f, by) => operate(rig, Operation::ScaleDown { function: name(f), by }),
-        Step::Reload(f) => operate(rig, Operation::Reload { function: name(f) }),
-        Step::Join(f) => {
-            if let Some(function) = rig.system.lookup(NAMES[f]) {
-                rig.handle(Event::ReplicaJoined { function });
-            }
-        }
-        Step::Unfit(n) => {
-            if let Some(replica) = nth(all_replicas(rig), n) {
-                rig.handle(Event::ReplicaUnfit { replica });
-            }
-        }
-        Step::Suspend(f) => operate(rig, Operation::Suspend { function: name(f) }),
-        Step::Remove(f) => operate(rig, Operation::Remove { function: name(f) }),
-        Step::Redeploy(f) => operate(rig, Operation::Deploy(Box::new(named(&deployments[f], f)))),
-    }
-}
-
-fn named(deployment: &Deployment, which: usize) -> Deployment {
-    Deployment { name: NAMES[which].to_owned(), ..deployment.clone() }
-}
-
-fn start(deployments: &[Deployment; 2]) -> Rig {
-    let mut rig = Rig::new();
-    for (which, deployment) in deployments.iter().enumerate() {
-        rig.deploy(named(deployment, which));
-    }
-    rig
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// Whatever happens, every invariant holds after every event (checked in `Rig::take`); and when everything is
-    /// removed, each request has ended exactly once and nothing is left running.
-    #[test]
-    fn whatever_happens_each_request_ends_once_and_nothing_is_left(
-        deployments in [deployment(), deployment()],
-        steps in prop::collection::vec(step(), 0..250),
-    ) {
-        let mut rig = start(&deployments);
-        for step in steps {
-            play(&mut rig, &deployments, step);
-        }
-        for which in 0..NAMES.len() {
-            play(&mut rig, &deployments, Step::Remove(which));
-        }
-        for request in rig.work.keys().copied().collect::<Vec<_>>() {
-            rig.finish(request, Outcome::Ok);
-        }
-        rig.stop_all();
-        prop_assert!(rig.open.is_empty(), "requests without an end: {:?}", rig.open);
-        prop_assert_eq!(rig.ended.len() as u64, rig.next_id);
-        prop_assert_eq!(rig.system.active_requests(), 0);
-        prop_assert_eq!(rig.system.replicas.len(), 0);
-        prop_assert_eq!(rig.system.functions.len(), 0);
-        prop_assert_eq!(rig.system.next_wakeup(), None);
-    }
-
-    /// The same events give the same effects.
-    #[test]
-    fn same_events_same_effects(
-        deployments in [deployment(), deployment()],
-        steps in prop::collection::vec(step(), 0..150),
-    ) {
-        let run = |steps: Vec<Step>| {
-            let mut rig = start(&deployments);
-            for step in steps {
-                play(&mut rig, &deployments, step);
-            }
-            rig.log
-        };
-        prop_assert_eq!(run(steps.clone()), run(steps));
-    }
 }

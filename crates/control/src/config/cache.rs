@@ -1,0 +1,163 @@
+//! Where responses are stored.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::HumanSize;
+
+/// Where responses are stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Memory for stored responses, bodies and heads together.
+    pub memory: HumanSize,
+    /// Largest body that is stored; a longer one is passed on.
+    pub max_body: HumanSize,
+    /// A second tier that gateways share, Redis from 7.0 or Valkey: "redis://host:6379", or
+    /// "redis://user:password@host:6379/0". While it is down or slow, requests go on without it. None unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedUrl>,
+    /// A second tier on this machine's disk, which outlives the gateway. None unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+/// A tier on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Its folder, from the folder of the system file. Made if it is not there; nothing else may be in it.
+    pub path: String,
+    /// Bytes that it may take; the oldest responses go first.
+    pub size: HumanSize,
+}
+
+/// Address of a Redis or Valkey server. Its password is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedUrl(String);
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            memory: HumanSize::from_mib(256),
+            max_body: HumanSize::from_mib(8),
+            shared: None,
+            disk: None,
+        }
+    }
+}
+
+impl SharedUrl {
+    /// The address as it was written, its password included.
+    #[must_use]
+    pub fn with_secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Host and port, for logs.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        let (_, rest) = self.parts();
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        host.split(['/', '?']).next().unwrap_or_default()
+    }
+
+    /// What is wrong with it.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let (scheme, _) = self.parts();
+        match scheme {
+            "rediss" | "valkeys" => Some("TLS to the shared tier is not supported"),
+            "redis" | "valkey" if !self.server().is_empty() => None,
+            _ => Some("it is no address like \"redis://host:6379\""),
+        }
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once("://").unwrap_or(("", &self.0))
+    }
+}
+
+impl fmt::Display for SharedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.parts();
+        match rest.rsplit_once('@') {
+            Some((_, host)) => write!(f, "{scheme}://***@{host}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for SharedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SharedUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for SharedUrl {
+    fn schema_name() -> Cow<'static, str> {
+        "SharedUrl".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Address of a Redis or Valkey server: \"redis://host:6379\".",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SystemFile;
+
+    fn read(cache: &str) -> Result<SystemFile, String> {
+        SystemFile::parse(&format!("[cache]\n{cache}\n"), &[]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let file = read("shared = \"redis://me:hidden@host:6379/1\"").unwrap();
+        let shared = file.cache.shared.as_ref().unwrap();
+        assert_eq!(shared.server(), "host:6379");
+        assert!(shared.with_secret().contains("hidden"));
+        let shown =
+            format!("{shared} {shared:?} {file:?} {}", serde_json::to_string(&file).unwrap());
+        assert!(!shown.contains("hidden") && shown.contains("redis://***@host:6379/1"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for (address, wrong) in [
+            ("host:6379", "no address"),
+            ("http://host", "no address"),
+            ("redis://", "no address"),
+            ("rediss://host", "TLS"),
+        ] {
+            let error = read(&format!("shared = \"{address}\"")).unwrap_err();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_disk_has_a_path_and_a_size() {
+        let file = read("disk = { path = \"kept\", size = \"1GiB\" }").unwrap();
+        assert_eq!(file.cache.disk.unwrap().size.bytes(), 1 << 30);
+        assert!(read("disk = { path = \"kept\" }").is_err());
+        assert!(read("disk = { path = \"\", size = \"1GiB\" }").unwrap_err().contains("path"));
+    }
+}

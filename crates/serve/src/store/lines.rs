@@ -1,0 +1,138 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
+
+use super::Line;
+use super::index::Index;
+use super::purge::Matcher;
+
+/// What a key is guessed to weigh, for the size of the table.
+const GUESS: u64 = 8 * 1024;
+
+/// The lines in memory, bounded in bytes. Which one goes when memory is short is `quick_cache`'s decision, which
+/// looks at no clock.
+#[derive(Debug)]
+pub(super) struct Lines {
+    cache: Cache<Arc<str>, Arc<Line>, Weight, DefaultHashBuilder, Evictions>,
+    index: Mutex<Index>,
+    memory: u64,
+    evicted: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Weight;
+
+/// Collects what goes when something comes.
+#[derive(Clone, Debug)]
+struct Evictions;
+
+impl Weighter<Arc<str>, Arc<Line>> for Weight {
+    fn weight(&self, key: &Arc<str>, line: &Arc<Line>) -> u64 {
+        line.weight(key) as u64
+    }
+}
+
+impl Lifecycle<Arc<str>, Arc<Line>> for Evictions {
+    type RequestState = Vec<(Arc<str>, Arc<Line>)>;
+
+    fn on_evict(&self, gone: &mut Self::RequestState, key: Arc<str>, line: Arc<Line>) {
+        gone.push((key, line));
+    }
+}
+
+impl Lines {
+    pub(super) fn new(memory: u64) -> Self {
+        let guess = usize::try_from(memory / GUESS).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        let hasher = DefaultHashBuilder::default();
+        Self {
+            cache: Cache::with(guess, memory, Weight, hasher, Evictions),
+            index: Mutex::default(),
+            memory,
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    /// A line that a request asks for.
+    pub(super) fn get(&self, key: &str) -> Option<Arc<Line>> {
+        self.cache.get(key)
+    }
+
+    /// A line, as if nobody had asked for it.
+    pub(super) fn peek(&self, key: &str) -> Option<Arc<Line>> {
+        self.cache.peek(key)
+    }
+
+    /// Puts a line in the place of the one before.
+    pub(super) fn set(&self, key: &str, line: Line) -> Arc<Line> {
+        let (key, line): (Arc<str>, _) = (key.into(), Arc::new(line));
+        let mut index = self.index.lock();
+        if let Some(old) = self.cache.peek(&key) {
+            index.remove(&key, &old);
+        }
+        index.add(&key, &line);
+        let mut gone = Vec::new();
+        self.cache.insert_with_lifecycle(key, Arc::clone(&line), &mut gone);
+        for (key, line) in &gone {
+            index.remove(key, line);
+        }
+        drop(index);
+        self.evicted.fetch_add(gone.len() as u64, Ordering::Relaxed);
+        line
+    }
+
+    pub(super) fn remove(&self, key: &str) {
+        let mut index = self.index.lock();
+        if let Some((key, line)) = self.cache.remove(key) {
+            index.remove(&key, &line);
+        }
+    }
+
+    /// The keys that may have what fits, at most `most`.
+    pub(super) fn find(&self, matcher: &Matcher, most: usize) -> Vec<Arc<str>> {
+        self.index.lock().find(matcher, most)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Weight of what is stored, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    /// The bound of the weight, in bytes.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Lines that went because memory was short.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_evicted_is_found_no_longer() {
+        let lines = Lines::new(64 * 1024);
+        for number in 0..10_000 {
+            lines.set(&format!("http://h/{number}"), Line::default());
+        }
+        assert!(lines.bytes() <= 64 * 1024);
+        let found = lines.find(&Matcher::Prefix("/".to_owned()), usize::MAX);
+        assert_eq!(found.len(), lines.len());
+        assert_eq!(lines.evicted(), 10_000 - lines.len() as u64);
+        for key in found {
+            lines.remove(&key);
+        }
+        assert!(lines.find(&Matcher::Prefix("/".to_owned()), 1).is_empty());
+        assert_eq!(lines.len(), 0);
+    }
+}

@@ -1,0 +1,163 @@
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use gatewright_control::config::SharedUrl;
+use parking_lot::Mutex;
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Failures in a row after which the server is left alone. A connection that broke needs no second one.
+const FAILURES: u32 = 3;
+/// How long a connection may take to stand and to answer the first question.
+const CONNECTING: Duration = Duration::from_millis(500);
+
+/// The connection to the server, and whether it is used: a circuit breaker. It is opened by failures, and closed by
+/// whoever keeps it up once the server answers again; no request is the one to find out.
+#[derive(Debug)]
+pub(super) struct Link {
+    client: Client,
+    server: String,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    /// In a row.
+    failures: AtomicU32,
+    broken: Notify,
+    tried: watch::Sender<bool>,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    given_up: AtomicU64,
+}
+
+/// What went wrong so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Troubles {
+    pub(super) refused: u64,
+    pub(super) failed: u64,
+    pub(super) given_up: u64,
+}
+
+/// Why an operation came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The server works, but does not want to: it is full, or still loading.
+    Refused,
+    /// It did not answer, not in time, or nonsense.
+    Failed,
+}
+
+impl Link {
+    pub(super) fn new(url: &SharedUrl) -> Result<Self, String> {
+        // The error may repeat the address with its password: its kind is enough.
+        let client = Client::open(url.with_secret())
+            .map_err(|error| format!("the address is not understood ({:?})", error.kind()))?;
+        Ok(Self {
+            client,
+            server: url.server().to_owned(),
+            connection: Mutex::default(),
+            failures: AtomicU32::new(0),
+            broken: Notify::new(),
+            tried: watch::Sender::new(false),
+            refused: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The connection, while it is used.
+    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
+        self.connection.lock().clone()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.connection.lock().is_some()
+    }
+
+    pub(super) fn trouble(&self) -> Troubles {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Troubles {
+            refused: count(&self.refused),
+            failed: count(&self.failed),
+            given_up: count(&self.given_up),
+        }
+    }
+
+    /// Waits for an answer, and takes note of how that went.
+    pub(super) async fn within<T>(
+        &self,
+        until: Instant,
+        answer: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Trouble> {
+        let error = match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(answer)) => {
+                self.failures.store(0, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        if let Some(error) = &error
+            && matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+        {
+            tracing::debug!(code = error.code(), "the shared tier refused an operation");
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Trouble::Refused);
+        }
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES || error.is_some_and(|error| error.is_unrecoverable_error()) {
+            self.give_up();
+        }
+        Err(Trouble::Failed)
+    }
+
+    /// Uses the server no longer.
+    pub(super) fn give_up(&self) {
+        if self.connection.lock().take().is_some() {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+            self.broken.notify_one();
+        }
+    }
+
+    /// Waits until it is given up.
+    pub(super) async fn broken(&self) {
+        self.broken.notified().await;
+    }
+
+    /// Connects twice: to ask, and to listen.
+    pub(super) async fn connect(&self) -> RedisResult<(MultiplexedConnection, PubSub)> {
+        let late = || RedisError::from((ErrorKind::Io, "it does not answer in time"));
+        let connect = async {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECTING))
+                .set_response_timeout(None);
+            let mut connection =
+                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let () = redis::cmd("PING").query_async(&mut connection).await?;
+            Ok((connection, self.client.get_async_pubsub().await?))
+        };
+        tokio::time::timeout(CONNECTING * 2, connect).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Uses the server from now on.
+    pub(super) fn take_up(&self, connection: MultiplexedConnection) {
+        self.failures.store(0, Ordering::Relaxed);
+        *self.connection.lock() = Some(connection);
+        self.tried.send_replace(true);
+    }
+
+    /// It was tried to connect, and failed.
+    pub(super) fn not_connected(&self) {
+        self.tried.send_replace(true);
+    }
+
+    /// Waits until it was tried once to connect.
+    pub(super) async fn tried(&self) {
+        // The sender is our own: it cannot be gone.
+        drop(self.tried.subscribe().wait_for(|tried| *tried).await);
+    }
+}

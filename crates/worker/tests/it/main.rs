@@ -1,0 +1,7 @@
+//! Workers in Rust at a real hub.
+
+mod calls;
+mod connections;
+mod door;
+mod support;
+mod tls;

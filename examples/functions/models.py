@@ -1,0 +1,3 @@
+class Square:
+    def __call__(self, x):
+        return x**2
