@@ -1,6 +1,6 @@
 use gatewright_control as control;
 use gatewright_control::cluster::NodeId;
-use gatewright_control::{FunctionKey, Loss, ReplicaKey, RequestKey};
+use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::engine::{Attempt, Engine, Event, FunctionRun};
@@ -46,9 +46,15 @@ impl Engine<'_> {
         }
     }
 
+    /// A replica, unless it was told to stop before it was ready.
+    fn starting(&self, replica: ReplicaKey) -> Option<ReplicaView> {
+        let view = self.system.replica(replica)?;
+        (view.state == ReplicaState::Starting).then_some(view)
+    }
+
     /// A replica's image is there: it starts.
     pub(super) fn boot(&mut self, replica: ReplicaKey) {
-        let Some(view) = self.system.replica(replica) else { return };
+        let Some(view) = self.starting(replica) else { return };
         let index = self.by_function[view.function];
         let setup = &self.setup.functions[index];
         let laws = &setup.laws[self.laws_of(replica)];
@@ -71,7 +77,7 @@ impl Engine<'_> {
 
     /// A replica has started: it reads its data, one item after another, and prepares.
     pub(super) fn set_up(&mut self, replica: ReplicaKey) {
-        let Some(view) = self.system.replica(replica) else { return };
+        let Some(view) = self.starting(replica) else { return };
         let index = self.by_function[view.function];
         let deployment = &self.setup.functions[index].deployment;
         let read = self.sites.get(replica).map_or(0, |site| site.read);
@@ -94,7 +100,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn ready(&mut self, replica: ReplicaKey) {
-        let Some(view) = self.system.replica(replica) else { return };
+        let Some(view) = self.starting(replica) else { return };
         self.note_phase(replica, Phase::Ready);
         if let Some(lifetime) = &self.setup.functions[self.by_function[view.function]].lifetime {
             let span = lifetime.draw(&mut self.luck(Purpose::Fault, !view.number));
