@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Compares the relay with nginx on this machine, in turn and in the same minutes.
+"""Compares the relay with nginx, Varnish and the FastAPI relay that it replaces, in turn and in the same minutes.
 
 Hits: 1 kB from the cache, server pinned to cpu 1, wrk (one thread, 64 connections) to cpu 0, rounds in turn. Herd:
 so many clients with a connection each ask for one URL that nobody asked for before, whose upstream takes 1 s or 6 s.
-It needs wrk, nginx and a built gateway, and writes RESULTS.md.
+It needs wrk, nginx and a built gateway; Varnish and Redis are taken if they are there, the FastAPI relay if --python
+names a Python that has its packages. It writes RESULTS.md.
 """
 
 import argparse
-import asyncio
 import os
 import re
 import resource
+import select
+import shutil
 import socket
 import statistics
 import subprocess
@@ -71,6 +73,16 @@ http {{
 """
 
 
+VARNISH = """\
+vcl 4.0;
+backend origin {{
+  .host = "127.0.0.1";
+  .port = "{origin}";
+  .first_byte_timeout = 60s;
+}}
+"""
+
+
 class Server:
     def __init__(self, command, port, cpu):
         pinned = ["taskset", "-c", str(cpu), *map(str, command)]
@@ -106,6 +118,7 @@ def main():
     parser.add_argument("--gatewright", type=Path, default=HERE / "../../target/release/gatewright")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--python", type=Path, help="a Python with fastapi, httpx, redis and uvicorn[standard]")
     parser.add_argument("--herd", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     arguments = parser.parse_args()
@@ -119,8 +132,7 @@ def main():
 
 
 def compare(arguments, folder):
-    ports = free_ports(4)
-    origin, gateway, admin, nginx = ports
+    origin, gateway, admin, nginx, varnish, fastapi, redis = free_ports(7)
     (folder / "gatewright.toml").write_text(GATEWRIGHT.format(port=gateway, admin=admin, origin=origin))
     # Started by root, its worker would be somebody who may not enter the folder.
     user = "user root;" if os.getuid() == 0 else ""
@@ -130,16 +142,27 @@ def compare(arguments, folder):
         "gatewright": Server([arguments.gatewright.resolve(), "serve", folder / "gatewright.toml"], gateway, 1),
         "nginx": Server(["nginx", "-c", folder / "nginx.conf"], nginx, 1),
     }
+    stores = []
+    if shutil.which("varnishd"):
+        (folder / "v.vcl").write_text(VARNISH.format(origin=origin))
+        command = ["varnishd", "-F", "-n", folder / "varnish", "-a", f"127.0.0.1:{varnish}", "-f", folder / "v.vcl"]
+        servers["varnish"] = Server([*command, "-s", "malloc,256m"], varnish, 1)
+    if arguments.python and shutil.which("redis-server"):
+        stores.append(Server(["redis-server", "--port", redis, "--save", ""], redis, 1))
+        command = [arguments.python, HERE / "fastapi_relay.py", fastapi, origin, redis]
+        servers["FastAPI + Redis"] = Server(command, fastapi, 1)
     try:
         lines = hits(servers, arguments) + herds(servers, upstream, arguments)
     finally:
-        for server in [*servers.values(), upstream]:
+        for server in [*servers.values(), *stores, upstream]:
             server.stop()
     return "\n".join(lines)
 
 
 def hits(servers, arguments):
     rates, costs = {name: [] for name in servers}, {name: [] for name in servers}
+    for server in servers.values():
+        wrk(server.port, 1)
     for _ in range(arguments.rounds):
         for name, server in servers.items():
             before = server.cpu_seconds()
@@ -148,15 +171,14 @@ def hits(servers, arguments):
             assert "Non-2xx" not in said, said
             rates[name].append(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]))
             costs[name].append((server.cpu_seconds() - before) / count * 1e6)
-    ratios = [ours / theirs for ours, theirs in zip(rates["gatewright"], rates["nginx"])]
     lines = [
-        "# The relay beside nginx",
+        "# The relay beside its rivals",
         "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cpus, load average at the start "
         f"{os.getloadavg()[0]:.1f}; {nginx_version()}; wrk -t1 -c64 -d{arguments.seconds}s, "
         f"{arguments.rounds} rounds in turn. Other work on the machine adds noise: the ratios count.",
         "",
-        "| 1 kB hit | requests/s, median (all rounds) | CPU a request |",
+        "| 1 kB hit | requests/s, median (all rounds) | CPU a request, median |",
         "|---|---|---|",
     ]
     for name in servers:
@@ -164,9 +186,12 @@ def hits(servers, arguments):
         lines.append(
             f"| {name} | {statistics.median(rates[name]):,.0f} ({every}) | {statistics.median(costs[name]):.2f} us |"
         )
-    every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    lines += ["", f"gatewright / nginx, round by round: {every}; median {statistics.median(ratios):.2f}.", ""]
-    return lines
+    lines.append("")
+    for rival in list(servers)[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(rates["gatewright"], rates[rival])]
+        every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        lines.append(f"- gatewright / {rival}, round by round: {every}; median {statistics.median(ratios):.2f}")
+    return [*lines, ""]
 
 
 def wrk(port, seconds):
@@ -185,8 +210,10 @@ def herds(servers, upstream, arguments):
             if path == "own" and clients > 1_000:
                 continue
             for name, server in servers.items():
+                if name.startswith("FastAPI"):
+                    continue
                 before = counted(upstream)
-                errors, last = asyncio.run(herd(server.port, f"/{path}/{clients}", clients))
+                errors, last = herd(server.port, f"/{path}/{clients}", clients)
                 asked = counted(upstream) - before
                 lines.append(
                     f"| {name}, {clients:,} clients, upstream takes {what} | {asked:,} | {errors} | {last:.2f} s |"
@@ -194,26 +221,37 @@ def herds(servers, upstream, arguments):
     return [*lines, ""]
 
 
-async def herd(port, path, clients):
-    """Connects them all, then lets all ask; errors, and when the last answer was there."""
-    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(clients)]
+def herd(port, path, clients):
+    """Connects them all, then lets all ask; errors, and when the last answer was there. With bare sockets: a client
+    that does more is slower than the servers."""
+    watch = select.epoll()
+    opened = {}
+    for _ in range(clients):
+        one = socket.create_connection(("127.0.0.1", port))
+        one.setblocking(False)
+        opened[one.fileno()] = [one, b""]
+        watch.register(one, select.EPOLLIN)
     request = f"GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".encode()
-    began = time.monotonic()
-    for _, writer in opened:
-        writer.write(request)
-    answers = await asyncio.gather(*(read(reader) for reader, _ in opened))
-    last = time.monotonic() - began
-    for _, writer in opened:
-        writer.close()
-    return sum(not good for good in answers), last
-
-
-async def read(reader):
-    try:
-        answer = await asyncio.wait_for(reader.read(), 90)
-    except (OSError, asyncio.TimeoutError):
-        return False
-    return answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'a"}')
+    began = last = time.monotonic()
+    for one, _ in opened.values():
+        one.send(request)
+    good, deadline = 0, began + 90
+    while opened and time.monotonic() < deadline:
+        for number, _ in watch.poll(1):
+            client = opened[number]
+            try:
+                piece = client[0].recv(65536)
+            except OSError:
+                piece = b""
+            client[1] += piece
+            complete = client[1].endswith(b'a"}')
+            if complete or not piece:
+                last = time.monotonic()
+                good += complete and client[1].startswith(b"HTTP/1.1 200")
+                watch.unregister(number)
+                client[0].close()
+                del opened[number]
+    return clients - good, last - began
 
 
 def counted(upstream):

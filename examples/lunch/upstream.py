@@ -1,6 +1,7 @@
 """A stand-in for a slow menu service: a few restaurants on two campuses, today's dishes, and a delay.
 
-Run it: python3 upstream.py [--port 9100] [--latency 0.05]. It counts what it was asked; GET /count says how often.
+Run it: python3 upstream.py [--port 9100] [--latency 0.05]. It counts what it was asked; GET /count says how often. It
+also has the page that describes the API, docs.html.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 # campus, identifier, name, latitude, longitude
@@ -40,6 +42,9 @@ DISHES = [
     ("Falafel med hummus", "Falafel with hummus"),
     ("Fiskgratäng med räkor", "Fish gratin with shrimps"),
 ]
+
+
+PAGES = {"/docs": ("docs.html", "text/html; charset=utf-8"), "/openapi.json": ("openapi.json", "application/json")}
 
 
 def home(identifier: str) -> str:
@@ -101,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/count":
             self.answer(200, {"requests": self.count.value})
             return
+        if path in PAGES:
+            name, kind = PAGES[path]
+            self.send(200, (Path(__file__).resolve().parent / name).read_bytes(), kind)
+            return
         self.count.add()
         time.sleep(self.latency)
         if path == "/api/restaurant":
@@ -116,9 +125,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(404, {"error": f"there is nothing at {path}"})
 
     def answer(self, status: int, content: dict) -> None:
-        body = json.dumps(content, ensure_ascii=False).encode()
+        self.send(status, json.dumps(content, ensure_ascii=False).encode(), "application/json")
+
+    def send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -134,11 +145,12 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for a slow menu service.")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9100)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each answer")
     arguments = parser.parse_args()
     Handler.latency = arguments.latency
-    server = Server(("127.0.0.1", arguments.port), Handler)
+    server = Server((arguments.host, arguments.port), Handler)
     print(f"menus at http://127.0.0.1:{server.server_port}/api/restaurant", flush=True)
     try:
         server.serve_forever()

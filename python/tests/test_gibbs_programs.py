@@ -26,9 +26,12 @@ PROGRAMS = {
 
         async def main():
             hub = Hub(port=PORT)
-            for _ in range(4):
-                Worker(MyAwesomeModel, wait_time=0.1, gibbs_port=PORT).start()
+            workers = [Worker(MyAwesomeModel, wait_time=0.1, gibbs_port=PORT) for _ in range(4)]
+            for worker in workers:
+                worker.start()
             print(await asyncio.gather(*(hub.request(x) for x in range(10))))
+            for worker in workers:
+                worker.terminate()
 
         if __name__ == "__main__":
             asyncio.run(main())

@@ -23,7 +23,7 @@ def programs():
             yield pytest.param(files, program, output, id=f"{guide}-{number}")
 
 
-@pytest.mark.parametrize(("files", "program", "output"), programs())
+@pytest.mark.parametrize(("files", "program", "output"), list(programs()))
 def test_a_program_prints_what_the_guide_says(tmp_path, files, program, output):
     for name, content in files:
         (tmp_path / name).write_text(content)

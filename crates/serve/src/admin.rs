@@ -160,7 +160,7 @@ fn presents(headers: &HeaderMap, token: &str) -> bool {
     presented.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
-/// Ready when every function that is to have replicas has one that runs.
+/// Ready when every function of the system file was deployed and every one that is to have replicas has one that runs.
 async fn health(State(admin): State<Admin>) -> Response {
     let missing = admin.plane.driver.look(|system| {
         let views = system.function_index().filter_map(|(_, key)| system.function(key));
@@ -168,7 +168,8 @@ async fn health(State(admin): State<Admin>) -> Response {
         waiting.map(|view| view.deployment.name.clone()).collect::<Vec<_>>()
     });
     let draining = admin.plane.draining.load(std::sync::atomic::Ordering::Relaxed);
-    let ready = missing.is_empty() && !draining;
+    let started = admin.plane.started.load(std::sync::atomic::Ordering::Relaxed);
+    let ready = started && missing.is_empty() && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ "ready": ready, "draining": draining, "waiting_for": missing });
     (status, Json(body)).into_response()

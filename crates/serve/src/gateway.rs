@@ -27,7 +27,7 @@ use crate::python::{Door, Hub, Refusals, Rules};
 use crate::records::{Book, RecordSender, Writer};
 use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::{Store, Tiers};
+use crate::store::Store;
 use crate::streams::{StreamWriter, Witness};
 use crate::{ServeError, admin};
 
@@ -103,20 +103,15 @@ impl Gateway {
         let kill = driver.kill.clone().drop_guard();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
-        let tiers = Tiers::open(&system.cache, &base_dir, run.clone())?;
         let plane = Arc::new(Plane {
             driver: Arc::clone(&driver),
             book,
-            store: Store::new(
-                system.cache.memory.bytes(),
-                system.cache.max_body.bytes(),
-                driver.clock,
-                tiers,
-            ),
+            store: Store::open(&system.cache, &base_dir, driver.clock, &run)?,
             routes,
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
+            started: false.into(),
             draining: false.into(),
             requests: 0.into(),
             pseudonym: format!("gatewright-{}", &run),
@@ -315,6 +310,7 @@ impl Gateway {
             });
             if complete {
                 *driver.start_failures.lock() = None;
+                self.plane.started.store(true, Ordering::Relaxed);
                 return Ok(());
             }
         }

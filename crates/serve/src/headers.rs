@@ -134,6 +134,18 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     fits.then(|| id.clone())
 }
 
+/// The id of a request that has none of its own: the run's name and the request's number in hexadecimal digits.
+pub(crate) fn numbered(run: &str, number: u64) -> HeaderValue {
+    let digits = (64 - (number | 1).leading_zeros()).div_ceil(4) as usize;
+    let mut id = bytes::BytesMut::with_capacity(run.len() + 1 + digits);
+    id.extend_from_slice(run.as_bytes());
+    id.extend_from_slice(b"-");
+    for place in (0..digits).rev() {
+        id.extend_from_slice(&[b"0123456789abcdef"[(number >> (4 * place)) as usize & 15]]);
+    }
+    HeaderValue::from_maybe_shared(id.freeze()).expect("letters and digits are a header value")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +196,13 @@ mod tests {
         assert!(!taken("a b"));
         assert!(!taken("a\"b"));
         assert!(!taken(&"x".repeat(129)));
+    }
+
+    #[test]
+    fn requests_are_numbered_in_hexadecimal_digits() {
+        for number in [0, 1, 15, 16, 0xabcdef, u64::MAX] {
+            assert_eq!(numbered("run", number), format!("run-{number:x}"));
+        }
     }
 
     #[test]

@@ -118,11 +118,11 @@ pub(crate) async fn serve<S, B>(
                 () = hush.cancelled() => return,
                 () = ends.kill.cancelled() => return,
             };
+            let talk = Talk::new();
+            let service = Watched { service, talk: Arc::clone(&talk) };
             match greeted {
                 Ok(Some(Greeted::Plain(stream, protocol))) => {
-                    let talk = Talk::new();
                     let stream = TokioIo::new(Heard::new(stream, &talk));
-                    let service = Watched { service, talk: Arc::clone(&talk) };
                     let connection = server.serve_connection(stream, service);
                     let silence = silence(&talk, protocol, bounds);
                     until_its_end(watcher.watch(connection.into_owned()), silence, &ends).await;
@@ -133,9 +133,7 @@ pub(crate) async fn serve<S, B>(
                     let server = (*server).clone();
                     let server = if h2 { server.http2_only() } else { server.http1_only() };
                     let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-                    let talk = Talk::new();
                     let stream = TokioIo::new(Heard::new(*stream, &talk));
-                    let service = Watched { service, talk: Arc::clone(&talk) };
                     let connection = server.serve_connection(stream, service);
                     let silence = silence(&talk, protocol, bounds);
                     until_its_end(watcher.watch(connection.into_owned()), silence, &ends).await;

@@ -12,15 +12,18 @@ pub(crate) fn with_functions(functions: &[Arc<Function>]) -> Value {
     for function in functions {
         let name = &function.name;
         let content = |check: &Option<Check>, side: &str| {
-            let schema = check.as_ref().map_or(json!({}), |check| {
-                let mut schema = check.schema.clone();
-                // References within the schema are to itself, not to the whole description.
-                if let Value::Object(keys) = &mut schema {
-                    let id = format!("urn:gatewright:function:{name}:{side}");
-                    keys.entry("$id").or_insert(id.into());
-                }
-                schema
-            });
+            let schema = check.as_ref().map_or_else(
+                || json!({}),
+                |check| {
+                    let mut schema = check.schema.clone();
+                    // References within the schema are to itself, not to the whole description.
+                    if let Value::Object(keys) = &mut schema {
+                        let id = format!("urn:gatewright:function:{name}:{side}");
+                        keys.entry("$id").or_insert(id.into());
+                    }
+                    schema
+                },
+            );
             json!({ "application/json": { "schema": schema } })
         };
         let operation = json!({

@@ -75,7 +75,7 @@ impl Routes {
             let own = described.check.as_ref().map(|check| (check, Side::Response));
             let output = system.function.get(function).filter(|function| function.passes_on());
             let output = output.and_then(|function| function.output.as_ref());
-            let check = own.or(output.map(|check| (check, Side::Output)));
+            let check = own.or_else(|| output.map(|check| (check, Side::Output)));
             let check = check.map(|(check, side)| Check::read(check, base_dir, side));
             let route = Route {
                 pattern: described.path.as_str().into(),

@@ -9,18 +9,21 @@ mod growing;
 mod index;
 mod lines;
 mod purge;
+mod rendered;
 mod saved;
 mod shared;
 mod stats;
 mod tiers;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use gatewright_control::cache::{Forward, Moment, Plan, StoredResponse, WallAnchor};
+use gatewright_control::config;
 use gatewright_determinism::Time;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -32,15 +35,19 @@ pub(crate) use self::growing::{Growing, Reader};
 use self::lines::Lines;
 use self::purge::{Fate, Purges};
 pub(crate) use self::purge::{Matcher, Purge};
+pub(crate) use self::rendered::Rendered;
 pub(crate) use self::shared::{Lease, Leased, Waited};
 pub(crate) use self::stats::Stats;
 pub(crate) use self::tiers::{Recall, Tier, Tiers};
+use crate::ServeError;
 use crate::clock::Clock;
 
 /// Bytes that a key and each of its responses are taken to need besides bodies and header fields.
-const OVERHEAD: usize = 384;
+const OVERHEAD: usize = 512;
 /// Bytes that a tag is taken to need in the index.
 const TAG_OVERHEAD: usize = 96;
+/// Bytes that a header field is taken to need in a map, besides its name and value.
+const FIELD_OVERHEAD: usize = 128;
 /// Responses of one key; beyond, the oldest goes.
 const MAX_VARIANTS: usize = 32;
 /// How long an upstream that failed is left alone by background fetches and by requests that have a stale answer:
@@ -55,6 +62,7 @@ pub(crate) struct Entry {
     pub(crate) body: Content,
     /// Which purges it was asked for after.
     pub(crate) marks: Marks,
+    pub(crate) rendered: Rendered,
 }
 
 /// The last purges that were known when a request was sent: here, and among those who share a tier.
@@ -134,8 +142,7 @@ impl AsRef<StoredResponse> for Variant {
 
 impl Entry {
     fn weight(&self) -> usize {
-        let fields: usize =
-            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let fields: usize = self.headers.iter().map(field_weight).sum();
         let body = match &self.body {
             Content::Whole(bytes) => bytes.len(),
             Content::Growing(_) => 0,
@@ -190,6 +197,11 @@ impl Line {
     }
 }
 
+/// Bytes that a header field takes: twice, where it is rendered.
+fn field_weight((name, value): (&http::HeaderName, &http::HeaderValue)) -> usize {
+    2 * FIELD_OVERHEAD + name.as_str().len() + value.len()
+}
+
 /// A key as a number, the same in every run: FNV-1a of its bytes.
 pub(crate) fn number(key: &[u8]) -> u64 {
     key.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -198,8 +210,16 @@ pub(crate) fn number(key: &[u8]) -> u64 {
 }
 
 impl Store {
-    /// A store for so many bytes of memory, and the tiers behind it.
-    pub(crate) fn new(memory: u64, max_body: u64, clock: Clock, tiers: Tiers) -> Arc<Self> {
+    /// A store as it is described; `base_dir` is the folder of the system file. `name` tells this gateway from others
+    /// that share a tier.
+    pub(crate) fn open(
+        described: &config::Cache,
+        base_dir: &Path,
+        clock: Clock,
+        name: &str,
+    ) -> Result<Arc<Self>, ServeError> {
+        let tiers = Tiers::open(described, base_dir, name.to_owned())?;
+        let (memory, max_body) = (described.memory.bytes(), described.max_body.bytes());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let anchor =
@@ -216,7 +236,7 @@ impl Store {
             counts: Counts::default(),
         });
         store.tiers.begin(&store);
-        store
+        Ok(store)
     }
 
     /// Now, in the run and on the calendar.
@@ -471,6 +491,6 @@ impl Variant {
         let mut meta = old.meta.clone();
         meta.expire(now);
         let (headers, body, marks) = (old.headers.clone(), old.body.clone(), old.marks);
-        self.0 = Arc::new(Entry { meta, headers, body, marks });
+        self.0 = Arc::new(Entry { meta, headers, body, marks, rendered: Rendered::default() });
     }
 }

@@ -123,6 +123,8 @@ class Worker(multiprocessing.Process):
                         raise SystemExit(status)
                     pause, said = BACKOFF, ""
                 finally:
+                    if connection.told:
+                        told.set()  # whether or not the hub was there to hear it
                     session.clear()
                     connection.close()
                     if threading.current_thread() is threading.main_thread():

@@ -4,6 +4,7 @@ mod command;
 mod guides;
 mod help;
 mod house;
+mod lunch;
 mod reference;
 mod served;
 mod settings;

@@ -189,10 +189,10 @@ fn a_function_is_deployed_updated_watched_and_suspended() {
 
     hint: remove it and deploy it anew
     "#);
-    assert_snapshot!(gateway.tell(&["deploy", "sya", "--file", "next.toml"]), @r#"
+    assert_snapshot!(gateway.tell(&["deploy", "sayy", "--file", "next.toml"]), @r#"
     exit: 2
     --- stderr
-    error: next.toml: there is no function `sya`
+    error: next.toml: there is no function `sayy`
 
     hint: did you mean `say`?
     "#);

@@ -59,25 +59,6 @@ pub struct RequestDirectives {
     pub stale_if_error: Option<Duration>,
 }
 
-/// The directives of `Cache-Control` that a shared cache heeds, without those for stale responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Directives {
-    /// Store nothing of this exchange.
-    pub no_store: bool,
-    /// Do not serve without asking the origin.
-    pub no_cache: bool,
-    /// For one user only.
-    pub private: bool,
-    /// For everyone, even where the request had credentials.
-    pub public: bool,
-    /// Once stale, never without asking the origin.
-    pub must_revalidate: bool,
-    /// Seconds it stays fresh.
-    pub max_age: Option<Duration>,
-    /// Seconds it stays fresh in a shared cache.
-    pub s_maxage: Option<Duration>,
-}
-
 impl ResponseDirectives {
     /// What a response says to this cache: the first of the `targeted` fields that it has and that is
     /// well-formed, alone (RFC 9213 section 2.2), or else its `Cache-Control`. Says too whether it was a targeted
@@ -190,23 +171,6 @@ impl RequestDirectives {
     }
 }
 
-impl Directives {
-    /// Reads the values of all `Cache-Control` lines of a message, as [`ResponseDirectives::parse`] does; a
-    /// directive with field names counts as if it were without.
-    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        let all = ResponseDirectives::parse(lines.into_iter().map(str::as_bytes));
-        Self {
-            no_store: all.no_store,
-            no_cache: all.no_cache || !all.withheld.is_empty(),
-            private: all.private,
-            public: all.public,
-            must_revalidate: all.must_revalidate || all.proxy_revalidate,
-            max_age: all.max_age,
-            s_maxage: all.s_maxage,
-        }
-    }
-}
-
 enum Value {
     None,
     Token(Vec<u8>),
@@ -282,9 +246,11 @@ mod tests {
 
     #[test]
     fn reads_what_it_knows() {
-        let found = Directives::parse(["Max-Age=10 , public,", " no-cache=\"a, no-store\"", "ext"]);
+        let lines = ["Max-Age=10 , public,", " no-cache=\"a, no-store\"", "ext"];
+        let found = ResponseDirectives::parse(lines.map(str::as_bytes));
         assert_eq!(found.max_age, seconds(10));
-        assert!(found.public && found.no_cache && !found.no_store && !found.private);
+        assert!(found.public && !found.no_cache && !found.no_store && !found.private);
+        assert_eq!(found.withheld, ["a", "no-store"]);
     }
 
     #[test]

@@ -63,10 +63,8 @@
 //!
 //! Where to look: `freshness` says how long and how old, `storing` what is stored, `selecting` is `Vary`, `plan`
 //! decides about requests, `validation` and `ranges` are conditional requests and parts, `failure` serves stale,
-//! `policy` is what an operator may set. [`look_up`], [`Stored`] and [`lifetime`] are the same rules in small, for
-//! a key without variants.
+//! `policy` is what an operator may set.
 
-mod basic;
 pub mod date;
 mod directives;
 mod failure;
@@ -90,9 +88,8 @@ mod target;
 mod tests;
 mod validation;
 
-pub use basic::{Decision, Stored, lifetime, look_up, request_cacheable};
 pub use date::{Moment, WallAnchor};
-pub use directives::{Directives, RequestDirectives, ResponseDirectives};
+pub use directives::{RequestDirectives, ResponseDirectives};
 pub use failure::{Failure, on_failure};
 pub use fields::Fields;
 pub use invalidation::invalidated;

@@ -122,7 +122,9 @@ fn scheme_of(reference: &str) -> Option<&str> {
 pub(super) fn push_authority(text: &mut String, scheme: &str, authority: &str) {
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let host = authority.strip_suffix(port).or_else(|| authority.strip_suffix(':'));
-    text.extend(host.unwrap_or(authority).chars().map(|letter| letter.to_ascii_lowercase()));
+    let start = text.len();
+    text.push_str(host.unwrap_or(authority));
+    text[start..].make_ascii_lowercase();
 }
 
 /// Adds a path with escapes in capitals and without those that need not be (RFC 3986 section 6.2.2). Dots stay,

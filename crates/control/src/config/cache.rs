@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::HumanSize;
+use super::{HumanDuration, HumanSize};
 
 /// Where responses are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,8 @@ pub struct Cache {
     /// "redis://user:password@host:6379/0". While it is down or slow, requests go on without it. None unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedUrl>,
+    /// How long a request waits for the shared tier, all in all, before it goes on without it.
+    pub shared_deadline: HumanDuration,
     /// A second tier on this machine's disk, which outlives the gateway. None unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
@@ -45,6 +48,7 @@ impl Default for Cache {
             memory: HumanSize::from_mib(256),
             max_body: HumanSize::from_mib(8),
             shared: None,
+            shared_deadline: HumanDuration::new(Duration::from_millis(20)),
             disk: None,
         }
     }

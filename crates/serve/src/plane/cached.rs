@@ -200,7 +200,7 @@ impl Plane {
                 let mut response = Response::new(body);
                 *response.status_mut() = passing.status;
                 *response.headers_mut() = passing.headers.clone();
-                mark(&mut response, collapsed);
+                mark(response.headers_mut(), collapsed);
                 response
             }
             Stage::Asking | Stage::Own | Stage::Failed(_) => return None,
@@ -295,12 +295,12 @@ impl Plane {
             }
             Filled::First { parts, body, status } => {
                 let mut response = Response::from_parts(parts, body);
-                mark(&mut response, status);
+                mark(response.headers_mut(), status);
                 response
             }
             Filled::Stream { parts, body, status } => {
                 let mut response = streamed(parts, *body);
-                mark(&mut response, status);
+                mark(response.headers_mut(), status);
                 response
             }
             Filled::Failed(failure) => return Err(failure),
@@ -355,7 +355,7 @@ impl Plane {
         } else {
             ForwardReason::Method
         };
-        mark(&mut response, CacheStatus::forwarded(why));
+        mark(response.headers_mut(), CacheStatus::forwarded(why));
         Ok(response)
     }
 

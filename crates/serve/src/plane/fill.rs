@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use super::arriving::{Arriving, Rest};
 use super::cached::broken_off;
 use super::wanted::Wanted;
 use super::{Failure, Plane, cause_of};
@@ -25,7 +26,9 @@ use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
+use crate::store::{
+    Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Rendered, Stage,
+};
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -75,12 +78,6 @@ struct Came {
     sent: Time,
     marks: Marks,
     received: Time,
-}
-
-enum Arriving {
-    /// All of it is here.
-    Whole(Bytes),
-    Coming(Incoming, Attempt),
 }
 
 impl Plane {
@@ -260,7 +257,13 @@ impl Plane {
             Storing::Store { stored, fields } => {
                 let headers = kept(&merged, &fields);
                 let (body, marks) = (old.body.clone(), came.marks);
-                let entry = Arc::new(Entry { meta: *stored, headers, body, marks });
+                let entry = Arc::new(Entry {
+                    meta: *stored,
+                    headers,
+                    body,
+                    marks,
+                    rendered: Rendered::default(),
+                });
                 let lease = fetch.lease.take();
                 status.stored = self.store.put(&fetch.key, Arc::clone(&entry), lease);
                 status.ttl = Some(entry.meta.ttl(came.received));
@@ -271,7 +274,16 @@ impl Plane {
                 self.store.remove(&fetch.key, old);
                 let (meta, body) = (old.meta.clone(), old.body.clone());
                 let marks = came.marks;
-                (Arc::new(Entry { meta, headers: merged, body, marks }), Stage::Own)
+                (
+                    Arc::new(Entry {
+                        meta,
+                        headers: merged,
+                        body,
+                        marks,
+                        rendered: Rendered::default(),
+                    }),
+                    Stage::Own,
+                )
             }
         };
         if let Some(fill) = &fetch.fill {
@@ -351,7 +363,13 @@ impl Plane {
                 let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
                 if let Storing::Store { stored, fields } = outcome {
                     let headers = kept(&header_map(merged), &fields);
-                    let entry = Entry { meta: *stored, headers, body: old.body.clone(), marks };
+                    let entry = Entry {
+                        meta: *stored,
+                        headers,
+                        body: old.body.clone(),
+                        marks,
+                        rendered: Rendered::default(),
+                    };
                     self.store.put(&fetch.key, Arc::new(entry), None);
                 }
             }
@@ -371,16 +389,29 @@ impl Plane {
         status: CacheStatus,
     ) {
         let headers = kept(&came.parts.headers, fields);
+        let entry = |body| {
+            let (meta, headers) = (meta.clone(), headers.clone());
+            Entry { meta, headers, body, marks: came.marks, rendered: Rendered::default() }
+        };
+        let (pieces, rest) = came.body.gather(came.parts.status).await;
         let body = Arc::new(Growing::default());
-        if let Arriving::Whole(bytes) = &came.body {
-            body.push(bytes.clone());
-            body.end(Ok(()));
-        }
         let reader = Reader::new(&body).expect("nothing of it is gone");
-        let content = Content::Growing(Arc::clone(&body));
-        let coming = Arc::new(Entry { meta, headers, body: content, marks: came.marks });
-        if let Some(fill) = &fetch.fill {
-            let shared = coming.meta.can_be_shared();
+        for piece in pieces {
+            body.push(piece);
+        }
+        let coming = match &rest {
+            Rest::None if body.kept() <= self.store.max_body => {
+                // Stored before anybody is told: whoever waits reads it in one piece.
+                let whole = whole(entry(Content::Whole(body.whole())));
+                self.store.put(&fetch.key, Arc::clone(&whole), fetch.lease.take());
+                body.end(Ok(()));
+                whole
+            }
+            _ => Arc::new(entry(Content::Growing(Arc::clone(&body)))),
+        };
+        // Who waits for one that has broken off already asks anew.
+        if let (Some(fill), Rest::None | Rest::Coming(..)) = (&fetch.fill, &rest) {
+            let shared = coming.meta.can_be_shared() && body.kept() <= self.store.max_body;
             fill.tell(if shared { Stage::Head(Arc::clone(&coming)) } else { Stage::Own });
         }
         fetch.answer(match shape {
@@ -393,23 +424,19 @@ impl Plane {
                 Filled::Entry { entry, shape, age: 0, status, result }
             }
         });
-        let arrived = match came.body {
-            Arriving::Whole(_) => true,
-            Arriving::Coming(incoming, attempt) => {
+        let arrived = match rest {
+            Rest::None if matches!(coming.body, Content::Whole(_)) => return,
+            Rest::None => true,
+            Rest::Broken => false,
+            Rest::Coming(incoming, attempt) => {
                 self.pump(&mut fetch, incoming, attempt, coming.meta.status, &body).await
             }
         };
-        if arrived {
-            let whole = body.whole();
-            let (mut meta, mut headers) = (coming.meta.clone(), coming.headers.clone());
-            meta.length = Some(whole.len() as u64);
-            if !matches!(meta.status, 204 | 304) {
-                // One length, whichever way it came.
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
-            }
-            let body = Content::Whole(whole);
-            let entry = Entry { meta, headers, body, marks: came.marks };
-            self.store.put(&fetch.key, Arc::new(entry), fetch.lease.take());
+        if arrived && body.kept() <= self.store.max_body {
+            let whole = whole(entry(Content::Whole(body.whole())));
+            self.store.put(&fetch.key, whole, fetch.lease.take());
+        } else if arrived {
+            fetch.note_uncacheable(self);
         }
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
     }
@@ -558,9 +585,31 @@ impl Fetch {
     }
 }
 
+/// A response whose body is all here.
+fn whole(mut entry: Entry) -> Arc<Entry> {
+    if let Content::Whole(bytes) = &entry.body {
+        entry.meta.length = Some(bytes.len() as u64);
+        if !matches!(entry.meta.status, 204 | 304) {
+            // One length, whichever way it came.
+            entry.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        }
+    }
+    Arc::new(entry)
+}
+
+/// The fields that are stored, in memory of their own: as they came, they are parts of a buffer of the connection,
+/// all of which would be kept with them.
 fn kept(headers: &HeaderMap, fields: &StoredFields) -> HeaderMap {
-    let kept = headers.iter().filter(|(name, _)| fields.keeps(name.as_str()));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let kept = || headers.iter().filter(|(name, _)| fields.keeps(name.as_str()));
+    let mut all = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| all.extend_from_slice(value.as_bytes()));
+    let mut all = all.freeze();
+    let mut map = HeaderMap::with_capacity(kept().count() + 1);
+    for (name, value) in kept() {
+        let own = HeaderValue::from_maybe_shared(all.split_to(value.len()));
+        map.append(name.clone(), own.expect("it was a header value before"));
+    }
+    map
 }
 
 fn header_map(fields: Vec<(String, Vec<u8>)>) -> HeaderMap {

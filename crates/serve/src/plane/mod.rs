@@ -1,5 +1,6 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
+mod arriving;
 mod cached;
 mod fill;
 mod fork;
@@ -52,6 +53,8 @@ pub(crate) struct Plane {
     pub(crate) max_body: usize,
     /// Memory of request bodies that are held whole.
     pub(crate) bodies: Arc<Bodies>,
+    /// Set when every function of the system file has started.
+    pub(crate) started: AtomicBool,
     /// Set when the gateway is told to stop.
     pub(crate) draining: AtomicBool,
     /// Requests so far.
@@ -98,10 +101,8 @@ impl Plane {
     {
         let received = self.book.clock.now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request_id = headers::request_id(request.headers()).unwrap_or_else(|| {
-            let id = format!("{}-{id:x}", self.run);
-            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
-        });
+        let request_id = headers::request_id(request.headers())
+            .unwrap_or_else(|| headers::numbered(&self.run, id));
         let mut trail = Trail::begin(&self.book, id, received);
         let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());

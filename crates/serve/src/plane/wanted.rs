@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use super::Asked;
 use crate::answer::{Body, Shared};
 use crate::function::Function;
-use crate::headers::{self, CACHE_STATUS, FieldsOf};
+use crate::headers::{self, CACHE_STATUS, FieldsOf, REQUEST_ID};
 use crate::route::Route;
 use crate::store::{Content, Entry, Reader};
 use crate::upstream::Outgoing;
@@ -113,6 +113,11 @@ pub(super) fn from_entry(
             };
             let mut response = Response::new(body);
             *response.status_mut() = StatusCode::from_u16(entry.meta.status).unwrap_or_default();
+            if let Some(age) = age {
+                let fields = entry.rendered.fields(age, status, || rendered(entry, age, status));
+                *response.headers_mut() = HeaderMap::clone(&fields);
+                return Some(response);
+            }
             *response.headers_mut() = entry.headers.clone();
             response
         }
@@ -135,8 +140,18 @@ pub(super) fn from_entry(
     if let Some(age) = age {
         response.headers_mut().insert(AGE, HeaderValue::from(age));
     }
-    mark(&mut response, status);
+    mark(response.headers_mut(), status);
     Some(response)
+}
+
+/// The fields of the answers of a second. There is a place for the request id already, so that the copy that each of
+/// them gets need not grow for it.
+fn rendered(entry: &Entry, age: u64, status: CacheStatus) -> HeaderMap {
+    let mut fields = entry.headers.clone();
+    fields.insert(AGE, HeaderValue::from(age));
+    mark(&mut fields, status);
+    fields.insert(REQUEST_ID, HeaderValue::from_static(""));
+    fields
 }
 
 fn partial(entry: &Entry, part: Part, head: bool) -> Option<Response<Body>> {
@@ -163,7 +178,7 @@ fn set(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
 }
 
 /// Says what the cache did.
-pub(super) fn mark(response: &mut Response<Body>, status: CacheStatus) {
+pub(super) fn mark(headers: &mut HeaderMap, status: CacheStatus) {
     let line = HeaderValue::try_from(status.named(NAME).to_string());
-    response.headers_mut().append(CACHE_STATUS, line.expect("its words are a header value"));
+    headers.append(CACHE_STATUS, line.expect("its words are a header value"));
 }

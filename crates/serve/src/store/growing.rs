@@ -53,6 +53,11 @@ impl Growing {
         kept
     }
 
+    /// Bytes that are kept now.
+    pub(crate) fn kept(&self) -> usize {
+        self.state.lock().kept
+    }
+
     /// Ends it, whole or broken off.
     pub(crate) fn end(&self, end: Result<(), BrokenOff>) {
         let mut state = self.state.lock();
@@ -60,15 +65,13 @@ impl Growing {
         wake(state);
     }
 
-    /// All of it, as one piece. Only for one that nothing was let go of.
+    /// All of it, as one piece in memory of its own: as it came, it is parts of buffers of a connection. Only for one
+    /// that nothing was let go of.
     pub(crate) fn whole(&self) -> Bytes {
-        let mut state = self.state.lock();
-        if state.pieces.len() > 1 {
-            let mut whole = BytesMut::with_capacity(state.kept);
-            state.pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-            return whole.freeze();
-        }
-        state.pieces.front_mut().map(|piece| piece.clone()).unwrap_or_default()
+        let state = self.state.lock();
+        let mut whole = BytesMut::with_capacity(state.kept);
+        state.pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole.freeze()
     }
 
     /// Lets go of what every reader has, so that at most `most` bytes are kept: waits for the slowest one. `false`
@@ -215,6 +218,7 @@ mod tests {
         assert_eq!(next(&mut reader), Some(Some(Ok(Bytes::from_static(b"a")))));
         assert_eq!(next(&mut reader), Some(Some(Err(BrokenOff::Upstream))));
         assert!(!reader.is_at_end());
+        assert!(Reader::new(&body).is_none(), "whoever comes now asks anew");
     }
 
     #[tokio::test]

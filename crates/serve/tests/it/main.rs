@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod calls;
 mod connections;
+mod disk;
 mod fault_table;
 mod faults;
 mod going;

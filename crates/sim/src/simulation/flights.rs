@@ -54,8 +54,14 @@ pub(super) enum Role {
     /// It has no cache.
     Plain,
     Hit,
+    /// It is answered by a response that is fresh no longer.
+    Stale,
     /// It fetches, for others as well.
     Fetch,
+    /// It fetches for itself: what comes cannot be stored.
+    Alone,
+    /// It is no client's: it fetches anew what is stale.
+    Refresh,
     /// It waits for another one's fetch.
     Collapsed,
 }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatewright_control::cache::CachePolicy;
 use gatewright_control::cluster::{Cluster, ImageId, Route};
 use gatewright_control::placement::Placement;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
@@ -98,7 +99,8 @@ struct FleetSetup {
 #[derive(Clone, Debug)]
 struct CacheSetup {
     keys: u32,
-    /// How long a stored response is fresh; `None` if none may be stored.
+    policy: Arc<CachePolicy>,
+    /// How long its responses say that they are fresh, in whole seconds as HTTP has them.
     lifetime: Option<Duration>,
     hit: Sampler,
 }

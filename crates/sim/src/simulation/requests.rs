@@ -2,13 +2,13 @@ use std::mem;
 use std::sync::Arc;
 
 use gatewright_control as control;
-use gatewright_control::cache::Decision;
 use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
 use super::engine::{Attempt, Engine, Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
+use super::store::Asked;
 
 /// Why requests end otherwise than well, made once.
 pub(super) struct Reasons {
@@ -100,23 +100,39 @@ impl Engine<'_> {
         let setup = &self.setup.demands[flight.demand as usize];
         let Some((cache, _)) = setup.cache else { return self.invoke(id) };
         match self.stores[cache].ask(self.now, flight.key) {
-            Decision::Hit { .. } => {
+            Asked::Hit => {
                 flight.role = Role::Hit;
-                let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
-                let span = self.setup.caches[cache].hit.draw(&mut luck);
-                let due = flight.received.plus_nanos(span).max(self.now);
-                self.calendar.push(due, Event::Answer { flight: id });
+                self.answer_stored(id, cache);
             }
-            Decision::Collapse => {
+            Asked::Stale { refresh } => {
+                flight.role = Role::Stale;
+                // It has the luck of the request that found it stale, which needs none upstream.
+                let refreshing = Flight { role: Role::Refresh, ..*flight };
+                self.answer_stored(id, cache);
+                if refresh {
+                    let id = self.flights.insert(refreshing);
+                    self.invoke(id);
+                }
+            }
+            Asked::Collapse => {
                 flight.role = Role::Collapsed;
                 let key = flight.key;
                 self.stores[cache].wait(&mut self.flights, key, id);
             }
-            Decision::Fetch => {
-                flight.role = Role::Fetch;
+            Asked::Fetch { lead } => {
+                flight.role = if lead { Role::Fetch } else { Role::Alone };
                 self.invoke(id);
             }
         }
+    }
+
+    /// A request will be answered from the store.
+    fn answer_stored(&mut self, id: FlightId, cache: usize) {
+        let flight = self.flights.get_mut(id);
+        let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
+        let span = self.setup.caches[cache].hit.draw(&mut luck);
+        let due = flight.received.plus_nanos(span).max(self.now);
+        self.calendar.push(due, Event::Answer { flight: id });
     }
 
     pub(super) fn invoke(&mut self, id: FlightId) {
@@ -229,17 +245,30 @@ impl Engine<'_> {
             self.follow_ups.push(id);
             return;
         }
-        self.complete(id, end);
-        if let (Role::Fetch, Some((cache, _))) = (flight.role, &setup.cache) {
-            let ok = end == End::Ok;
-            let mut waiter = self.stores[*cache].end_fetch(self.now, flight.key, ok);
-            while waiter != NONE {
-                let next = self.flights.get_mut(waiter).next_waiter;
-                // Who waited for a fetch shares its fate.
-                self.complete(waiter, end);
-                waiter = next;
-            }
+        let (Role::Fetch | Role::Refresh, Some((cache, _))) = (flight.role, &setup.cache) else {
+            return self.complete(id, end);
+        };
+        let landed = self.stores[*cache].end_fetch(self.now, flight.key, end == End::Ok);
+        if flight.role == Role::Refresh {
+            self.flights.remove(id);
+        } else {
+            self.share(id, end, landed.stale);
         }
+        let mut waiter = landed.waiters;
+        while waiter != NONE {
+            let next = self.flights.get_mut(waiter).next_waiter;
+            // Who waited for a fetch shares its fate.
+            self.share(waiter, end, landed.stale);
+            waiter = next;
+        }
+    }
+
+    /// A fetch that a request made or waited for has ended; something stale may stand in for a failure.
+    fn share(&mut self, id: FlightId, end: End, stale: bool) {
+        if stale {
+            self.flights.get_mut(id).role = Role::Stale;
+        }
+        self.complete(id, if stale { End::Ok } else { end });
     }
 
     pub(super) fn answer_from_cache(&mut self, id: FlightId) {
@@ -278,7 +307,8 @@ impl Engine<'_> {
         record.cache = match flight.role {
             Role::Plain => None,
             Role::Hit => Some(CacheResult::Hit),
-            Role::Fetch => Some(CacheResult::Miss),
+            Role::Stale => Some(CacheResult::Stale),
+            Role::Fetch | Role::Alone | Role::Refresh => Some(CacheResult::Miss),
             Role::Collapsed => Some(CacheResult::Collapsed),
         };
         record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gatewright_control::autoscale::Autoscale;
-use gatewright_control::cache::{self, Directives};
 use gatewright_control::cluster::{Cluster, ImageId, Layer};
 use gatewright_control::config::{
     ConfigError, Function, HumanDuration, Route, SystemFile, nearest,
@@ -286,14 +285,13 @@ impl<'a> Builder<'a> {
                 format!("its route `{}` is cached, and its model has no `cache`", route.path);
             return Err(ConfigError::new(format!("function `{name}`"), &what, Some(hint)));
         };
-        let response =
-            Directives { max_age: model.lifetime.map(HumanDuration::get), ..Directives::default() };
         let keys = demand.keys.as_ref().unwrap_or(&model.keys);
         let count = u32::try_from(keys.count()).unwrap_or(u32::MAX);
         let index = *self.routes.entry(&route.path).or_insert_with(|| {
             caches.push(CacheSetup {
                 keys: 0,
-                lifetime: cache::lifetime(200, false, &response, rule.ttl.map(HumanDuration::get)),
+                policy: Arc::new(rule.clone()),
+                lifetime: model.lifetime.map(HumanDuration::get),
                 hit: model.hit.sampler(),
             });
             caches.len() - 1

@@ -339,3 +339,33 @@ fn what_is_missing_is_named_before_anything_runs() {
         "{what}"
     );
 }
+
+#[test]
+fn stale_windows_are_those_of_the_gateway() {
+    let system = |policy: &str| {
+        format!(
+            "[function.f]\nhttp = \"http://127.0.0.1:1\"\n[[route]]\npath = \"/f\"\nto = \"f:/f\"\ncache = {policy}"
+        )
+    };
+    let model = "[function.f]\nservice = { fixed = 0.5 }\n[function.f.cache]\nhit = { fixed = 0.001 }\n\
+                 keys = { uniform = { count = 1 } }";
+    let scenario = "[[demand]]\nroute = \"/f\"\n\
+                    arrival = { constant = { rate = 10 } }\nduration = \"1m\"";
+    let results = |policy: &str| {
+        let records = records(&of_texts(&system(policy), model, scenario), 1);
+        let count = |result: CacheResult| {
+            records.iter().filter(|record| record.cache == Some(result)).count()
+        };
+        assert!(records.iter().all(|record| record.cache.is_some()));
+        (count(CacheResult::Miss), count(CacheResult::Stale), count(CacheResult::Collapsed))
+    };
+    // A fetch takes half a second, in which five requests come; its response is fresh for two seconds after it.
+    let (miss, stale, collapsed) = results("{ ttl = \"2s\" }");
+    assert!(miss > 20 && stale == 0 && collapsed >= 4 * miss, "{miss} {stale} {collapsed}");
+    // With a window, only the first request ever waits.
+    let (miss, stale, collapsed) = results("{ ttl = \"2s\", stale_while_revalidate = \"1m\" }");
+    assert!(miss == 1 && stale > 80 && collapsed <= 5, "{miss} {stale} {collapsed}");
+    // What cannot be stored makes nobody wait, once that is known.
+    let (miss, stale, collapsed) = results("{}");
+    assert!(miss > 500 && stale == 0 && collapsed <= 5, "{miss} {stale} {collapsed}");
+}

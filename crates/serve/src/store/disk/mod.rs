@@ -42,12 +42,13 @@ pub(crate) struct Disk {
     folder: PathBuf,
     jobs: SyncSender<Job>,
     files: Arc<Files>,
-    log: Mutex<Log>,
+    log: Arc<Mutex<Log>>,
     /// What the log held when it was opened, until the store has it.
     purges: Mutex<Purges<u64>>,
     hits: AtomicU64,
     misses: AtomicU64,
-    _lock: File,
+    /// Held until everything was written for the last time.
+    lock: Mutex<Option<File>>,
 }
 
 /// The tier in numbers.
@@ -92,11 +93,11 @@ impl Disk {
             folder,
             jobs,
             files,
-            log: Mutex::new(log),
+            log: Arc::new(Mutex::new(log)),
             purges: Mutex::new(purges),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -107,7 +108,12 @@ impl Disk {
 
     /// What it has of a key.
     pub(super) async fn look(&self, key: &str, moment: Moment) -> Vec<Entry> {
-        let place = writer::place(number(key.as_bytes()));
+        let number = number(key.as_bytes());
+        if !self.files.may_have(number) {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        }
+        let place = writer::place(number);
         let read = tokio::fs::read(self.folder.join(&place)).await;
         let mut entries = Vec::new();
         if let Ok(bytes) = read {
@@ -137,6 +143,9 @@ impl Disk {
 
     /// Writes the responses of a key behind the requests' backs, if not too many wait.
     pub(super) fn keep(&self, key: &str, line: &Arc<Line>, moment: Moment) {
+        if self.lock.lock().is_none() {
+            return;
+        }
         let bytes = line.weight(key) as u64;
         let queued = self.files.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let (key, line) = (key.into(), Arc::clone(line));
@@ -159,12 +168,14 @@ impl Disk {
         }
     }
 
-    /// Waits until purges are written so that they outlive the machine too.
-    pub(super) fn settle(&self) -> bool {
-        self.log.lock().sync().is_ok()
+    /// Waits until purges are written so that they outlive the machine too. Whether they are.
+    pub(super) async fn settle(&self) -> bool {
+        let log = Arc::clone(&self.log);
+        let synced = tokio::task::spawn_blocking(move || log.lock().sync()).await;
+        matches!(synced, Ok(Ok(())))
     }
 
-    /// Waits until everything that was to be written is.
+    /// Waits until everything that was to be written is; then the folder is free for another gateway.
     pub(super) async fn finish(&self) {
         let (done, written) = oneshot::channel();
         let jobs = self.jobs.clone();
@@ -173,6 +184,7 @@ impl Disk {
             // The thread cannot be gone while its sender is here; if it is, nothing is to be waited for.
             drop(written.await);
         }
+        self.lock.lock().take();
     }
 
     pub(crate) fn stats(&self) -> Stats {

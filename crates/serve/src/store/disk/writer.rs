@@ -57,6 +57,8 @@ struct Held {
     order: VecDeque<(u64, u64)>,
     bytes: u64,
     next: u64,
+    /// Nothing is there but these.
+    complete: bool,
 }
 
 /// Where the responses of the key of this number are, from the folder of the tier.
@@ -109,6 +111,12 @@ impl Files {
         }
     }
 
+    /// Whether the key of this number is there, as far as that is known.
+    pub(super) fn may_have(&self, number: u64) -> bool {
+        let held = self.held.lock();
+        !held.complete || held.files.contains_key(&number)
+    }
+
     /// Keys and bytes that are there.
     pub(super) fn held(&self) -> (usize, u64) {
         let held = self.held.lock();
@@ -159,6 +167,7 @@ impl Files {
         found.sort_unstable();
         let mut held = self.held.lock();
         found.into_iter().for_each(|(_, number, bytes)| held.add(number, bytes));
+        held.complete = true;
         drop(held);
         self.make_room(0);
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
-use redis::{RedisResult, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
 use serde::{Deserialize, Serialize};
 
 use super::super::purge::RECENT;
@@ -13,6 +13,8 @@ use super::{Purge, Shared, Store, scripts};
 
 /// Pause before the first try to connect anew, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// How long it may take to connect and to hear what was missed.
+const SETTING_UP: Duration = Duration::from_secs(5);
 /// Purges that are read together.
 const PAGE: usize = 512;
 
@@ -31,7 +33,9 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Weak<Store>) {
     let mut pause = PAUSES[0];
     let mut tries = 0_u64;
     loop {
-        match connect(&shared, &store).await {
+        let late = || RedisError::from((ErrorKind::Io, "it does not answer in time"));
+        let connected = tokio::time::timeout(SETTING_UP, connect(&shared, &store)).await;
+        match connected.unwrap_or_else(|_| Err(late())) {
             Ok(Some(told)) => {
                 tracing::info!(server = shared.link.server(), "the shared tier is used");
                 (pause, tries) = (PAUSES[0], 0);

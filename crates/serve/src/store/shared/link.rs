@@ -4,13 +4,13 @@ use std::time::Duration;
 use gatewright_control::config::SharedUrl;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisResult};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// Failures in a row after which the server is left alone. A connection that broke needs no second one.
 const FAILURES: u32 = 3;
-/// How long a connection may take to stand and to answer the first question.
+/// How long a connection may take to stand.
 const CONNECTING: Duration = Duration::from_millis(500);
 
 /// The connection to the server, and whether it is used: a circuit breaker. It is opened by failures, and closed by
@@ -128,19 +128,15 @@ impl Link {
         self.broken.notified().await;
     }
 
-    /// Connects twice: to ask, and to listen.
+    /// Connects twice: to ask, and to listen. It may take for ever.
     pub(super) async fn connect(&self) -> RedisResult<(MultiplexedConnection, PubSub)> {
-        let late = || RedisError::from((ErrorKind::Io, "it does not answer in time"));
-        let connect = async {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECTING))
-                .set_response_timeout(None);
-            let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            let () = redis::cmd("PING").query_async(&mut connection).await?;
-            Ok((connection, self.client.get_async_pubsub().await?))
-        };
-        tokio::time::timeout(CONNECTING * 2, connect).await.unwrap_or_else(|_| Err(late()))
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECTING))
+            .set_response_timeout(None);
+        let mut connection =
+            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let () = redis::cmd("PING").query_async(&mut connection).await?;
+        Ok((connection, self.client.get_async_pubsub().await?))
     }
 
     /// Uses the server from now on.
@@ -155,9 +151,10 @@ impl Link {
         self.tried.send_replace(true);
     }
 
-    /// Waits until it was tried once to connect.
+    /// Waits until it was tried once to connect, but not for long.
     pub(super) async fn tried(&self) {
-        // The sender is our own: it cannot be gone.
-        drop(self.tried.subscribe().wait_for(|tried| *tried).await);
+        let mut tried = self.tried.subscribe();
+        // Whether it was or not: nobody needs it to be there.
+        drop(tokio::time::timeout(CONNECTING * 2, tried.wait_for(|tried| *tried)).await);
     }
 }

@@ -1,7 +1,7 @@
 //! The tier that gateways share: Redis or Valkey.
 //!
-//! No request waits for it longer than [`DEADLINE`], and none fails because of it: what it does not say in time is
-//! not there. After a few failures in a row it is left alone until it answers again (`link`). Writing is done
+//! No request waits for it longer than `cache.shared_deadline`, and none fails because of it: what it does not say in
+//! time is not there. After a few failures in a row it is left alone until it answers again (`link`). Writing is done
 //! behind the requests' backs (`writer`), purges and fills of other gateways are heard of in `feed`. One gateway at
 //! a time has the lease to fetch a key; the others wait for what it stores (`lease`).
 //!
@@ -38,8 +38,6 @@ use self::writer::Job;
 use super::purge::Purge;
 use super::{Entry, Store, saved};
 
-/// How long a request waits for the tier, all in all.
-pub(super) const DEADLINE: Duration = Duration::from_millis(20);
 /// Operations that wait to be carried out behind the requests' backs, and the bytes of theirs; beyond, they are
 /// dropped.
 const QUEUED: usize = 1024;
@@ -53,6 +51,8 @@ const PENDING: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Shared {
     link: Link,
+    /// How long a request waits for it, all in all.
+    pub(super) deadline: Duration,
     /// Tells this gateway's purges from those of others.
     name: String,
     jobs: mpsc::Sender<Job>,
@@ -114,10 +114,15 @@ pub(super) enum Look {
 
 impl Shared {
     /// Whoever holds the work must begin it.
-    pub(super) fn new(url: &SharedUrl, name: String) -> Result<(Arc<Self>, Work), String> {
+    pub(super) fn new(
+        url: &SharedUrl,
+        deadline: Duration,
+        name: String,
+    ) -> Result<(Arc<Self>, Work), String> {
         let (jobs, work) = mpsc::channel(QUEUED);
         let shared = Self {
             link: Link::new(url)?,
+            deadline,
             name,
             jobs,
             queued_bytes: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 """Calls a second between a Rust hub and one worker, without HTTP: the time of a call alone, and calls in a window.
 
     cargo build --release -p gatewright-worker --example speed && pip install ./python
-    python3 benchmarks/workers/socket.py
+    python3 benchmarks/workers/overhead.py
 
 One no-op worker over TCP on this machine, in pure Python and in Rust (the latter in the hub's own process). The runs
 take turns, so that what else the machine does hits all alike. The table has the median and the best run: on a machine
