@@ -3,9 +3,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cluster::Resources;
+use crate::health::HealthRules;
 use crate::keep_alive::KeepAlive;
 
 /// What a function needs to be served: everything a decision about it depends on.
@@ -18,6 +20,9 @@ pub struct Deployment {
     pub name: String,
     /// How many replicas there may be.
     pub scale: Scale,
+    /// Where its replicas are, if they are upstreams: a new replica stands for the endpoint that has the fewest, the
+    /// first one among equals. Empty for replicas that are started.
+    pub endpoints: Vec<Endpoint>,
     /// Requests that one replica works on at a time; `None` for no limit.
     pub concurrency: Option<u32>,
     /// Requests that may wait for a replica; one more is shed.
@@ -36,6 +41,10 @@ pub struct Deployment {
     pub batch: Option<Batch>,
     /// Which replica a request goes to.
     pub balance: Balance,
+    /// When a replica gets no requests although it runs.
+    pub health: HealthRules,
+    /// How many requests a replica gets at a time, learned from how long they take; `concurrency` alone unless set.
+    pub adapt: Option<Adapt>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
     /// How long a replica stays that has nothing to do.
@@ -81,6 +90,15 @@ pub struct Data {
     pub writes: Vec<String>,
 }
 
+/// An upstream that a replica stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its URL: what it is known by from run to run.
+    pub url: String,
+    /// Its share of the requests, beside the others'; at least 1.
+    pub weight: u32,
+}
+
 /// Bounds of the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
@@ -119,6 +137,7 @@ impl Default for Deployment {
         Self {
             name: String::new(),
             scale: Scale { min: 1, max: 1 },
+            endpoints: Vec::new(),
             concurrency: Some(1),
             queue_capacity: 1_000,
             timeout: Duration::from_secs(30),
@@ -127,6 +146,8 @@ impl Default for Deployment {
             retries: Retries { attempts: 2, budget: 0.2, backoff: Duration::from_millis(50) },
             batch: None,
             balance: Balance::LeastOutstanding,
+            health: HealthRules::default(),
+            adapt: None,
             autoscale: Autoscale::Fixed,
             keep_alive: KeepAlive::Always,
             requests: Resources::default(),

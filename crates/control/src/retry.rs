@@ -20,6 +20,13 @@ struct Slot {
     retries: u32,
 }
 
+/// Whether a request of this method may be sent twice: it is meant to have the same effect as once (RFC 9110 section
+/// 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
+
 /// Seconds that a deposit lasts (Finagle's and tower's default).
 const WINDOW: u64 = 10;
 /// Retries a second that are allowed without any deposit (Finagle's and tower's default).

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use gatewright_control::config::{self, SystemFile, nearest};
+use gatewright_control::health::Condition;
 use gatewright_control::{
     FunctionView, Operation, OperationError, ReplicaKey, ReplicaState, System,
 };
@@ -66,6 +67,14 @@ struct Instance {
     in_flight: usize,
     /// Whether it was started elsewhere and joined.
     joined: bool,
+    /// Whether it is given requests while it runs.
+    condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    /// The URL that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     /// What it says of its machine, if it joined.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     origin: Option<Arc<Origin>>,
@@ -227,6 +236,9 @@ fn describe(
         state: replica.state,
         in_flight: replica.in_flight,
         joined: replica.joined,
+        condition: replica.condition,
+        limit: replica.limit,
+        upstream: view.deployment.endpoints.get(replica.endpoint).map(|at| at.url.clone()),
         origin: origins.get(replica.key).cloned(),
     });
     FunctionStatus {

@@ -7,7 +7,6 @@ use gatewright_control::{End, Outcome};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -15,6 +14,7 @@ use crate::call::Step;
 use crate::driver::Ticket;
 use crate::records::Trail;
 use crate::store::Reader;
+use crate::upstream::{Received, SendError};
 
 /// Body of a response.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
 pub(crate) enum BrokenOff {
     #[error("the upstream broke off its answer")]
     Upstream,
+    #[error("the upstream fell silent in the middle of its answer")]
+    Silent,
     #[error("the worker broke off its answer")]
     Worker,
     #[error("the request's time was up in the middle of its answer")]
@@ -53,7 +55,7 @@ pub(crate) enum BrokenOff {
 pub(crate) struct Relayed {
     /// Bytes that were read before it was known that this would be passed on.
     prefix: Option<Bytes>,
-    incoming: Incoming,
+    incoming: Received,
     attempt: Attempt,
     /// What it means when all of it has come.
     outcome: Outcome,
@@ -88,7 +90,7 @@ impl Attempt {
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         if !self.settled {
             // After a failed start, another attempt may begin.
-            self.settled = outcome != Outcome::NotStarted;
+            self.settled = !matches!(outcome, Outcome::NotStarted | Outcome::Again { .. });
             self.ticket.finished(outcome);
         }
     }
@@ -109,7 +111,7 @@ impl Relayed {
     /// The body of an answer of this status.
     pub(crate) fn new(
         prefix: Option<Bytes>,
-        incoming: Incoming,
+        incoming: Received,
         attempt: Attempt,
         status: StatusCode,
     ) -> Self {
@@ -117,24 +119,19 @@ impl Relayed {
         Self { prefix, incoming, attempt, outcome, trail: None, bytes: 0 }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Some(prefix) = self.prefix.take() {
-            return Poll::Ready(Some(Ok(prefix)));
+            return Poll::Ready(Some(Ok(Frame::data(prefix))));
         }
         if let Poll::Ready(Step::Ended(_)) = self.attempt.ticket.call.poll_step(context) {
             return Poll::Ready(Some(Err(BrokenOff::TimedOut)));
         }
-        loop {
-            return Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Some(Ok(data)),
-                    // Trailers are not passed on.
-                    Err(_) => continue,
-                },
-                Some(Err(_)) => Some(Err(BrokenOff::Upstream)),
-                None => None,
-            });
-        }
+        Poll::Ready(ready!(Pin::new(&mut self.incoming).poll_frame(context)).map(|next| {
+            next.map_err(|error| match error {
+                SendError::Late(..) => BrokenOff::Silent,
+                _ => BrokenOff::Upstream,
+            })
+        }))
     }
 
     fn is_end(&self) -> bool {
@@ -180,7 +177,12 @@ impl Drop for Shared {
 
 /// What a status of an upstream means to the system.
 pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
-    if status.is_server_error() { Outcome::Error } else { Outcome::Ok }
+    match status.as_u16() {
+        429 => Outcome::Busy,
+        502..=504 => Outcome::Unavailable,
+        500..=599 => Outcome::Error,
+        _ => Outcome::Ok,
+    }
 }
 
 impl http_body::Body for Body {
@@ -196,11 +198,13 @@ impl http_body::Body for Body {
             Self::Upstream(body) => {
                 let next = ready!(body.poll(context));
                 match &next {
-                    Some(Ok(data)) => body.bytes += data.len() as u64,
-                    Some(Err(broken)) => body.close(Outcome::Error, Some(broken)),
+                    Some(Ok(frame)) => {
+                        body.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    }
+                    Some(Err(broken)) => body.close(Outcome::Unavailable, Some(broken)),
                     None => body.close(body.outcome, None),
                 }
-                Poll::Ready(next.map(|next| next.map(Frame::data)))
+                Poll::Ready(next)
             }
             Self::Shared(body) => {
                 let next = ready!(body.reader.poll(context));

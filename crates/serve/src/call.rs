@@ -44,6 +44,8 @@ pub(crate) struct Dispatch {
     pub(crate) replica: u64,
     /// The machine that it is on, if that is another one.
     pub(crate) node: Option<Arc<str>>,
+    /// Which of its function's upstreams the replica stands for.
+    pub(crate) endpoint: usize,
     /// Where it listens, if it is a program that serves.
     pub(crate) address: Option<Authority>,
     /// 1 for the first.
@@ -191,6 +193,7 @@ mod tests {
             at: Time::ZERO,
             replica: 0,
             node: None,
+            endpoint: 0,
             address: None,
             attempt,
             in_flight: 1,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use gatewright_control::health::Condition;
 use gatewright_control::{
     Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
     ReplicaKey, ReplicaState, RequestKey, System,
@@ -87,7 +88,11 @@ struct Told {
 enum Replica {
     Python(Arc<PythonReplica>),
     Program(Arc<ProgramReplica>),
-    Upstream { number: u64 },
+    /// An upstream, or the right to run a program.
+    Upstream {
+        number: u64,
+        endpoint: usize,
+    },
 }
 
 /// An effect with what its keys stand for.
@@ -99,6 +104,8 @@ enum Action {
     Abandon(RequestKey, Arc<PythonReplica>),
     Ended { call: Arc<Call>, end: End, at: Time },
     Scaled { function: Arc<Function>, from: u32, to: u32 },
+    Probe { replica: ReplicaKey, function: Arc<Function>, endpoint: usize },
+    HealthChanged { function: Arc<Function>, endpoint: usize, from: Condition, to: Condition },
     Removed(Arc<Function>),
 }
 
@@ -197,10 +204,20 @@ impl Driver {
 
     /// Takes a request. The ticket gives it up when it is dropped before the end.
     pub(crate) fn invoke(self: &Arc<Self>, function: &Function, call: Arc<Call>) -> Option<Ticket> {
-        let key = *function.key.get()?;
+        self.invoke_for(function, call, 0)
+    }
+
+    /// The same, and what the balancer may go by.
+    pub(crate) fn invoke_for(
+        self: &Arc<Self>,
+        function: &Function,
+        call: Arc<Call>,
+        key: u64,
+    ) -> Option<Ticket> {
+        let function = *function.key.get()?;
         let key = self.act(|core, now| {
             let timeout = Some(call.deadline - now);
-            let invoke = Invoke { function: key, id: call.id, timeout, urgency: call.urgency };
+            let invoke = Invoke { function, id: call.id, timeout, urgency: call.urgency, key };
             let key = core.system.invoke(now, invoke, &mut core.effects);
             core.calls.insert(key, Arc::clone(&call));
             key
@@ -329,6 +346,34 @@ impl Driver {
             Action::Scaled { function, from, to } => {
                 tracing::info!(function = &*function.name, from, to, "scaled");
             }
+            Action::Probe { replica, function, endpoint } => {
+                let driver = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    let Some(upstreams) = function.upstreams() else { return };
+                    let Some(check) = &upstreams.check else { return };
+                    let well = tokio::select! {
+                        well = upstreams.is_well(endpoint, check) => well,
+                        () = driver.kill.cancelled() => return,
+                    };
+                    driver.handle(Event::Probed { replica, well });
+                });
+            }
+            Action::HealthChanged { function, endpoint, from, to } => {
+                let upstream = function.upstreams().and_then(|all| all.endpoints.get(endpoint));
+                let upstream = upstream.map_or("", |at| at.url.as_str());
+                let name = &*function.name;
+                if to == Condition::Healthy {
+                    tracing::info!(function = name, upstream, ?from, "the upstream is back");
+                } else {
+                    tracing::warn!(
+                        function = name,
+                        upstream,
+                        ?from,
+                        ?to,
+                        "the upstream is left alone"
+                    );
+                }
+            }
             Action::Removed(function) => {
                 tracing::info!(function = &*function.name, "removed");
             }
@@ -391,46 +436,45 @@ impl Core {
         actions
     }
 
+    /// Makes what a new replica stands for.
+    fn start(&mut self, replica: ReplicaKey, function: FunctionKey) -> Option<Action> {
+        let view = self.system.replica(replica)?;
+        let (number, endpoint) = (view.number, view.endpoint);
+        let function = Arc::clone(self.functions.get(function)?);
+        let made = match function.runtime {
+            Runtime::Python(_) => Replica::Python(PythonReplica::new(replica, number, function)),
+            Runtime::Program(_) => Replica::Program(ProgramReplica::new(replica, number, function)),
+            // Its deployment lets none be started.
+            Runtime::Remote => return None,
+            Runtime::Fork(_) | Runtime::Http(_) => Replica::Upstream { number, endpoint },
+        };
+        self.forget_replicas();
+        self.replicas.insert(replica, made.clone());
+        Some(Action::Start(replica, made))
+    }
+
     fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
         Some(match effect {
-            Effect::StartReplica { replica, function, .. } => {
-                let number = self.system.replica(replica)?.number;
-                let function = self.functions.get(function)?;
-                let function = Arc::clone(function);
-                let made = match function.runtime {
-                    Runtime::Python(_) => {
-                        Replica::Python(PythonReplica::new(replica, number, function))
-                    }
-                    Runtime::Program(_) => {
-                        Replica::Program(ProgramReplica::new(replica, number, function))
-                    }
-                    // Its deployment lets none be started.
-                    Runtime::Remote => return None,
-                    Runtime::Fork(_) | Runtime::Http(_) => Replica::Upstream { number },
-                };
-                self.forget_replicas();
-                self.replicas.insert(replica, made.clone());
-                Action::Start(replica, made)
-            }
+            Effect::StartReplica { replica, function, .. } => self.start(replica, function)?,
             Effect::StopReplica { replica } => {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
             Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
             Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                 let replica = self.replicas.get(replica)?.clone();
-                let (number, node, address) = match &replica {
+                let (number, node, address, endpoint) = match &replica {
                     Replica::Python(replica) => {
                         let node = replica.origin.as_ref().map(|origin| Arc::clone(&origin.node));
-                        (replica.number, node, None)
+                        (replica.number, node, None, 0)
                     }
-                    Replica::Program(replica) => (replica.number, None, replica.address()),
-                    Replica::Upstream { number } => (*number, None, None),
+                    Replica::Program(replica) => (replica.number, None, replica.address(), 0),
+                    Replica::Upstream { number, endpoint } => (*number, None, None, *endpoint),
                 };
-                let (at, replica_number) = (now, number);
                 let dispatch = Dispatch {
-                    at,
-                    replica: replica_number,
+                    at: now,
+                    replica: number,
                     node,
+                    endpoint,
                     address,
                     attempt,
                     in_flight,
@@ -454,6 +498,17 @@ impl Core {
                 self.witness.scaled(ScalingEvent { time: now, function: name, from, to });
                 Action::Scaled { function, from, to }
             }
+            Effect::Probe { replica, function } => Action::Probe {
+                replica,
+                function: Arc::clone(self.functions.get(function)?),
+                endpoint: self.system.replica(replica)?.endpoint,
+            },
+            Effect::HealthChanged { replica, function, from, to } => Action::HealthChanged {
+                function: Arc::clone(self.functions.get(function)?),
+                endpoint: self.system.replica(replica)?.endpoint,
+                from,
+                to,
+            },
             Effect::Removed { function } => Action::Removed(self.functions.remove(function)?),
         })
     }
@@ -512,6 +567,12 @@ impl Ticket {
         if self.call.end().is_none() {
             self.driver.handle(Event::Cancel { request: self.key });
         }
+    }
+
+    /// Has another attempt made if there may be one; see [`System::try_again`].
+    pub(crate) fn try_again(&self, after: Option<Duration>, busy: bool) -> bool {
+        let key = self.key;
+        self.driver.act(|core, now| core.system.try_again(now, key, after, busy, &mut core.effects))
     }
 
     /// The attempt at an upstream is over.

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::FunctionKey;
+use gatewright_control::balance::{Balance, ConsistentHash};
 use gatewright_control::config::{self, ProcessMode, Runtime as Runs};
 use gatewright_protocol::Arguments;
-use http::uri::{Authority, Scheme};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
 use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
-use crate::upstream::Client;
+use crate::upstream::{Client, Endpoint, Upstreams};
 
 /// A function and what its replicas run: what the decisions need not know.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ pub(crate) enum Runtime {
     Program(Box<Server>),
     /// Workers that were started elsewhere and join.
     Remote,
-    /// An upstream. Its replicas exist in the decisions only.
-    Http(Box<Upstream>),
+    /// Upstreams. Its replicas exist in the decisions only: each stands for one of them.
+    Http(Box<Upstreams>),
 }
 
 /// A Python class and where it runs.
@@ -82,17 +82,7 @@ pub(crate) struct Server {
     /// Path that it answers with 2xx when it is ready.
     pub(crate) health: Option<String>,
     /// Where its requests go before it is known which process gets them.
-    pub(crate) upstream: Upstream,
-}
-
-/// An upstream: where it is, and the connections to it.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) scheme: Scheme,
-    pub(crate) authority: Authority,
-    /// Path before every path, without a slash at its end.
-    pub(crate) path: String,
-    pub(crate) client: Client,
+    pub(crate) upstreams: Upstreams,
 }
 
 impl Function {
@@ -114,30 +104,19 @@ impl Function {
                     args: words.collect(),
                     env: config.env.clone(),
                 };
+                let local = config::Upstreams::One("http://localhost".to_owned());
                 match mode {
                     ProcessMode::Fork => Runtime::Fork(program),
                     ProcessMode::Http => Runtime::Program(Box::new(Server {
                         program,
-                        health: config.health.clone(),
-                        upstream: Upstream {
-                            scheme: Scheme::HTTP,
-                            authority: Authority::from_static("localhost"),
-                            path: String::new(),
-                            client: Client::new(None),
-                        },
+                        health: config.health.as_ref().map(|check| check.path().to_owned()),
+                        upstreams: upstreams(name, config, &local, base_dir)?,
                     })),
                 }
             }
             Runs::Remote => Runtime::Remote,
-            Runs::Http(url) => {
-                let tls = || {
-                    crate::tls::client(config.tls.as_ref(), base_dir).map_err(|source| {
-                        ServeError::Tls { at: format!("function `{name}`"), source }
-                    })
-                };
-                let (scheme, authority, path) = whereabouts(url).map_err(wrong)?;
-                let client = Client::new((scheme == Scheme::HTTPS).then(tls).transpose()?);
-                Runtime::Http(Box::new(Upstream { scheme, authority, path, client }))
+            Runs::Http(upstreams) => {
+                Runtime::Http(Box::new(self::upstreams(name, config, upstreams, base_dir)?))
             }
         };
         let check = |check: &Option<config::Check>, side| {
@@ -193,10 +172,10 @@ impl Function {
     }
 
     /// Where its requests are passed on to, if they are.
-    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+    pub(crate) fn upstreams(&self) -> Option<&Upstreams> {
         match &self.runtime {
-            Runtime::Http(upstream) => Some(upstream),
-            Runtime::Program(server) => Some(&server.upstream),
+            Runtime::Http(upstreams) => Some(upstreams),
+            Runtime::Program(server) => Some(&server.upstreams),
             Runtime::Python(_) | Runtime::Fork(_) | Runtime::Remote => None,
         }
     }
@@ -208,7 +187,10 @@ impl Function {
             Runtime::Fork(program) => program.path.display().to_string(),
             Runtime::Program(server) => server.program.path.display().to_string(),
             Runtime::Remote => "workers from elsewhere".to_owned(),
-            Runtime::Http(base) => format!("{}://{}{}", base.scheme, base.authority, base.path),
+            Runtime::Http(upstreams) => {
+                let urls: Vec<_> = upstreams.endpoints.iter().map(|at| at.url.as_str()).collect();
+                urls.join(", ")
+            }
         }
     }
 }
@@ -229,13 +211,35 @@ fn init(config: &config::Function) -> Result<Arguments, Box<dyn std::error::Erro
     Ok(Arguments { args, kwargs })
 }
 
-/// Scheme, host and path of an upstream's URL.
-fn whereabouts(url: &str) -> Result<(Scheme, Authority, String), String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("http = \"{url}\": {error}"))?;
-    let parts = uri.into_parts();
-    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-        return Err(format!("http = \"{url}\" names no host"));
+/// The upstreams of a function, and a client for them.
+fn upstreams(
+    name: &str,
+    config: &config::Function,
+    upstreams: &config::Upstreams,
+    base_dir: &Path,
+) -> Result<Upstreams, ServeError> {
+    let wrong = |what: String| ServeError::Function { function: name.to_owned(), what };
+    let tls = || {
+        crate::tls::client(config.tls.as_ref(), base_dir)
+            .map_err(|source| ServeError::Tls { at: format!("function `{name}`"), source })
     };
-    let path = parts.path_and_query.map_or(String::new(), |path| path.path().to_owned());
-    Ok((scheme, authority, path.trim_end_matches('/').to_owned()))
+    let endpoints = upstreams.endpoints();
+    let endpoints = endpoints.iter().map(|endpoint| Endpoint::parse(&endpoint.url));
+    let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>().map_err(wrong)?;
+    let secure = endpoints.iter().any(Endpoint::is_secure);
+    let tls = secure.then(tls).transpose()?;
+    let hash = match &config.balance {
+        Balance::ConsistentHash(ConsistentHash { key, .. }) => Some(key.clone()),
+        _ => None,
+    };
+    let client = Client::new(tls, &config.timeouts, config.http2);
+    let retries = &config.retries;
+    Ok(Upstreams {
+        endpoints,
+        client,
+        hash,
+        check: config.health.as_ref().map(config::HealthCheck::check),
+        retry_statuses: retries.statuses.clone(),
+        retry_after: retries.retry_after,
+    })
 }

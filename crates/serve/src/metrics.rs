@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use gatewright_control::health::Condition;
 use gatewright_control::{ReplicaState, Shed, System};
 use gatewright_record::{CacheResult, Status};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -91,6 +92,12 @@ struct SideLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UpstreamLabels {
+    function: String,
+    upstream: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FunctionLabel {
     function: String,
 }
@@ -143,6 +150,7 @@ pub(crate) struct Metrics {
     cold: Family<FunctionLabel, Counter>,
     deaths: Family<CauseLabels, Counter>,
     crash_loop: Family<FunctionLabel, Gauge>,
+    upstream_healthy: Family<UpstreamLabels, Gauge>,
     rejected: Family<ReasonLabels, Counter>,
     mismatches: Family<SideLabels, Counter>,
     cache: Vec<(CacheResult, Counter)>,
@@ -246,6 +254,7 @@ impl Metrics {
                 "Replicas that did not start or went without being told to, by cause",
             ),
             crash_loop: s.fresh("crash_loop", "Whether replicas have failed again and again"),
+            upstream_healthy: s.fresh("upstream_healthy", "Whether an upstream gets requests"),
             cache,
             cache_bytes: s.fresh("cache_stored_bytes", "Memory of stored responses"),
             cache_evicted: s.fresh("cache_evicted", "Keys that went because memory was short"),
@@ -339,6 +348,12 @@ impl Metrics {
             store(&self.lost.get_or_create(&label), view.totals.replicas_lost);
             let crash_loop = i64::from(view.failures >= CRASH_LOOP);
             self.crash_loop.get_or_create(&label).set(crash_loop);
+            for replica in system.discover(key) {
+                let Some(at) = view.deployment.endpoints.get(replica.endpoint) else { continue };
+                let labels = UpstreamLabels { function: name.to_owned(), upstream: at.url.clone() };
+                let well = i64::from(replica.condition == Condition::Healthy);
+                self.upstream_healthy.get_or_create(&labels).set(well);
+            }
             for (state, word) in STATES {
                 let labels = StateLabels { function: name.to_owned(), state: word };
                 let count = system.replicas(key, Some(state)).count();

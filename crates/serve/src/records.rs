@@ -172,7 +172,7 @@ impl Trail {
     pub(crate) fn streamed(mut self, broken: Option<&BrokenOff>, bytes: u64) {
         if let Some(broken) = broken {
             let status = match broken {
-                BrokenOff::TimedOut => Status::Timeout,
+                BrokenOff::TimedOut | BrokenOff::Silent => Status::Timeout,
                 BrokenOff::Upstream => Status::Error,
                 BrokenOff::Worker => Status::Lost,
             };

@@ -53,7 +53,8 @@ fn keys(schema: &Value, table: &Value, prefix: &str, text: &mut String) {
             keys(schema, target, &format!("{prefix}{key}."), text);
         }
         if let Some(tags) = tags(target) {
-            let chosen = property.pointer("/default/policy").map(|name| format!("`{name}`"));
+            let chosen = property.pointer("/default/policy").or_else(|| property.get("default"));
+            let chosen = chosen.filter(|name| name.is_string()).map(|name| format!("`{name}`"));
             let chosen = chosen.unwrap_or_default();
             writeln!(text, "| `{prefix}{key}.policy` | {tags} | {chosen} | Which one. |")
                 .expect("a String takes everything");

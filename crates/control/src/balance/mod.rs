@@ -3,128 +3,116 @@
 //! One file per algorithm. To add one: write the file, implement [`Balancer`], and add its line to the table
 //! below; configuration, command line and reports take the name from there.
 
+mod consistent_hash;
+mod hash;
 mod least_outstanding;
+mod peak_ewma;
 mod pool;
 mod power_of_two;
 mod round_robin;
+#[cfg(test)]
+mod tests;
+mod written;
 
 use std::fmt;
+use std::time::Duration;
 
-use gatewright_determinism::Stream;
+use gatewright_determinism::{Stream, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use pool::{Pool, Position};
+pub use consistent_hash::{ConsistentHash, HashKey};
+pub use hash::hash;
+pub use peak_ewma::PeakEwma;
+pub use pool::{Member, Pool, Position};
 
 /// Chooses one of the replicas that have a free slot.
 pub trait Balancer: fmt::Debug + Send {
     /// A replica of `pool` with a free slot, or `None` if there is none. `stream` is the request's own luck.
-    fn pick(&mut self, pool: &Pool, stream: &mut Stream) -> Option<Position>;
+    fn pick(&mut self, pool: &Pool, asks: Asks, stream: &mut Stream) -> Option<Position>;
+
+    /// A replica has joined at this place, in place of whoever was there before.
+    fn joined(&mut self, pool: &Pool, position: Position, now: Time) {
+        let _ = (pool, position, now);
+    }
+
+    /// A replica has left its place.
+    fn left(&mut self, position: Position) {
+        let _ = position;
+    }
+
+    /// A request that was given to a replica at `now - took` has ended there.
+    fn ended(&mut self, position: Position, now: Time, took: Duration) {
+        let _ = (position, now, took);
+    }
 }
 
-/// Defines the table of algorithms: name in configuration, type.
+/// What a balancer may know of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asks {
+    /// When it is given to a replica.
+    pub now: Time,
+    /// Hash of what the request is for; see [`hash`]. Only [`ConsistentHash`] looks at it.
+    pub key: u64,
+}
+
+/// Defines the table of algorithms: name in configuration, settings if it has any, balancer.
 macro_rules! balancers {
-    ($($(#[doc = $doc:literal])+ $name:ident => $build:expr,)+) => {
-        /// The balancing algorithms by name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "snake_case")]
+    (
+        $($(#[doc = $doc:literal])+ $name:ident => $plain:expr,)+
+        ;
+        $($(#[doc = $set_doc:literal])+ $set_name:ident($settings:ty) => $set:path,)+
+    ) => {
+        /// The balancing algorithms by name, with their settings.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "policy", rename_all = "snake_case", remote = "Self")]
+        #[schemars(transform = written::or_a_name)]
         pub enum Balance {
             $($(#[doc = $doc])+ $name,)+
+            $($(#[doc = $set_doc])+ $set_name($settings),)+
         }
 
         impl Balance {
-            /// Every algorithm.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
+            /// Every algorithm, with the settings that hold unless others are given.
+            #[must_use]
+            pub fn all() -> Vec<Self> {
+                vec![$(Self::$name,)+ $(Self::$set_name(<$settings>::default()),)+]
+            }
 
             /// A fresh balancer of this kind.
             #[must_use]
-            pub fn build(self) -> Box<dyn Balancer> {
-                match self { $(Self::$name => Box::new($build),)+ }
+            pub fn build(&self) -> Box<dyn Balancer> {
+                match self {
+                    $(Self::$name => Box::new($plain),)+
+                    $(Self::$set_name(settings) => Box::new(<$set>::new(settings)),)+
+                }
+            }
+
+            /// What is wrong with the settings, if anything, as "key: explanation".
+            ///
+            /// # Errors
+            /// The first setting out of range.
+            pub fn check(&self) -> Result<(), &'static str> {
+                match self {
+                    $(Self::$name)|+ => Ok(()),
+                    $(Self::$set_name(settings) => settings.check(),)+
+                }
             }
         }
     };
 }
 
 balancers! {
-    /// The replica with the fewest requests in flight; ties are drawn.
+    /// The replica with the fewest requests in flight, its weight considered; ties are drawn.
     LeastOutstanding => least_outstanding::LeastOutstanding,
-    /// Of two replicas drawn at random, the one with fewer requests in flight.
+    /// Of two replicas drawn at random, the one with fewer requests in flight, its weight considered.
     PowerOfTwo => power_of_two::PowerOfTwo,
-    /// Each replica in turn, skipping those without a free slot.
+    /// Each replica in turn, as often as its weight says, skipping those without a free slot.
     RoundRobin => round_robin::RoundRobin::default(),
-}
-
-#[cfg(test)]
-mod tests {
-    use gatewright_determinism::Purpose;
-
-    use super::*;
-    use crate::ReplicaKey;
-
-    fn stream(id: u64) -> Stream {
-        Stream::new(1, Purpose::Balance, id)
-    }
-
-    fn pool(loads: &[u32], limit: Option<u32>) -> (Pool, Vec<Position>) {
-        let mut pool = Pool::new(limit);
-        let positions: Vec<_> = loads.iter().map(|_| pool.join(ReplicaKey::default())).collect();
-        for (&position, &load) in positions.iter().zip(loads) {
-            for _ in 0..load {
-                pool.begin(position);
-            }
-        }
-        (pool, positions)
-    }
-
-    #[test]
-    fn each_takes_the_only_free_slot_and_none_when_full() {
-        for balance in Balance::ALL {
-            let mut balancer = balance.build();
-            let (mut pool, positions) = pool(&[2, 2, 1, 2], Some(2));
-            assert_eq!(balancer.pick(&pool, &mut stream(0)), Some(positions[2]), "{balance:?}");
-            pool.begin(positions[2]);
-            assert_eq!(balancer.pick(&pool, &mut stream(0)), None, "{balance:?}");
-        }
-    }
-
-    #[test]
-    fn round_robin_goes_round() {
-        let (mut pool, positions) = pool(&[0, 0, 0], Some(5));
-        let mut balancer = Balance::RoundRobin.build();
-        let mut turn = || {
-            let position = balancer.pick(&pool, &mut stream(0)).unwrap();
-            pool.begin(position);
-            position
-        };
-        let order: Vec<_> = (0..6).map(|_| turn()).collect();
-        assert_eq!(order, [&positions[..], &positions[..]].concat());
-    }
-
-    #[test]
-    fn least_outstanding_takes_the_least() {
-        let (pool, positions) = pool(&[3, 1, 2, 1], None);
-        let mut balancer = Balance::LeastOutstanding.build();
-        let mut seen = [0; 4];
-        for id in 0..1_000 {
-            let position = balancer.pick(&pool, &mut stream(id)).unwrap();
-            seen[positions.iter().position(|&p| p == position).unwrap()] += 1;
-        }
-        assert_eq!((seen[0], seen[2]), (0, 0));
-        assert!(seen[1] > 400 && seen[3] > 400, "ties are drawn: {seen:?}");
-    }
-
-    /// With loads 0, 1, 2 the least loaded wins unless it is not among the two drawn (1/3), and the most
-    /// loaded never wins.
-    #[test]
-    fn power_of_two_takes_the_better_of_two() {
-        let (pool, positions) = pool(&[0, 1, 2], None);
-        let mut balancer = Balance::PowerOfTwo.build();
-        let mut seen = [0; 3];
-        for id in 0..3_000 {
-            let position = balancer.pick(&pool, &mut stream(id)).unwrap();
-            seen[positions.iter().position(|&p| p == position).unwrap()] += 1;
-        }
-        assert!((1_850..2_150).contains(&seen[0]), "{seen:?}");
-        assert_eq!(seen[2], 0);
-    }
+    ;
+    /// The replica that the hash of the request's key leads to, unless it has much more than its share.
+    ConsistentHash(ConsistentHash) => consistent_hash::Ring,
+    /// Of two replicas drawn at random, the one with the lower product of requests in flight and recent response
+    /// time, of which peaks count at once and are forgotten slowly.
+    PeakEwma(PeakEwma) => peak_ewma::PeakEwmaBalancer,
 }

@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use crate::ReplicaKey;
 
 /// The running replicas of one function and how busy each is, kept so that every balancer finds what it needs
@@ -6,7 +8,7 @@ use crate::ReplicaKey;
 pub struct Pool {
     /// Requests at a time in one replica.
     limit: u32,
-    members: Vec<Member>,
+    members: Vec<Place>,
     vacant: Vec<Position>,
     /// Members with a free slot, in no order.
     available: Vec<Position>,
@@ -17,6 +19,21 @@ pub struct Pool {
     /// The lowest level that is not empty; `levels.len()` if all are.
     lowest: usize,
     in_flight: u64,
+    /// Members whose weight is not 1.
+    weighted: u32,
+    /// Sum of the weights of those with a free slot.
+    available_weight: u64,
+}
+
+/// A replica that joins a [`Pool`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Member {
+    /// The replica.
+    pub replica: ReplicaKey,
+    /// Its share of the requests, beside the others'; at least 1.
+    pub weight: u32,
+    /// What it is known by from run to run: where [`ConsistentHash`](super::ConsistentHash) puts it.
+    pub identity: u64,
 }
 
 /// A member's place in its [`Pool`]; stable while it is a member, and lower for those that joined an empty
@@ -25,8 +42,10 @@ pub struct Pool {
 pub struct Position(u32);
 
 #[derive(Clone, Debug)]
-struct Member {
-    replica: ReplicaKey,
+struct Place {
+    member: Member,
+    /// Requests at a time; 0 takes none.
+    limit: u32,
     load: u32,
     /// Index in `available`.
     available: u32,
@@ -55,6 +74,8 @@ impl Pool {
             levels: vec![Vec::new()],
             lowest: 1,
             in_flight: 0,
+            weighted: 0,
+            available_weight: 0,
         }
     }
 
@@ -111,7 +132,46 @@ impl Pool {
     /// The replica behind a position.
     #[must_use]
     pub fn replica(&self, position: Position) -> ReplicaKey {
-        self.members[position.index()].replica
+        self.members[position.index()].member.replica
+    }
+
+    /// The share of the requests that a member is to have, beside the others'.
+    #[must_use]
+    pub fn weight(&self, position: Position) -> u32 {
+        self.members[position.index()].member.weight
+    }
+
+    /// What a member is known by from run to run.
+    #[must_use]
+    pub fn identity(&self, position: Position) -> u64 {
+        self.members[position.index()].member.identity
+    }
+
+    /// Whether some member's weight is not 1.
+    #[must_use]
+    pub const fn is_weighted(&self) -> bool {
+        self.weighted > 0
+    }
+
+    /// Sum of the weights of the members with a free slot.
+    #[must_use]
+    pub const fn available_weight(&self) -> u64 {
+        self.available_weight
+    }
+
+    /// Whether a member has a free slot.
+    #[must_use]
+    pub fn is_available(&self, position: Position) -> bool {
+        let place = &self.members[position.index()];
+        place.load < place.limit
+    }
+
+    /// Which of two members would have the lower load for its weight if it had one request more.
+    #[must_use]
+    pub fn compare(&self, a: Position, b: Position) -> Ordering {
+        let with_one = |position| u64::from(self.load(position)) + 1;
+        let weight = |position| u64::from(self.weight(position));
+        (with_one(a) * weight(b)).cmp(&(with_one(b) * weight(a)))
     }
 
     /// Requests in flight at all members.
@@ -120,9 +180,33 @@ impl Pool {
         self.in_flight
     }
 
+    /// Lets a member take at most `limit` requests at a time, and no more than the pool's. What it has beyond that
+    /// it keeps.
+    pub(crate) fn set_limit(&mut self, position: Position, limit: u32) {
+        let before = self.is_available(position);
+        let place = &mut self.members[position.index()];
+        place.limit = limit.min(self.limit);
+        match (before, self.is_available(position)) {
+            (true, false) => self.withdraw(position),
+            (false, true) => self.offer(position),
+            _ => {}
+        }
+    }
+
+    /// The limit of a member.
+    pub(crate) fn limit_of(&self, position: Position) -> u32 {
+        self.members[position.index()].limit
+    }
+
+    /// The index of the place that the next member gets.
+    pub(crate) fn next_place(&self) -> u64 {
+        self.vacant.last().map_or(self.members.len() as u64, |place| place.index() as u64)
+    }
+
     /// A replica that is running joins, idle.
-    pub(crate) fn join(&mut self, replica: ReplicaKey) -> Position {
-        let member = Member { replica, load: 0, available: 0, level: 0 };
+    pub(crate) fn join(&mut self, member: Member) -> Position {
+        self.weighted += u32::from(member.weight != 1);
+        let member = Place { member, limit: self.limit, load: 0, available: 0, level: 0 };
         let position = if let Some(position) = self.vacant.pop() {
             self.members[position.index()] = member;
             position
@@ -138,26 +222,23 @@ impl Pool {
 
     /// A replica takes no more requests; what it still works on is no longer counted here.
     pub(crate) fn leave(&mut self, position: Position) {
-        let load = self.load(position);
-        if load < self.limit {
+        if self.is_available(position) {
             self.withdraw(position);
         }
-        self.in_flight -= u64::from(load);
+        self.in_flight -= u64::from(self.load(position));
+        self.weighted -= u32::from(self.weight(position) != 1);
         self.vacant.push(position);
     }
 
     /// A request starts at a member with a free slot; returns its load, this request included.
     pub(crate) fn begin(&mut self, position: Position) -> u32 {
-        debug_assert!(
-            self.load(position) < self.limit,
-            "no replica holds more than its concurrency"
-        );
+        debug_assert!(self.is_available(position), "no replica holds more than its concurrency");
         self.leave_level(position);
         let member = &mut self.members[position.index()];
         member.load += 1;
         let load = member.load;
         self.in_flight += 1;
-        if load < self.limit {
+        if self.is_available(position) {
             self.enter_level(position);
         } else {
             self.leave_available(position);
@@ -167,16 +248,16 @@ impl Pool {
 
     /// A request of a member has ended.
     pub(crate) fn finish(&mut self, position: Position) {
-        let load = self.load(position);
-        if load < self.limit {
+        let before = self.is_available(position);
+        if before {
             self.leave_level(position);
         }
-        self.members[position.index()].load = load - 1;
+        self.members[position.index()].load -= 1;
         self.in_flight -= 1;
-        if load < self.limit {
-            self.enter_level(position);
-        } else {
-            self.offer(position);
+        match (before, self.is_available(position)) {
+            (true, _) => self.enter_level(position),
+            (false, true) => self.offer(position),
+            (false, false) => {}
         }
     }
 
@@ -184,6 +265,7 @@ impl Pool {
         let index = position.index();
         self.members[index].available = self.available.len() as u32;
         self.available.push(position);
+        self.available_weight += u64::from(self.weight(position));
         self.free[index / 64] |= 1 << (index % 64);
         self.enter_level(position);
     }
@@ -197,6 +279,7 @@ impl Pool {
         let index = position.index();
         let place = self.members[index].available as usize;
         self.available.swap_remove(place);
+        self.available_weight -= u64::from(self.weight(position));
         if let Some(moved) = self.available.get(place) {
             self.members[moved.index()].available = place as u32;
         }
@@ -239,40 +322,53 @@ mod tests {
         #[test]
         fn indexes_agree_with_a_full_count(
             limit in prop::option::of(1u32..4),
-            steps in prop::collection::vec((0u8..4, 0usize..70), 0..400),
+            steps in prop::collection::vec((0u8..5, 0usize..70, 0u32..5), 0..400),
         ) {
             let mut pool = Pool::new(limit);
-            let mut loads: Vec<(Position, u32)> = Vec::new();
-            for (what, which) in steps {
+            let most = limit.unwrap_or(u32::MAX);
+            // Position, load, limit.
+            let mut loads: Vec<(Position, u32, u32)> = Vec::new();
+            for (what, which, new) in steps {
                 let chosen = loads.get(which).copied();
                 match (what, chosen) {
-                    (0, _) => loads.push((pool.join(ReplicaKey::default()), 0)),
-                    (1, Some((position, load))) if load < limit.unwrap_or(u32::MAX) => {
+                    (0, _) => {
+                        let member = Member { weight: new.max(1), ..Member::default() };
+                        loads.push((pool.join(member), 0, most));
+                    }
+                    (1, Some((position, load, limit))) if load < limit => {
                         loads[which].1 += 1;
                         prop_assert_eq!(pool.begin(position), load + 1);
                     }
-                    (2, Some((position, load))) if load > 0 => {
+                    (2, Some((position, load, _))) if load > 0 => {
                         loads[which].1 -= 1;
                         pool.finish(position);
                     }
-                    (3, Some((position, _))) => {
+                    (3, Some((position, ..))) => {
                         loads.swap_remove(which);
                         pool.leave(position);
                     }
+                    (4, Some((position, ..))) => {
+                        loads[which].2 = new.min(most);
+                        pool.set_limit(position, new);
+                    }
                     _ => {}
                 }
-                let free: Vec<_> = loads.iter().filter(|(_, l)| *l < limit.unwrap_or(u32::MAX)).collect();
-                let least = free.iter().map(|(_, l)| *l).min();
+                let free: Vec<_> = loads.iter().filter(|(_, load, limit)| load < limit).collect();
+                let least = free.iter().map(|(_, l, _)| *l).min();
                 let mut expected: Vec<_> =
-                    free.iter().filter(|(_, l)| Some(*l) == least).map(|(p, _)| *p).collect();
+                    free.iter().filter(|(_, l, _)| Some(*l) == least).map(|(p, ..)| *p).collect();
                 let mut found = pool.least_loaded().to_vec();
                 expected.sort();
                 found.sort();
                 prop_assert_eq!(found, expected);
                 prop_assert_eq!(pool.available().len(), free.len());
-                prop_assert_eq!(pool.in_flight(), loads.iter().map(|(_, l)| u64::from(*l)).sum::<u64>());
-                let next = free.iter().map(|(p, _)| *p).filter(|p| p.index() >= which).min();
-                let next = next.or_else(|| free.iter().map(|(p, _)| *p).min());
+                let weight: u64 = free.iter().map(|(p, ..)| u64::from(pool.weight(*p))).sum();
+                prop_assert_eq!(pool.available_weight(), weight);
+                prop_assert_eq!(pool.in_flight(), loads.iter().map(|(_, l, _)| u64::from(*l)).sum::<u64>());
+                let weighted = loads.iter().any(|(p, ..)| pool.weight(*p) != 1);
+                prop_assert_eq!(pool.is_weighted(), weighted);
+                let next = free.iter().map(|(p, ..)| *p).filter(|p| p.index() >= which).min();
+                let next = next.or_else(|| free.iter().map(|(p, ..)| *p).min());
                 prop_assert_eq!(pool.next_available(which), next);
             }
         }

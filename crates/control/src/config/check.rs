@@ -2,7 +2,7 @@
 
 use super::{
     Cache, Check, ConfigError, Function, ImageRule, ProcessMode, Replicas, Runtime, SystemFile,
-    nearest,
+    Timeouts, nearest,
 };
 use crate::Scale;
 use crate::cluster::Cluster;
@@ -47,11 +47,13 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
             "`mode` is for `process` functions",
         ),
         (
-            function.mode == Some(ProcessMode::Http) || function.health.is_none(),
-            "`health` is for a `process` with mode = \"http\"",
+            function.mode == Some(ProcessMode::Http)
+                || function.http.is_some()
+                || function.health.is_none(),
+            "`health` is for `http` functions and a `process` with mode = \"http\"",
         ),
         (
-            function.health.as_ref().is_none_or(|path| path.starts_with('/')),
+            function.health.as_ref().is_none_or(|check| check.path().starts_with('/')),
             "`health` does not begin with `/`",
         ),
         (
@@ -66,6 +68,7 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
     }
+    function.balance.check().or_else(|what| wrong(&format!("balance.{what}")))?;
     function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))?;
     function.keep_alive.check().or_else(|what| wrong(&format!("keep_alive.{what}")))
 }
@@ -76,6 +79,9 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
     let runtime = function.runtime();
     if function.tls.is_some() && !matches!(runtime, Ok(Runtime::Http(_))) {
         return wrong("`tls` is for https:// upstreams");
+    }
+    if let Some(what) = upstream_rules(function) {
+        return wrong(&what);
     }
     match runtime {
         Err(what) => return wrong(what),
@@ -114,15 +120,15 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
                 );
             }
         }
-        Ok(Runtime::Http(url)) => {
-            let secure = url.strip_prefix("https://");
-            let rest = secure.or_else(|| url.strip_prefix("http://"));
-            if !rest.is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty()) {
-                let hint = Some("write http = \"http://host:port\"".to_owned());
-                return Err(ConfigError::new(at(), "`http` is no http:// or https:// URL", hint));
+        Ok(Runtime::Http(upstreams)) => {
+            if let Err((what, hint)) = upstreams.check() {
+                return Err(ConfigError::new(at(), what, hint));
             }
-            if secure.is_none() && function.tls.is_some() {
+            if !upstreams.any_secure() && function.tls.is_some() {
                 return wrong("`tls` is for https:// upstreams");
+            }
+            if upstreams.endpoints().len() > 1 && function.replicas != Replicas::default() {
+                return wrong("`replicas` is not for several upstreams: each is one");
             }
             if function
                 .tls
@@ -179,4 +185,41 @@ pub(super) fn check_cluster(file: &SystemFile) -> Result<(), ConfigError> {
         })?;
     }
     Ok(())
+}
+
+/// What is wrong with the keys for upstreams, if anything.
+fn upstream_rules(function: &Function) -> Option<String> {
+    let retries = &function.retries;
+    let within = |status: &u16| *status == 429 || (500..=599).contains(status);
+    let wrong = |keys: &str| Some(format!("{keys} are for `http` functions"));
+    match function.http {
+        Some(_) if !retries.statuses.iter().all(within) => {
+            return Some("retries.statuses must be 429 or 500 to 599".to_owned());
+        }
+        Some(_) => {}
+        None if function.http2 || function.timeouts != Timeouts::default() => {
+            return wrong("`http2` and `timeouts`");
+        }
+        None if function.breaker.is_some()
+            || function.eject.is_some()
+            || function.adapt.is_some() =>
+        {
+            return wrong("`breaker`, `eject` and `adapt`");
+        }
+        None if !retries.statuses.is_empty() || retries.retry_after => {
+            return wrong("retries.statuses and retries.retry_after");
+        }
+        None => {}
+    }
+    let checks = [
+        ("timeouts", Some(function.timeouts.check())),
+        ("breaker", function.breaker.as_ref().map(|rules| rules.check())),
+        ("eject", function.eject.as_ref().map(|rules| rules.check())),
+        ("health", function.health.as_ref().map(|health| health.check().check())),
+        ("adapt", function.adapt.as_ref().map(|rules| rules.check())),
+    ];
+    let wrong = |(key, check): (&str, Option<Result<(), &str>>)| {
+        check?.err().map(|what| format!("{key}.{what}"))
+    };
+    checks.into_iter().find_map(wrong)
 }

@@ -11,6 +11,7 @@ mod error;
 mod overrides;
 mod quantities;
 mod tls;
+mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
@@ -28,11 +29,14 @@ pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
 pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
+pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
+use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::health::{BreakerRules, EjectRules, HealthRules};
 use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
 
@@ -115,13 +119,32 @@ pub struct Function {
     /// process with one instance of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// An HTTP upstream, "http://host:port/path" or "https://host/path".
+    /// An HTTP upstream, "http://host:port/path" or "https://host/path"; or a list of several that answer alike:
+    /// ["http://a:1", { url = "http://b:1", weight = 2 }].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
+    pub http: Option<Upstreams>,
     /// Whom an https upstream's certificate must come from, if not from the system's roots, and the certificate
     /// that is shown to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// Whether upstreams are spoken to in HTTP/2 alone, also over plain TCP (prior knowledge), as gRPC needs it. Over
+    /// TLS it is used wherever the upstream offers it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+    /// How long the parts of an exchange with an upstream may take.
+    #[serde(skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+    /// Stops requests to an upstream that fails, and tries it again with a few: `breaker = {}` for the usual
+    /// settings. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerRules>,
+    /// Leaves out an upstream that does worse than the others. Not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject: Option<EjectRules>,
+    /// Learns how many requests at a time an upstream takes; what is above that waits. `concurrency` alone limits
+    /// them unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<Adapt>,
     /// A program and its arguments, run without a shell. Its path is relative to the system file, or a name to be
     /// looked for; `mode` says how it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,10 +152,11 @@ pub struct Function {
     /// How a `process` is run: once for each request ("fork", unless set), or as a server that goes on ("http").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<ProcessMode>,
-    /// Path that a `process` with mode = "http" answers with 2xx when it is ready. Unless set, it is ready when its
-    /// port takes connections.
+    /// How upstreams are asked whether they are well: a path, or { path = "/", interval = "5s", ... }. They are not
+    /// asked unless set. A `process` with mode = "http" is ready when it answers the path with 2xx, or, unless set,
+    /// when its port takes connections.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub health: Option<String>,
+    pub health: Option<HealthCheck>,
     /// Whether only workers answer that are started elsewhere and join at `hub.listen`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub remote: bool,
@@ -178,7 +202,7 @@ pub struct Function {
     pub batch: Option<Batch>,
     /// How requests are tried again when their replica is lost.
     pub retries: RetryRules,
-    /// Which replica a request goes to.
+    /// Which replica a request goes to: the name of an algorithm, or { policy = "...", ... } with its settings.
     pub balance: Balance,
     /// Whether the answer to an exception of the user's code has its traceback.
     pub expose_traceback: bool,
@@ -240,7 +264,7 @@ pub struct Queue {
 }
 
 /// How requests are tried again when their replica is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryRules {
     /// Attempts in all; 1 means that no request is ever run twice.
@@ -249,6 +273,14 @@ pub struct RetryRules {
     pub budget: f64,
     /// Pause before the second retry of a request, doubled for each further one. The first retry is at once.
     pub backoff: HumanDuration,
+    /// Statuses of an upstream's answer that are worth another attempt, if the request may be sent twice: 429, 500 to
+    /// 599. None unless set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u16>,
+    /// Whether the next attempt waits as long as the upstream's `Retry-After` says. If that is longer than the
+    /// request has left, there is none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retry_after: bool,
 }
 
 /// Requests handed to a replica together.
@@ -298,8 +330,8 @@ pub enum Check {
 pub enum Runtime<'a> {
     /// Python processes; "module:Class".
     Python(&'a str),
-    /// An upstream; "http://host:port/path" or "https://host/path".
-    Http(&'a str),
+    /// Upstreams.
+    Http(&'a Upstreams),
     /// The program and its arguments, and how it is run.
     Process(&'a [String], ProcessMode),
     /// Workers that are started elsewhere.
@@ -340,6 +372,11 @@ impl Default for Function {
             python: None,
             http: None,
             tls: None,
+            http2: false,
+            timeouts: Timeouts::default(),
+            breaker: None,
+            eject: None,
+            adapt: None,
             process: None,
             mode: None,
             health: None,
@@ -393,7 +430,8 @@ impl Default for Batch {
 impl Default for RetryRules {
     fn default() -> Self {
         let Retries { attempts, budget, backoff } = Deployment::default().retries;
-        Self { attempts, budget, backoff: HumanDuration::new(backoff) }
+        let backoff = HumanDuration::new(backoff);
+        Self { attempts, budget, backoff, statuses: Vec::new(), retry_after: false }
     }
 }
 
@@ -405,7 +443,7 @@ impl Function {
     pub fn runtime(&self) -> Result<Runtime<'_>, &'static str> {
         match (&self.python, &self.http, &self.process, self.remote) {
             (Some(class), None, None, false) => Ok(Runtime::Python(class)),
-            (None, Some(url), None, false) => Ok(Runtime::Http(url)),
+            (None, Some(upstreams), None, false) => Ok(Runtime::Http(upstreams)),
             (None, None, Some(command), false) => {
                 Ok(Runtime::Process(command, self.mode.unwrap_or_default()))
             }
@@ -427,14 +465,16 @@ impl Function {
     #[must_use]
     pub fn deployment(&self, name: &str) -> Deployment {
         let unlimited = self.http.is_some();
+        let endpoints = self.http.as_ref().map(Upstreams::endpoints).unwrap_or_default();
         let most = self.replicas.max.unwrap_or_else(|| self.replicas.min.max(1));
         Deployment {
             name: name.to_owned(),
-            scale: if self.remote {
-                Scale { min: 0, max: 0 }
-            } else {
-                Scale { min: self.replicas.min, max: most }
+            scale: match endpoints.len() as u32 {
+                _ if self.remote => Scale { min: 0, max: 0 },
+                0 | 1 => Scale { min: self.replicas.min, max: most },
+                several => Scale { min: several, max: several },
             },
+            endpoints,
             concurrency: self.concurrency.or(if unlimited { None } else { Some(1) }),
             queue_capacity: self.queue.capacity as usize,
             timeout: self.timeout.get(),
@@ -449,7 +489,16 @@ impl Function {
                 max_size: batch.max_size,
                 max_wait: batch.max_wait.get(),
             }),
-            balance: self.balance,
+            balance: self.balance.clone(),
+            health: HealthRules {
+                breaker: self.breaker,
+                eject: self.eject,
+                check: match &self.health {
+                    Some(check) if self.http.is_some() => Some(check.check()),
+                    _ => None,
+                },
+            },
+            adapt: self.adapt.clone(),
             autoscale: self.autoscale.clone(),
             keep_alive: self.keep_alive.clone(),
             requests: self.requests.resources(),

@@ -78,7 +78,8 @@ impl Rig {
         self.until(seconds);
         let function = self.system.lookup(name).unwrap();
         self.id += 1;
-        let invoke = Invoke { function, id: self.id, timeout: None, urgency: URGENCY_DEFAULT };
+        let invoke =
+            Invoke { function, id: self.id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
         self.system.handle(self.now, Event::Invoke(invoke), &mut self.effects);
         self.carry_out();
     }

@@ -1,5 +1,7 @@
 //! What must hold after every event, in production, in simulation and in tests.
 
+use crate::health::Condition;
+
 use super::{FunctionKey, Phase, ReplicaState, RequestState, System};
 
 /// A rule that did not hold: a fault in this crate.
@@ -115,6 +117,19 @@ impl System {
                 "replicas that joined are miscounted",
             ),
             (running == u64::from(function.in_service), "requests in service are miscounted"),
+            (
+                replicas()
+                    .filter(|r| {
+                        r.state == ReplicaState::Running && r.condition != Condition::Healthy
+                    })
+                    .count() as u32
+                    == function.unfit,
+                "unhealthy replicas are miscounted",
+            ),
+            (
+                !function.is_down() || function.queue.len() == 0,
+                "a request waits though no replica is well",
+            ),
             (outdated as u32 == function.outdated, "outdated replicas are miscounted"),
             (
                 function.unplaced.len() <= count(ReplicaState::Conceived),

@@ -4,6 +4,7 @@
 //! request, `replicas` the life of a replica, `nodes` where replicas are, `idle` those with nothing to do, `operations` deploy to suspend, `invariants`
 //! what must always hold.
 
+mod health;
 mod idle;
 #[cfg(test)]
 mod idle_tests;
@@ -26,9 +27,11 @@ use serde::{Deserialize, Serialize};
 use slotmap::{SlotMap, new_key_type};
 
 use crate::Deployment;
+use crate::adapt::Limiter;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool, Position};
 use crate::cluster::NodeId;
+use crate::health::{Condition, Health};
 use crate::meter::Meter;
 use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
@@ -66,6 +69,12 @@ pub struct System {
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
     batches: Timers<FunctionKey>,
+    /// When what is known of a replica's health changes by itself.
+    health: Timers<ReplicaKey>,
+    /// When the replicas of a function are compared.
+    comparisons: Timers<FunctionKey>,
+    /// The time of the last event.
+    now: Time,
     /// When replicas with nothing to do go.
     idles: Timers<ReplicaKey>,
     /// When functions without replicas get one before they are asked for.
@@ -140,6 +149,13 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
+    /// A check that was asked for by [`Effect::Probe`] has ended.
+    Probed {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Whether the answer was a good one.
+        well: bool,
+    },
     /// Somebody wants the system changed. A refusal changes nothing; who wants to know of it calls the
     /// operation's own method, [`System::deploy`] and so on.
     Operate(Operation),
@@ -159,6 +175,9 @@ pub struct Invoke {
     /// Urgency as in RFC 9218: 0 is served before 1, and 7 last; above counts as 7. [`URGENCY_DEFAULT`] unless
     /// the client set one.
     pub urgency: u8,
+    /// Hash of what the request is for ([`hash`](crate::balance::hash)): requests with the same one go to the same
+    /// replica if the balancer is `consistent_hash`.
+    pub key: u64,
 }
 
 /// How an attempt ended.
@@ -167,10 +186,22 @@ pub struct Invoke {
 pub enum Outcome {
     /// Answered.
     Ok,
+    /// Answered, and the answer says that there are too many requests (429).
+    Busy,
     /// Answered with an error that another attempt would not mend.
     Error,
+    /// The replica is not there: its answer broke off, did not come in time, or says so (502, 503, 504). Another
+    /// attempt is not safe.
+    Unavailable,
     /// Failed before the function began its work, so that another attempt is safe (a refused connection).
     NotStarted,
+    /// As `Unavailable`, or as `Busy`, but another attempt is safe.
+    Again {
+        /// How long the replica wants to be left alone.
+        after: Option<Duration>,
+        /// Whether it only has too many requests.
+        busy: bool,
+    },
     /// Not begun by a replica that is going, and given back: another replica gets it, which is no further attempt.
     /// The replica gets nothing more, as if [`Event::ReplicaLeaving`] had come before.
     Returned,
@@ -239,6 +270,24 @@ pub enum Effect {
         /// How.
         end: End,
     },
+    /// Ask a replica how it is; report `Probed`.
+    Probe {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Its function.
+        function: FunctionKey,
+    },
+    /// A replica that runs is given requests in another way than before.
+    HealthChanged {
+        /// The replica.
+        replica: ReplicaKey,
+        /// Its function.
+        function: FunctionKey,
+        /// How it was.
+        from: Condition,
+        /// How it is.
+        to: Condition,
+    },
     /// The number of replicas wanted has changed.
     Scaled {
         /// The function.
@@ -281,7 +330,7 @@ pub enum Shed {
     QueueFull,
     /// There is no such function, or not any more.
     Removed,
-    /// Replicas of the function fail to start again and again.
+    /// Replicas of the function fail to start again and again, or none of them is well.
     Unavailable,
 }
 
@@ -323,6 +372,8 @@ struct Function {
     running: u32,
     /// How many of those joined by themselves.
     joined: u32,
+    /// How many are running and not healthy.
+    unfit: u32,
     /// How many are running only until one is ready in their place.
     outdated: u32,
     /// Requests in service at running replicas, abandoned ones included.
@@ -354,6 +405,8 @@ struct Replica {
     function: FunctionKey,
     /// Number of the replica in the run.
     number: u64,
+    /// Which of its function's endpoints it stands for, if there are any.
+    endpoint: usize,
     state: ReplicaState,
     /// Its place in the pool while it runs.
     position: Option<Position>,
@@ -366,6 +419,11 @@ struct Replica {
     /// Since when it has been running.
     ready: Option<Time>,
     answered: bool,
+    /// What is known of how well it is, if anything is asked of it.
+    health: Option<Health>,
+    condition: Condition,
+    /// Learns how many requests at a time it takes.
+    limiter: Option<Box<dyn Limiter>>,
     /// Its place on a node.
     seat: Option<Seat>,
     /// How it has been used, for its keep-alive.
@@ -377,6 +435,10 @@ struct Replica {
 pub(crate) struct Request {
     function: FunctionKey,
     id: u64,
+    /// What the balancer may go by.
+    key: u64,
+    /// The replica that its last attempt failed at: another one is asked if there is one.
+    avoid: Option<ReplicaKey>,
     /// Place in the order of arrival.
     pub(crate) arrival: u64,
     /// When it arrived.
@@ -422,6 +484,9 @@ impl System {
             restarts: Timers::new(),
             scalings: Timers::new(),
             batches: Timers::new(),
+            health: Timers::new(),
+            comparisons: Timers::new(),
+            now: Time::ZERO,
             idles: Timers::new(),
             prewarms: Timers::new(),
             fleet: None,
@@ -433,6 +498,7 @@ impl System {
     /// `now` never goes back. Events about requests and replicas that are gone are ignored: a live driver
     /// cannot help sending them late.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.now = now;
         match event {
             Event::Invoke(invoke) => {
                 self.invoke(now, invoke, effects);
@@ -449,6 +515,7 @@ impl System {
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
             Event::NodeLost { node } => self.node_lost(now, node, effects),
             Event::NodeBack { node } => self.node_back(now, node, effects),
+            Event::Probed { replica, well } => self.probed(now, replica, well, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
                 drop(self.operate(now, operation, effects));
@@ -464,6 +531,7 @@ impl System {
     pub fn next_wakeup(&self) -> Option<Time> {
         let next = self.deadlines.next().min(self.restarts.next());
         let next = next.min(self.scalings.next()).min(self.batches.next());
+        let next = next.min(self.health.next()).min(self.comparisons.next());
         let next = next.min(self.idles.next()).min(self.prewarms.next());
         (next < Time::MAX).then_some(next)
     }
@@ -480,6 +548,12 @@ impl System {
         }
         while let Some(function) = self.batches.pop_due(now) {
             self.pump(now, function, effects);
+        }
+        while let Some(replica) = self.health.pop_due(now) {
+            self.wake_health(now, replica, effects);
+        }
+        while let Some(function) = self.comparisons.pop_due(now) {
+            self.compare(now, function, effects);
         }
         while let Some(replica) = self.idles.pop_due(now) {
             self.expire(now, replica, effects);

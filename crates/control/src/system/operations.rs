@@ -139,6 +139,7 @@ impl System {
             starting: 0,
             running: 0,
             joined: 0,
+            unfit: 0,
             outdated: 0,
             in_service: 0,
             service: 0.0,
@@ -151,6 +152,9 @@ impl System {
             deployment,
         });
         self.names.insert(name, key);
+        if let Some(rules) = &self.functions[key].deployment.health.eject {
+            self.comparisons.set(key, now + rules.interval.get());
+        }
         if let Some(autoscaler) = &self.functions[key].autoscaler {
             self.scalings.set(key, now + autoscaler.interval());
         }
@@ -332,6 +336,8 @@ fn contradiction(deployment: &Deployment) -> Option<&'static str> {
         Some("concurrency is 0")
     } else if deployment.batch.is_some_and(|batch| batch.max_size == 0) {
         Some("batch.max_size is 0")
+    } else if deployment.endpoints.iter().any(|endpoint| endpoint.weight == 0) {
+        Some("the weight of an endpoint is 0")
     } else if deployment.retries.attempts == 0 {
         Some("retries.attempts is 0; 1 means no retry")
     } else if !(0.0..=1_000.0).contains(&deployment.retries.budget) {

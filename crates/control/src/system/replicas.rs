@@ -9,6 +9,8 @@ use super::{
     RequestState, System, Use,
 };
 use crate::autoscale::Sample;
+use crate::balance::{Member, hash};
+use crate::health::Condition;
 use crate::queue::List;
 
 /// Pause before a replica is started again after a failure; doubled by every further one.
@@ -98,7 +100,7 @@ impl System {
                     self.retire(now, replica, effects);
                 }
             } else {
-                return;
+                return self.end_waiting_if_down(now, key, effects);
             }
         }
     }
@@ -131,9 +133,11 @@ impl System {
     }
 
     fn make(&mut self, key: FunctionKey, state: ReplicaState) -> ReplicaKey {
+        let endpoint = self.next_endpoint(key);
         let replica = self.replicas.insert(Replica {
             function: key,
             number: self.replicas_made,
+            endpoint,
             state,
             position: None,
             work: List::default(),
@@ -141,12 +145,46 @@ impl System {
             outdated: false,
             ready: None,
             answered: false,
+            health: None,
+            condition: Condition::Healthy,
+            limiter: None,
             seat: None,
             usage: Use::default(),
         });
         self.replicas_made += 1;
         self.functions[key].replicas.push(replica);
         replica
+    }
+
+    /// The endpoint that has the fewest replicas, the first one among equals.
+    fn next_endpoint(&self, key: FunctionKey) -> usize {
+        let function = &self.functions[key];
+        if function.deployment.endpoints.len() < 2 {
+            return 0;
+        }
+        let mut counts = vec![0_u32; function.deployment.endpoints.len()];
+        for replica in &function.replicas {
+            counts[self.replicas[*replica].endpoint] += 1;
+        }
+        let fewest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+        fewest.map_or(0, |(endpoint, _)| endpoint)
+    }
+
+    /// Lets a replica take requests.
+    fn enter_pool(&mut self, now: Time, key: ReplicaKey) {
+        let replica = &mut self.replicas[key];
+        let function = &mut self.functions[replica.function];
+        let member = match function.deployment.endpoints.get(replica.endpoint) {
+            Some(at) => {
+                Member { replica: key, weight: at.weight, identity: hash(at.url.as_bytes()) }
+            }
+            None => Member { replica: key, weight: 1, identity: function.pool.next_place() },
+        };
+        let position = function.pool.join(member);
+        function.balancer.joined(&function.pool, position, now);
+        replica.position = Some(position);
+        replica.ready = Some(now);
+        self.begin_health(now, key);
     }
 
     /// Takes in a replica that came by itself, ready for requests; `None` if its function is gone or going. It
@@ -162,11 +200,10 @@ impl System {
         }
         let replica = self.make(key, ReplicaState::Running);
         let function = &mut self.functions[key];
-        self.replicas[replica].joined = true;
-        self.replicas[replica].ready = Some(now);
-        self.replicas[replica].position = Some(function.pool.join(replica));
         function.running += 1;
         function.joined += 1;
+        self.replicas[replica].joined = true;
+        self.enter_pool(now, replica);
         self.pump(now, key, effects);
         self.measure(now, key);
         Some(replica)
@@ -226,12 +263,11 @@ impl System {
         }
         let function = &mut self.functions[replica.function];
         replica.state = ReplicaState::Running;
-        replica.ready = Some(now);
-        replica.position = Some(function.pool.join(key));
         function.starting -= 1;
         function.running += 1;
         let replaces = function.outdated > 0;
         let function = replica.function;
+        self.enter_pool(now, key);
         self.note_ready(now, key);
         self.pump(now, function, effects);
         if replaces {
@@ -331,12 +367,13 @@ impl System {
                 self.deadlines.clear(request);
                 self.requests.remove(request);
             } else {
-                self.retry_or_end(now, request, End::Lost, effects);
+                self.retry_or_end(now, request, End::Lost, Duration::ZERO, effects);
             }
         }
     }
 
     fn forget(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        self.health.clear(key);
         self.idles.clear(key);
         if let Some(replica) = self.replicas.remove(key) {
             self.functions[replica.function].forget(key, replica.number);
@@ -349,6 +386,7 @@ impl System {
         let function = &self.functions[key];
         if function.phase == Phase::Removing && function.replicas.is_empty() {
             self.scalings.clear(key);
+            self.comparisons.clear(key);
             self.prewarms.clear(key);
             self.functions.remove(key);
             effects.push(Effect::Removed { function: key });
@@ -390,9 +428,12 @@ impl Function {
         self.running -= 1;
         self.joined -= u32::from(replica.joined);
         self.outdated -= u32::from(replica.outdated);
+        self.unfit -= u32::from(replica.condition != Condition::Healthy);
+        replica.condition = Condition::Healthy;
         self.in_service -= replica.work.len() as u32;
         if let Some(position) = replica.position.take() {
             self.pool.leave(position);
+            self.balancer.left(position);
         }
     }
 }

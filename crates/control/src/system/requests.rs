@@ -5,9 +5,10 @@ use std::time::Duration;
 use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::{
-    Effect, End, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState, Request,
-    RequestKey, RequestState, Shed, System,
+    Effect, End, Event, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState,
+    Request, RequestKey, RequestState, Shed, System,
 };
+use crate::balance::{Asks, Position};
 use crate::queue::{Links, URGENCIES};
 
 /// Replicas that fail in a row, none running, before requests are refused at once instead of waiting for them.
@@ -21,10 +22,13 @@ impl System {
     /// Takes a request: it is dispatched, queued, or shed. One `Ended` with the returned key will follow, now or
     /// later.
     pub fn invoke(&mut self, now: Time, invoke: Invoke, effects: &mut Vec<Effect>) -> RequestKey {
+        self.now = now;
         self.arrivals += 1;
         let request = self.requests.insert(Request {
             function: invoke.function,
             id: invoke.id,
+            key: invoke.key,
+            avoid: None,
             arrival: self.arrivals,
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
@@ -64,6 +68,9 @@ impl System {
             return Err(Shed::Removed);
         }
         if function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE {
+            return Err(Shed::Unavailable);
+        }
+        if function.is_down() {
             return Err(Shed::Unavailable);
         }
         // A free slot takes one request, or a batch; more than that must find room in the queue.
@@ -117,6 +124,7 @@ impl System {
         }
         if waits {
             self.wake_from_zero(now, key, effects);
+            self.end_waiting_if_down(now, key, effects);
         }
     }
 
@@ -129,12 +137,8 @@ impl System {
         size: u32,
         effects: &mut Vec<Effect>,
     ) {
+        let position = self.choose(now, key, first);
         let function = &mut self.functions[key];
-        let mut luck = Stream::new(self.seed, Purpose::Balance, self.requests[first].id);
-        let position = function
-            .balancer
-            .pick(&function.pool, &mut luck)
-            .expect("the pool has a free slot, and a balancer finds it");
         let replica = function.pool.replica(position);
         let load = function.pool.begin(position);
         let in_flight = if function.deployment.batch.is_some() { size } else { load };
@@ -151,6 +155,30 @@ impl System {
                 batch_left,
             });
         }
+    }
+
+    /// The replica for a request; there must be a free slot. Where the last attempt failed is not chosen again if
+    /// there is any other.
+    fn choose(&mut self, now: Time, key: FunctionKey, request: RequestKey) -> Position {
+        let function = &mut self.functions[key];
+        let request = &self.requests[request];
+        let attempt = u64::from(request.attempts) << 48;
+        let mut luck = Stream::new(self.seed, Purpose::Balance, request.id ^ attempt);
+        let failed = request.avoid.and_then(|replica| self.replicas.get(replica)?.position);
+        let failed = failed.filter(|_| function.pool.available().len() > 1);
+        let limit = failed.map(|position| (position, function.pool.limit_of(position)));
+        if let Some((position, _)) = limit {
+            function.pool.set_limit(position, 0);
+        }
+        let asks = Asks { now, key: request.key };
+        let position = function
+            .balancer
+            .pick(&function.pool, asks, &mut luck)
+            .expect("the pool has a free slot, and a balancer finds it");
+        if let Some((position, limit)) = limit {
+            function.pool.set_limit(position, limit);
+        }
+        position
     }
 
     /// Moves a request from the queue to the work of a replica.
@@ -191,7 +219,11 @@ impl System {
             RequestState::Running(replica) => (replica, false),
             RequestState::Abandoned(replica) => (replica, true),
         };
+        let started = request.started;
         self.free_slot(replica, key);
+        if !abandoned {
+            self.judge(now, replica, started, outcome, effects);
+        }
         if outcome != Outcome::NotStarted {
             self.replicas[replica].answered = true;
             let function = &mut self.functions[function];
@@ -204,10 +236,15 @@ impl System {
                 self.deadlines.clear(key);
                 self.requests.remove(key);
             }
-            Outcome::Ok => self.end(key, End::Ok, effects),
-            Outcome::Error => self.end(key, End::Error, effects),
-            Outcome::NotStarted | Outcome::Returned => {
-                self.retry_or_end(now, key, End::Error, effects);
+            Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
+            Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
+            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => {
+                let pause = match outcome {
+                    Outcome::Again { after, .. } => after.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
+                self.requests[key].avoid = Some(replica);
+                self.retry_or_end(now, key, End::Error, pause, effects);
             }
         }
         self.pump(now, function, effects);
@@ -293,19 +330,50 @@ impl System {
                 self.deadlines.set(key, grace.min(limit));
                 effects.push(Effect::Abandon { request: key, replica });
                 effects.push(Effect::Ended { request: key, end });
+                if end == End::TimedOut {
+                    self.judge(now, replica, started, Outcome::Unavailable, effects);
+                }
             }
             RequestState::Abandoned(_) => return,
         }
         self.measure(now, function);
     }
 
-    /// An attempt came to nothing: the request waits for another one if it may, else it ends as `end`. It is in
-    /// no queue and holds no slot.
+    /// Reports [`Outcome::Again`] if another attempt will then be made, and does nothing if not: who has an answer
+    /// that is better than none asks before it throws it away. Whether there will be one.
+    pub fn try_again(
+        &mut self,
+        now: Time,
+        key: RequestKey,
+        after: Option<Duration>,
+        busy: bool,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(request) = self.requests.get(key) else { return false };
+        let RequestState::Running(_) = request.state else { return false };
+        let function = &self.functions[request.function];
+        let will = request.attempts - request.returned < function.deployment.retries.attempts
+            && function.phase != Phase::Removing
+            && now + after.unwrap_or_default() < request.deadline
+            && function.budget.clone().withdraw(now);
+        if will {
+            self.handle(
+                now,
+                Event::Finished { request: key, outcome: Outcome::Again { after, busy } },
+                effects,
+            );
+        }
+        will
+    }
+
+    /// An attempt came to nothing: the request waits for another one if it may, for `pause` at least, else it ends
+    /// as `end`. It is in no queue and holds no slot.
     pub(super) fn retry_or_end(
         &mut self,
         now: Time,
         key: RequestKey,
         end: End,
+        pause: Duration,
         effects: &mut Vec<Effect>,
     ) {
         let request = &mut self.requests[key];
@@ -313,20 +381,23 @@ impl System {
         let retries = function.deployment.retries;
         let may_retry = request.attempts - request.returned < retries.attempts
             && function.phase != Phase::Removing
+            && !function.is_down()
+            && now + pause < request.deadline
             && function.budget.withdraw(now);
         if !may_retry {
             return self.end(key, end, effects);
         }
         function.totals.retries += 1;
         let doublings = request.attempts.saturating_sub(2).min(20);
+        let asked = pause;
         let pause = retries.backoff.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-        if request.attempts == 1 || pause.is_zero() {
+        if asked.is_zero() && (request.attempts == 1 || pause.is_zero()) {
             return self.queue_again(key);
         }
         let id = request.id ^ u64::from(request.attempts) << 48;
         let share = 0.5 + Stream::new(self.seed, Purpose::Jitter, id).unit() / 2.0;
         request.state = RequestState::Pausing;
-        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share)));
+        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share).max(asked)));
     }
 
     fn queue_again(&mut self, key: RequestKey) {

@@ -8,6 +8,7 @@ use super::replicas::restart_pause;
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
 use crate::cluster::{ImageId, NodeId};
+use crate::health::Condition;
 
 /// A function as it stands.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,8 @@ pub struct FunctionView<'a> {
     /// How long a request that came now would wait for its turn, from the length of the queue and the average
     /// time of the last attempts; with the pause before the next start where replicas fail to start.
     pub expected_wait: Duration,
+    /// Running replicas that are not healthy.
+    pub unfit: u32,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
     /// Replicas that wait for a node.
@@ -52,12 +55,18 @@ pub struct ReplicaView {
     pub number: u64,
     /// Its function.
     pub function: FunctionKey,
+    /// Which of its function's endpoints it stands for; 0 if there are none.
+    pub endpoint: usize,
     /// Where it is in its life.
     pub state: ReplicaState,
     /// Requests it works on, abandoned ones included.
     pub in_flight: usize,
     /// Whether it joined by itself.
     pub joined: bool,
+    /// Whether it is given requests while it runs.
+    pub condition: Condition,
+    /// Requests at a time that it is given, if that is learned.
+    pub limit: Option<u32>,
     /// The node it is on, if there are nodes and one had room.
     pub node: Option<NodeId>,
     /// The image it runs, if it is on a node and its function names images.
@@ -159,7 +168,8 @@ impl System {
             queued: function.queue.len(),
             in_flight: function.in_service,
             outdated: function.outdated,
-            expected_wait: function.expected_wait(),
+            expected_wait: self.back_in(function).unwrap_or_else(|| function.expected_wait()),
+            unfit: function.unfit,
             failures: function.failures,
             unplaced: function.unplaced.len(),
             unplaced_because: function.unplaced.reason(),
@@ -197,9 +207,12 @@ impl System {
             key,
             number: replica.number,
             function: replica.function,
+            endpoint: replica.endpoint,
             state: replica.state,
             in_flight: replica.work.len(),
             joined: replica.joined,
+            condition: replica.condition,
+            limit: replica.limiter.as_ref().map(|limiter| limiter.limit()),
             node: replica.seat.as_ref().map(|seat| seat.node),
             image: replica.seat.as_ref().and_then(|seat| seat.image),
         })

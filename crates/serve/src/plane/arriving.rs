@@ -2,11 +2,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
+use crate::upstream::Received;
 use bytes::Bytes;
 use gatewright_control::Outcome;
 use http::StatusCode;
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::answer::{Attempt, outcome_of};
 
@@ -18,13 +18,13 @@ const LOOKS: usize = 3;
 pub(super) enum Arriving {
     /// All of it is here.
     Whole(Bytes),
-    Coming(Incoming, Attempt),
+    Coming(Received, Attempt),
 }
 
 /// What of a body is not here yet.
 pub(super) enum Rest {
     None,
-    Coming(Incoming, Attempt),
+    Coming(Received, Attempt),
     /// It will not come.
     Broken,
 }

@@ -15,7 +15,6 @@ use http::header::{CONTENT_LENGTH, VARY};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::arriving::{Arriving, Rest};
@@ -29,6 +28,7 @@ use crate::headers::{self, FieldsOf};
 use crate::store::{
     Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Rendered, Stage,
 };
+use crate::upstream::Received;
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -105,7 +105,7 @@ impl Plane {
             let code = came.parts.status.as_u16();
             if Cause::Status(code).is_one() && self.has_stale(&fetch, Cause::Status(code)) {
                 if let Arriving::Coming(_, mut attempt) = came.body {
-                    attempt.finish(Outcome::Error);
+                    attempt.finish(Outcome::Unavailable);
                 }
                 let refusal =
                     Refusal::new(came.parts.status, "the upstream answered with an error");
@@ -174,7 +174,7 @@ impl Plane {
         &self,
         check: &Check,
         parts: &Parts,
-        mut incoming: Incoming,
+        mut incoming: Received,
         mut attempt: Attempt,
         call: &Call,
         max: usize,
@@ -190,7 +190,7 @@ impl Plane {
             match frame {
                 None => break,
                 Some(Err(_)) => {
-                    attempt.finish(Outcome::Error);
+                    attempt.finish(Outcome::Unavailable);
                     return Err(broken_off().into());
                 }
                 Some(Ok(frame)) => {
@@ -473,7 +473,7 @@ impl Plane {
     async fn pump(
         &self,
         fetch: &mut Fetch,
-        mut incoming: Incoming,
+        mut incoming: Received,
         mut attempt: Attempt,
         status: u16,
         body: &Growing,
@@ -492,7 +492,7 @@ impl Plane {
             let data = match frame {
                 None => break,
                 Some(Err(_)) => {
-                    attempt.finish(Outcome::Error);
+                    attempt.finish(Outcome::Unavailable);
                     return false;
                 }
                 Some(Ok(frame)) => match frame.into_data() {

@@ -4,24 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_control::{End, Outcome};
+use gatewright_control::{End, Outcome, is_idempotent};
 use gatewright_record::Status;
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Error;
 
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
-use crate::function::{Function, Upstream};
+use crate::function::Function;
 use crate::headers;
 use crate::records::Trail;
 use crate::route::Route;
-use crate::upstream::{Outgoing, Sent, Stream};
+use crate::upstream::{Outgoing, Received, SendError, Sent, Stream};
 
 /// Longest request body in bytes that is read whole before it is passed on.
 const READ_WHOLE: u64 = 64 * 1024;
@@ -57,7 +55,8 @@ impl Plane {
                 parts.headers.remove(name);
             }
         }
-        let outgoing = Outgoing { body, ..Outgoing::new(parts.method, uri, parts.headers) };
+        let outgoing = Outgoing::new(parts.method, uri, parts.headers);
+        let outgoing = Outgoing { body, client: asked.client.address, ..outgoing };
         let stream = match &outgoing.body {
             Sent::Streamed(stream) => Some(Arc::clone(stream)),
             Sent::Whole(_) => None,
@@ -142,15 +141,16 @@ impl Plane {
         function: &Function,
         outgoing: Outgoing,
         call: Arc<Call>,
-    ) -> Result<(Response<Incoming>, Attempt), Failure> {
-        let Some(ticket) = self.driver.invoke(function, Arc::clone(&call)) else {
+    ) -> Result<(Response<Received>, Attempt), Failure> {
+        let Some(upstreams) = function.upstreams() else {
             return Err(self.unknown(&function.name));
         };
-        let Some(upstream) = function.upstream() else {
+        let key = upstreams.hash.as_ref().map_or(0, |by| outgoing.key(by));
+        let Some(ticket) = self.driver.invoke_for(function, Arc::clone(&call), key) else {
             return Err(self.unknown(&function.name));
         };
         let mut attempt = Attempt::new(ticket);
-        let mut problem: Option<Error> = None;
+        let mut problem: Option<SendError> = None;
         let mut step = next_step(&call).await;
         loop {
             if let Next::Ended(end) = step {
@@ -160,11 +160,13 @@ impl Plane {
                 // Its body is gone with an attempt before: it cannot be sent whole again.
                 return Err(self.failed(End::Error, problem.as_ref(), function));
             }
-            let address = call.last_dispatch().and_then(|dispatch| dispatch.address);
-            let serves = address.is_some();
+            let dispatch = call.last_dispatch();
+            let place = dispatch.as_ref().map_or(0, |dispatch| dispatch.endpoint);
+            let address = dispatch.and_then(|dispatch| dispatch.address);
+            let (serves, endpoint) = (address.is_some(), &upstreams.endpoints[place]);
             let answer = tokio::select! {
                 biased;
-                answer = upstream.client.send(outgoing.to(address)) => answer,
+                answer = upstreams.client.send(endpoint, address, outgoing.clone()) => answer,
                 // Its program was lost meanwhile, or its time is up.
                 next = next_step(&call) => {
                     problem = None;
@@ -172,12 +174,30 @@ impl Plane {
                     continue;
                 }
             };
+            let may_repeat = is_idempotent(outgoing.method.as_str()) && !outgoing.is_spent();
             let error = match answer {
-                Ok(response) => return Ok((response, attempt)),
+                Ok(response) => {
+                    let status = response.status();
+                    let again = may_repeat && upstreams.retry_statuses.contains(&status.as_u16());
+                    let busy = status == StatusCode::TOO_MANY_REQUESTS;
+                    let after = upstreams.retry_after.then(|| retry_after(response.headers()));
+                    if !again || !attempt.ticket.try_again(after.flatten(), busy) {
+                        return Ok((response, attempt));
+                    }
+                    problem = Some(SendError::Refused(status));
+                    step = next_step(&call).await;
+                    continue;
+                }
                 Err(error) => error,
             };
+            let (name, upstream) = (&*function.name, endpoint.url.as_str());
+            tracing::warn!(function = name, upstream, %error, "no answer");
             // Before the connection was there, nothing has begun: another attempt is safe.
-            let outcome = if error.is_connect() { Outcome::NotStarted } else { Outcome::Error };
+            let outcome = match error.is_not_started() {
+                true => Outcome::NotStarted,
+                false if may_repeat && !serves => Outcome::Again { after: None, busy: false },
+                false => Outcome::Unavailable,
+            };
             problem = Some(error);
             if serves
                 && let Ok(next) = tokio::time::timeout(LOSS_SEEN_WITHIN, next_step(&call)).await
@@ -192,25 +212,36 @@ impl Plane {
     }
 
     /// The answer for a request whose upstream gave none.
-    fn failed(&self, end: End, problem: Option<&Error>, function: &Function) -> Failure {
+    fn failed(&self, end: End, problem: Option<&SendError>, function: &Function) -> Failure {
         let Some(problem) = problem.filter(|_| end == End::Error) else {
             return self.ended(end, function);
         };
-        let mut causes = problem.to_string();
-        let mut cause = std::error::Error::source(problem);
-        while let Some(error) = cause {
-            causes = format!("{causes}: {error}");
-            cause = error.source();
-        }
-        let (name, runs) = (&function.name, function.runs());
-        tracing::warn!(function = &**name, upstream = runs, error = causes, "no answer");
-        let error = if problem.is_connect() {
-            format!("the upstream of function `{name}` cannot be reached")
-        } else {
-            format!("the upstream of function `{name}` broke off its answer")
+        let name = &function.name;
+        let error = match problem {
+            SendError::NotConnected(_) => {
+                format!("the upstream of function `{name}` cannot be reached")
+            }
+            SendError::Broken(_) => {
+                format!("the upstream of function `{name}` broke off its answer")
+            }
+            SendError::Refused(status) => {
+                let error = format!("the upstream of function `{name}` answered {status}");
+                return Refusal::new(*status, error).into();
+            }
+            SendError::Late(phase, limit) => {
+                let error = format!("the upstream of function `{name}`: {phase} took {limit:?}");
+                let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, error);
+                return Failure { status: Status::Timeout, refusal };
+            }
         };
         Refusal::new(StatusCode::BAD_GATEWAY, error).into()
     }
+}
+
+/// How long an upstream wants to be left alone (RFC 9110 section 10.2.3), in seconds; a date is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// What becomes of a request.
@@ -238,29 +269,14 @@ pub(super) fn streamed(parts: http::response::Parts, body: Relayed) -> Response<
     response
 }
 
-/// Where a request goes: the function's base, the route's path, the client's query.
-pub(super) fn upstream_uri(
-    base: &Upstream,
-    path: &str,
-    query: Option<&str>,
-) -> Result<Uri, Refusal> {
-    let mut whole =
-        String::with_capacity(base.path.len() + path.len() + 1 + query.map_or(0, str::len));
-    whole.push_str(&base.path);
-    whole.push_str(path);
-    if whole.is_empty() {
-        whole.push('/');
-    }
-    if let Some(query) = query {
-        whole.push('?');
-        whole.push_str(query);
-    }
-    let path = PathAndQuery::try_from(whole).map_err(|error| {
+/// Where a request goes behind the path of its upstream: the route's path, the client's query.
+pub(super) fn upstream_path(path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+    let path = if path.is_empty() { "/" } else { path };
+    let whole = match query {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    whole.map(Uri::from).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, format!("the path cannot be passed on: {error}"))
-    })?;
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(base.scheme.clone());
-    parts.authority = Some(base.authority.clone());
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
+    })
 }

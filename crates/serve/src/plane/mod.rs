@@ -156,16 +156,15 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
-        let base = match &function.runtime {
+        match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
             }
             Runtime::Fork(program) => {
                 return self.fork(&function, program, &parts, body, asked, trail).await;
             }
-            Runtime::Program(server) => &server.upstream,
-            Runtime::Http(upstream) => upstream,
-        };
+            Runtime::Program(_) | Runtime::Http(_) => {}
+        }
         if let Some(route) = route
             && body.is_end_stream()
             && let Some(response) = self.hit(route, &parts, trail)
@@ -178,7 +177,7 @@ impl Plane {
                 Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
             })?,
         };
-        let uri = forward::upstream_uri(base, &path, parts.uri.query())?;
+        let uri = forward::upstream_path(&path, parts.uri.query())?;
         match route {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
@@ -379,6 +378,11 @@ fn without_answer(end: End, function: &Function) -> Failure {
         End::Shed(Shed::Removed) => {
             Refusal::new(StatusCode::NOT_FOUND, format!("function `{name}` was removed"))
         }
+        End::Shed(Shed::Unavailable) if function.upstreams().is_some() => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("no upstream of function `{name}` is well"),
+        )
+        .come_back(),
         End::Shed(Shed::Unavailable) => Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the replicas of function `{name}` fail to start"),

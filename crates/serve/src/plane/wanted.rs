@@ -82,7 +82,8 @@ impl Wanted {
                 headers.remove(name);
             }
         }
-        Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers)
+        let outgoing = Outgoing::new(self.parts.method.clone(), self.upstream.clone(), headers);
+        Outgoing { client: self.asked.client.address, ..outgoing }
     }
 }
 

@@ -443,7 +443,10 @@ impl<'a> Engine<'a> {
                 Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
                 // The replica works on, and reports the end of its work at its own time.
-                Effect::Abandon { .. } | Effect::Removed { .. } => {}
+                Effect::Abandon { .. }
+                | Effect::Removed { .. }
+                | Effect::Probe { .. }
+                | Effect::HealthChanged { .. } => {}
             }
         }
         self.effects = effects;

@@ -140,8 +140,9 @@ impl Engine<'_> {
         flight.waiting = true;
         let run = &mut self.functions[flight.function as usize];
         run.queued.up(self.now);
-        let invoke =
-            Invoke { function: run.key, id: flight.id, timeout: None, urgency: URGENCY_DEFAULT };
+        let key = control::balance::hash(&flight.key.to_le_bytes());
+        let urgency = URGENCY_DEFAULT;
+        let invoke = Invoke { function: run.key, id: flight.id, timeout: None, urgency, key };
         let mut effects = mem::take(&mut self.effects);
         let request = self.system.invoke(self.now, invoke, &mut effects);
         self.effects = effects;

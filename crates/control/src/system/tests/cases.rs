@@ -60,8 +60,13 @@ fn a_client_may_ask_for_less_time_but_not_for_more() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut invoke = |timeout| {
         let mut effects = Vec::new();
-        let invoke =
-            Invoke { function: key, id: 0, timeout: Some(timeout), urgency: URGENCY_DEFAULT };
+        let invoke = Invoke {
+            function: key,
+            id: 0,
+            timeout: Some(timeout),
+            urgency: URGENCY_DEFAULT,
+            key: 0,
+        };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);
@@ -280,7 +285,7 @@ fn the_more_urgent_goes_first_and_equals_in_order() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut ask = |urgency| {
         let mut effects = Vec::new();
-        let invoke = Invoke { function: key, id: 0, timeout: None, urgency };
+        let invoke = Invoke { function: key, id: 0, timeout: None, urgency, key: 0 };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);

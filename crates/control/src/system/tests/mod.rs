@@ -5,3 +5,4 @@ mod cases;
 mod random;
 mod rig;
 mod update;
+mod upstreams;

@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn deployment() -> impl Strategy<Value = Deployment> {
-    let balance = prop::sample::select(Balance::ALL);
+    let balance = prop::sample::select(Balance::all());
     let autoscale = prop_oneof![
         Just(Autoscale::Fixed),
         Just(Autoscale::Kpa(Kpa { target: 1.0, ..Kpa::default() })),
@@ -113,7 +113,8 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
             if let Some(key) = rig.system.lookup(NAMES[function]) {
                 let mut effects = Vec::new();
                 let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-                let invoke = Invoke { function: key, id: rig.next_id, timeout, urgency };
+                let invoke =
+                    Invoke { function: key, id: rig.next_id, timeout, urgency, key: rig.next_id };
                 rig.next_id += 1;
                 let request = rig.system.invoke(rig.now, invoke, &mut effects);
                 assert!(rig.open.insert(request));

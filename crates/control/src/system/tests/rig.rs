@@ -56,7 +56,8 @@ impl Rig {
 
     pub(super) fn invoke(&mut self, function: FunctionKey) -> RequestKey {
         let mut effects = Vec::new();
-        let invoke = Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT };
+        let invoke =
+            Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
         self.next_id += 1;
         let request = self.system.invoke(self.now, invoke, &mut effects);
         assert!(self.open.insert(request), "a request key was used twice");
@@ -100,7 +101,10 @@ impl Rig {
                 Effect::Abandon { request, replica } => {
                     assert_eq!(self.work.get(&request), Some(&replica));
                 }
-                Effect::Scaled { .. } | Effect::Removed { .. } => {}
+                Effect::Scaled { .. }
+                | Effect::Removed { .. }
+                | Effect::Probe { .. }
+                | Effect::HealthChanged { .. } => {}
             }
             self.log.push(effect);
         }
