@@ -455,7 +455,7 @@ impl Core {
 
     fn action(&mut self, effect: Effect, now: Time) -> Option<Action> {
         Some(match effect {
-            Effect::StartReplica { replica, function } => self.start(replica, function)?,
+            Effect::StartReplica { replica, function, .. } => self.start(replica, function)?,
             Effect::StopReplica { replica } => {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
