@@ -7,9 +7,9 @@
 mod admin;
 mod arguments;
 mod commands;
-mod demand;
 mod failure;
 mod files;
+mod frames;
 mod interrupt;
 mod output;
 mod progress;
@@ -18,7 +18,9 @@ mod reference;
 mod rehearsal;
 mod render;
 mod replicate;
+mod reports;
 mod settings;
+mod sweep;
 
 use std::process::ExitCode;
 
