@@ -9,6 +9,7 @@ mod arguments;
 mod commands;
 mod failure;
 mod files;
+mod frames;
 mod interrupt;
 mod output;
 mod progress;
@@ -19,6 +20,7 @@ mod render;
 mod replicate;
 mod reports;
 mod settings;
+mod sweep;
 
 use std::process::ExitCode;
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -5,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
+use crate::cluster::Resources;
 use crate::health::HealthRules;
+use crate::keep_alive::KeepAlive;
 
 /// What a function needs to be served: everything a decision about it depends on.
 ///
@@ -44,6 +47,47 @@ pub struct Deployment {
     pub adapt: Option<Adapt>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+    /// How long a replica stays that has nothing to do.
+    #[serde(default)]
+    pub keep_alive: KeepAlive,
+    /// What a replica takes of its node, where no image says otherwise.
+    #[serde(default)]
+    pub requests: Resources,
+    /// What replicas may run, the best first; whatever there is if the list is empty. Where there are nodes, one goes
+    /// by the first that has a node.
+    #[serde(default)]
+    pub images: Vec<ImageChoice>,
+    /// Labels that a node must have.
+    #[serde(default)]
+    pub node_labels: BTreeMap<String, String>,
+    /// Labels that a node had better have.
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, String>,
+    /// Data that it needs.
+    #[serde(default)]
+    pub data: Data,
+}
+
+/// An image that replicas may run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageChoice {
+    /// Its name.
+    pub image: String,
+    /// At most this share of the largest number of replicas runs it, in (0, 1].
+    pub share: f64,
+    /// What a replica of it takes of its node.
+    pub requests: Resources,
+}
+
+/// Data that a function needs, each as "bucket/item".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// Read once by each replica before it takes requests.
+    pub setup: Vec<String>,
+    /// Read by every request before its work.
+    pub reads: Vec<String>,
+    /// Written by every request after its work.
+    pub writes: Vec<String>,
 }
 
 /// An upstream that a replica stands for.
@@ -105,6 +149,12 @@ impl Default for Deployment {
             health: HealthRules::default(),
             adapt: None,
             autoscale: Autoscale::Fixed,
+            keep_alive: KeepAlive::Always,
+            requests: Resources::default(),
+            images: Vec::new(),
+            node_labels: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            data: Data::default(),
         }
     }
 }

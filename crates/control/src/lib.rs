@@ -12,23 +12,27 @@
 //!                                        +----------------------+
 //! ```
 //!
-//! Where to look: [`balance`] chooses a replica, [`autoscale`] chooses how many, `queue` holds requests that
+//! Where to look: [`balance`] chooses a replica, [`placement`] a node of a [`cluster`], [`autoscale`] how many,
+//! [`keep_alive`] how long idle ones stay, `queue` holds requests that
 //! wait, [`cache`] says what a stored response is good for, [`config`] is `gatewright.toml`.
 
 pub mod adapt;
 pub mod autoscale;
 pub mod balance;
 pub mod cache;
+pub mod cluster;
 pub mod config;
 mod deployment;
 pub mod health;
+pub mod keep_alive;
 mod meter;
+pub mod placement;
 mod queue;
 mod retry;
 mod system;
 mod timers;
 
-pub use deployment::{Batch, Deployment, Endpoint, Retries, Scale};
+pub use deployment::{Batch, Data, Deployment, Endpoint, ImageChoice, Retries, Scale};
 pub use retry::is_idempotent;
 pub use system::{
     Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,

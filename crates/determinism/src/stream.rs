@@ -21,6 +21,8 @@ pub enum Purpose {
     Jitter,
     /// Resampling of measurements (bootstrap); the id is the sample's number.
     Resample,
+    /// Choice of a node; the id is the replica's number.
+    Placement,
 }
 
 /// A stream of random numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number

@@ -64,6 +64,20 @@ pub enum Law {
     /// Measured durations, or as many means of equally large groups of them, in ascending order. Each counts
     /// the same; between the middles of two neighbours the law is linear. The law's mean is that of the table.
     Empirical(Vec<f64>),
+    /// shift + scale exp(sigma Z) with Z normal, drawn again until it lies between `min` and `max`: how faas-sim and
+    /// ether state measured times. At most 1,000 times; then it is moved to the nearer bound.
+    ShiftedLogNormal {
+        /// Standard deviation of the logarithm, 0 to 10.
+        sigma: f64,
+        /// What is added; may be negative.
+        shift: f64,
+        /// Median before that, above 0.
+        scale: f64,
+        /// Never shorter.
+        min: f64,
+        /// Never longer.
+        max: f64,
+    },
     /// Another law, whose durations are moved to the nearer bound where they lie beyond it.
     Bounded {
         /// The law.
@@ -99,6 +113,7 @@ enum Kind {
     Weibull { scale: f64, inverse_shape: f64 },
     Hyperexponential { probability: f64, means: [f64; 2] },
     Empirical(Arc<[f64]>),
+    ShiftedLogNormal { sigma: f64, shift: f64, scale: f64, bounds: [f64; 2] },
     Bounded { law: Box<Self>, min: u64, max: u64 },
 }
 
@@ -147,6 +162,14 @@ impl Law {
                 check_range("hyperexponential", "cv", cv, 1.0, 100.0)
             }
             Self::Empirical(ref table) => check_table(table),
+            Self::ShiftedLogNormal { sigma, shift, scale, min, max } => {
+                check_range("shifted_log_normal", "sigma", sigma, 0.0, 10.0)?;
+                check_range("shifted_log_normal", "shift", shift, -LONGEST, LONGEST)?;
+                check_range("shifted_log_normal", "scale", scale, 1e-9, LONGEST)?;
+                check_seconds("shifted_log_normal", "min", min)?;
+                check_seconds("shifted_log_normal", "max", max)?;
+                hold(min <= max, || "shifted_log_normal: min is above max".to_owned())
+            }
             Self::Bounded { ref law, min, max } => {
                 hold(depth < DEEPEST, || "bounded: bounds within bounds within bounds".to_owned())?;
                 law.check_at(depth + 1)?;
@@ -171,7 +194,7 @@ impl Law {
             | Self::Weibull { mean, .. }
             | Self::Hyperexponential { mean, .. } => Some(mean),
             Self::Empirical(ref table) => Some(table.iter().sum::<f64>() / table.len() as f64),
-            Self::Bounded { .. } => None,
+            Self::ShiftedLogNormal { .. } | Self::Bounded { .. } => None,
         }
     }
 
@@ -217,6 +240,12 @@ impl Law {
             Self::Empirical(ref table) => {
                 Kind::Empirical(table.iter().map(|seconds| seconds * NANOS).collect())
             }
+            Self::ShiftedLogNormal { sigma, shift, scale, min, max } => Kind::ShiftedLogNormal {
+                sigma,
+                shift: shift * NANOS,
+                scale: scale * NANOS,
+                bounds: [min * NANOS, max * NANOS],
+            },
             Self::Bounded { ref law, min, max } => Kind::Bounded {
                 law: Box::new(law.kind()),
                 min: whole(min.unwrap_or(0.0) * NANOS),
@@ -262,9 +291,24 @@ impl Kind {
                 whole(means[branch] * stream.exponential())
             }
             Self::Empirical(table) => whole(interpolate(table, stream.unit())),
+            Self::ShiftedLogNormal { sigma, shift, scale, bounds } => {
+                whole(within(*bounds, || shift + scale * libm::exp(sigma * stream.normal())))
+            }
             Self::Bounded { law, min, max } => law.draw(stream).max(*min).min(*max),
         }
     }
+}
+
+/// The first of at most 1,000 draws within the bounds, else the last, moved to the nearer one.
+fn within([min, max]: [f64; 2], mut draw: impl FnMut() -> f64) -> f64 {
+    let mut value = draw();
+    for _ in 1..1_000 {
+        if (min..=max).contains(&value) {
+            return value;
+        }
+        value = draw();
+    }
+    value.max(min).min(max)
 }
 
 /// Gamma with this shape and scale 1 (Marsaglia and Tsang, "A simple method for generating gamma variables",

@@ -7,16 +7,23 @@
 //! [`Simulation`] gives the same bytes on every machine.
 
 mod calendar;
+mod flows;
 mod law;
+mod measured;
 mod model;
 mod scenario;
+mod sharing;
 mod simulation;
 
 pub use calendar::Calendar;
+pub use flows::{FlowEnd, Flows, GOODPUT};
 pub use law::{Law, LawError, Sampler};
-pub use model::{CacheModel, Fitted, FunctionModel, Keys, MAX_KEYS, Model, Range};
-pub use scenario::{Demand, Paths, Scenario, Target};
+pub use model::{
+    CacheModel, DeviceModel, Fitted, FunctionModel, Keys, MAX_KEYS, Model, Range, Variant,
+};
+pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
+pub use sharing::Contention;
 pub use simulation::{
-    DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
-    SimulationReport,
+    DemandReport, FunctionReport, NodeReport, Phase, Progress, RecordSink, ReplicaStep, Scaling,
+    Simulation, SimulationError, SimulationReport, Transfer, TransferKind,
 };

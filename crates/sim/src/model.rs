@@ -5,7 +5,7 @@ use gatewright_determinism::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Law, LawError};
+use crate::{Contention, Law, LawError};
 
 /// What a simulation must know of functions and cannot decide: the contents of a `*.model.toml`, made by
 /// `gatewright calibrate` or by hand.
@@ -15,6 +15,21 @@ pub struct Model {
     /// The functions by name.
     #[serde(default)]
     pub function: BTreeMap<String, FunctionModel>,
+    /// What machines of a kind take and cost, by the name of the device.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub device: BTreeMap<String, DeviceModel>,
+}
+
+/// What a machine takes and costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceModel {
+    /// Watts when none of its cores works.
+    pub idle_watts: f64,
+    /// Watts when all of them do; in proportion in between.
+    pub busy_watts: f64,
+    /// Price of an hour, in whatever money.
+    pub price_per_hour: f64,
 }
 
 /// How one function behaves. All laws are in seconds.
@@ -36,12 +51,60 @@ pub struct FunctionModel {
     /// What the gateway takes from reading a request's head until it is queued or handed over. None unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Law>,
+    /// From the end of `start` and of reading its data to the moment a replica takes requests: loading a model, say.
+    /// None unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Law>,
+    /// How long a replica runs until it fails. For ever unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Law>,
+    /// Share of the requests that are answered with an error, 0 to 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub errors: f64,
+    /// What starting a process for each request takes, as OpenFaaS' forking watchdog does, before its service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Law>,
+    /// Requests that a replica serves at a time; further ones that were handed to it wait inside it, as in OpenFaaS'
+    /// HTTP watchdog. As many as it is handed unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u32>,
+    /// How requests in service in one replica slow one another down. Not at all unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contention: Option<Contention>,
+    /// The function that is called with the answer before the client gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
+    /// Name of measured service times by device, in place of `service` on those devices: python-pi, fio,
+    /// resnet-inference-cpu and so on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<String>,
+    /// What is otherwise on a device, with an image, or with "device/image" both; the most special holds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on: BTreeMap<String, Variant>,
     /// How its cached routes behave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheModel>,
     /// What it was fitted on, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fitted: Option<Fitted>,
+}
+
+/// What is otherwise on some nodes, or with some image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Variant {
+    /// See the function's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Law>,
+    /// See the function's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Law>,
+    /// See the function's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Law>,
+    /// See the function's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<String>,
 }
 
 /// How the cached routes of a function behave.
@@ -145,6 +208,13 @@ impl Model {
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        for (name, device) in &self.device {
+            let numbers = [device.idle_watts, device.busy_watts, device.price_per_hour];
+            if !numbers.iter().all(|number| (0.0..=1e9).contains(number)) {
+                let what = "watts and prices must be 0 to 1000000000";
+                return Err(ConfigError::new(format!("device `{name}`"), what, None));
+            }
+        }
         self.function.iter().try_for_each(|(name, function)| function.check(name))
     }
 
@@ -164,6 +234,7 @@ impl Model {
             }
             self.function.insert(name, function);
         }
+        self.device.extend(other.device);
         Ok(())
     }
 }
@@ -178,6 +249,15 @@ impl FunctionModel {
             stop: None,
             overhead: None,
             gateway: None,
+            setup: None,
+            lifetime: None,
+            errors: 0.0,
+            fork: None,
+            workers: None,
+            contention: None,
+            then: None,
+            measured: None,
+            on: BTreeMap::new(),
             cache: None,
             fitted: None,
         }
@@ -193,16 +273,39 @@ impl FunctionModel {
             ("stop", self.stop.as_ref()),
             ("overhead", self.overhead.as_ref()),
             ("gateway", self.gateway.as_ref()),
+            ("setup", self.setup.as_ref()),
+            ("lifetime", self.lifetime.as_ref()),
+            ("fork", self.fork.as_ref()),
             ("cache.hit", self.cache.as_ref().map(|cache| &cache.hit)),
         ];
         for (key, law) in laws {
             law.map_or(Ok(()), Law::check).map_err(|fault| wrong(key, &fault))?;
+        }
+        for (on, variant) in &self.on {
+            for law in [&variant.service, &variant.start, &variant.setup].into_iter().flatten() {
+                law.check().map_err(|fault| wrong(&format!("on.{on}"), &fault))?;
+            }
+        }
+        let wrong = |what: &str| Err(ConfigError::new(format!("function `{name}`"), what, None));
+        if !(0.0..=1.0).contains(&self.errors) {
+            return wrong("`errors` must be 0 to 1");
+        }
+        if self.workers == Some(0) {
+            return wrong("`workers` must be at least 1");
+        }
+        if let Some(Err(what)) = self.contention.as_ref().map(Contention::check) {
+            return wrong(&format!("contention: {what}"));
         }
         match &self.cache {
             Some(cache) => cache.keys.check(&format!("function `{name}`, `cache.keys`")),
             None => Ok(()),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Keys {

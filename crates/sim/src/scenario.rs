@@ -29,10 +29,76 @@ pub struct Scenario {
     pub cold_start: bool,
     /// Who asks for what.
     pub demand: Vec<Demand>,
+    /// What operators do and machines suffer meanwhile.
+    #[serde(default, rename = "operation", skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<Step>,
     /// Keys of the system file that are changed for this run: what if?
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub change: BTreeMap<String, toml::Value>,
+}
+
+/// An operation at a moment of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When, from the start of the run.
+    pub at: HumanDuration,
+    /// What.
+    #[serde(rename = "do")]
+    pub act: Act,
+}
+
+/// What operators do and machines suffer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Act {
+    /// So many replicas more are wanted.
+    ScaleUp {
+        /// The function.
+        function: String,
+        /// How many more.
+        by: u32,
+    },
+    /// So many replicas fewer are wanted.
+    ScaleDown {
+        /// The function.
+        function: String,
+        /// How many fewer.
+        by: u32,
+    },
+    /// So many replicas are wanted.
+    ScaleTo {
+        /// The function.
+        function: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// No replica is wanted until somebody asks.
+    Suspend {
+        /// The function.
+        function: String,
+    },
+    /// Every replica is replaced by a new one.
+    Reload {
+        /// The function.
+        function: String,
+    },
+    /// The function is served no more.
+    Remove {
+        /// The function.
+        function: String,
+    },
+    /// A node fails, with the replicas and images on it.
+    NodeLost {
+        /// The node.
+        node: String,
+    },
+    /// A node is there again.
+    NodeBack {
+        /// The node.
+        node: String,
+    },
 }
 
 /// One path or several.
@@ -142,6 +208,29 @@ fn flatten(path: &str, table: &toml::Table, found: &mut Vec<Override>) {
 
 fn change(key: &str, value: &toml::Value) -> Override {
     Override { key: key.to_owned(), value: value.clone(), source: "[change]".to_owned() }
+}
+
+impl Act {
+    /// The function that it is about, or else the node.
+    pub(crate) fn subject(&self) -> Result<&str, &str> {
+        match self {
+            Self::ScaleUp { function, .. }
+            | Self::ScaleDown { function, .. }
+            | Self::ScaleTo { function, .. }
+            | Self::Suspend { function }
+            | Self::Reload { function }
+            | Self::Remove { function } => Ok(function),
+            Self::NodeLost { node } | Self::NodeBack { node } => Err(node),
+        }
+    }
+
+    /// Whether it may lead to replicas of a function being started.
+    pub(crate) fn starts(&self, name: &str) -> bool {
+        match self.subject() {
+            Ok(function) => function == name && !matches!(self, Self::Remove { .. }),
+            Err(_) => true,
+        }
+    }
 }
 
 impl Demand {

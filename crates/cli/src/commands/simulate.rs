@@ -1,17 +1,20 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use gatewright_control::config::Override;
 use gatewright_record::{Estimate, RunReport, RunSummary, batch_means};
-use gatewright_sim::{DemandReport, FunctionReport, RecordSink, SimulationReport};
+use gatewright_sim::{DemandReport, FunctionReport, NodeReport, RecordSink, SimulationReport};
 use serde::Serialize;
 
 use super::Format;
 use crate::failure::{Exit, Outcome};
 use crate::files::{self, RecordFile};
+use crate::frames::Frames;
 use crate::rehearsal::Rehearsal;
 use crate::render::{Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
+use crate::sweep::{self, Sweep};
 use crate::{output, replicate};
 
 /// Run a system in virtual time, with the same decisions.
@@ -23,6 +26,7 @@ Examples:
   gatewright simulate scenario.toml
   gatewright simulate scenario.toml --set function.square.replicas.max=8 --set function.square.replicas.min=8
   gatewright simulate scenario.toml --model measured.model.toml --replications 20
+  gatewright simulate scenario.toml --sweep function.square.replicas.min=[3,4,5] --replications 10
   gatewright simulate scenario.toml --records simulated.csv --format json")]
 pub(crate) struct Simulate {
     /// The scenario: the system, its models, and who asks for what.
@@ -45,11 +49,19 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     set: Vec<Override>,
 
+    /// Run at every value of a key of the system file, and with several sweeps at every combination; a table as CSV.
+    #[arg(long, value_name = "KEY=[VALUE,...]", conflicts_with_all = ["records", "frames", "format"])]
+    sweep: Vec<Sweep>,
+
     /// File for a record of every request, .csv or .jsonl.
     #[arg(long, value_name = "FILE", conflicts_with = "replications")]
     records: Option<PathBuf>,
 
-    /// File for the result as JSON.
+    /// Folder for faas-sim's data frames as CSV files: invocations, replica_deployment, flow and so on.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "replications")]
+    frames: Option<PathBuf>,
+
+    /// File for the result as JSON, or for the table of a sweep.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -74,6 +86,9 @@ struct Document {
     demands: Vec<Demand>,
     /// Of the first replication.
     functions: Vec<FunctionReport>,
+    /// Of the first replication.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +113,9 @@ const CONFIDENCE: f64 = 0.95;
 
 impl Simulate {
     pub(crate) fn run(self, quiet: bool) -> Outcome {
+        if !self.sweep.is_empty() {
+            return self.run_sweep(quiet);
+        }
         let rehearsal = Rehearsal::load(&self.scenario, &self.model, &self.set)?;
         let simulation = rehearsal.simulation(&self.scenario)?;
         rehearsal.extrapolations().iter().for_each(|text| output::warning(text));
@@ -108,7 +126,15 @@ impl Simulate {
             let path = self.records.as_deref().or(rehearsal.records.as_deref());
             let mut records = path.map(RecordFile::create).transpose()?;
             let sink = records.as_mut().map(|file| file.writer() as &mut dyn RecordSink);
-            let report = replicate::once(&simulation, seed, sink, quiet)?;
+            let report = match &self.frames {
+                None => replicate::once(&simulation, seed, sink, quiet)?,
+                Some(folder) => {
+                    let mut frames = Frames::create(folder, &rehearsal.system, sink)?;
+                    let report = replicate::once(&simulation, seed, Some(&mut frames), quiet)?;
+                    frames.finish(folder, &report)?;
+                    report
+                }
+            };
             records.map_or(Ok(()), RecordFile::finish)?;
             vec![report]
         };
@@ -119,6 +145,18 @@ impl Simulate {
         match self.format {
             Format::Json => output::json(&document)?,
             Format::Text => output::data(&text(&document))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Simulate {
+    fn run_sweep(&self, quiet: bool) -> Outcome {
+        let Self { scenario, model, set, sweep, seed, replications, .. } = self;
+        let table = sweep::run(scenario, model, set, sweep, *seed, *replications, quiet)?;
+        match &self.output {
+            Some(path) => files::write(path, &table)?,
+            None => output::data(&table)?,
         }
         Ok(Exit::Done)
     }
@@ -143,6 +181,7 @@ fn document(scenario: String, seed: u64, reports: &[SimulationReport]) -> Docume
         estimates: (reports.len() > 1).then(|| estimates(&summaries)),
         demands: demands.collect(),
         functions: reports[0].functions.clone(),
+        nodes: reports[0].nodes.clone(),
     }
 }
 
@@ -193,6 +232,7 @@ fn text(document: &Document) -> String {
         several => format!("{} demands", several.len()),
     };
     let mut facts = functions(&document.functions, several);
+    facts.extend(nodes(&document.nodes));
     facts.extend(document.estimates.iter().flat_map(intervals));
     let (level, verdict) = verdict(&document.report);
     let title = format!("simulate {} ({offered}, {runs})", document.scenario);
@@ -231,10 +271,39 @@ fn functions(functions: &[FunctionReport], several: bool) -> Vec<(&'static str, 
             report.replicas_max,
             report.in_service_mean,
             report.queued_mean,
-        )
+        ) + &match report.unplaced {
+            0 => String::new(),
+            unplaced => format!("; {unplaced} replicas without a node in the end"),
+        }
     };
     let labels = std::iter::once("replicas").chain(std::iter::repeat(""));
     labels.zip(functions.iter().map(line)).collect()
+}
+
+/// The nodes together, by their kinds.
+fn nodes(nodes: &[NodeReport]) -> Vec<(&'static str, String)> {
+    let mut kinds: BTreeMap<&str, Vec<&NodeReport>> = BTreeMap::new();
+    for node in nodes {
+        kinds.entry(node.device.as_deref().unwrap_or("other")).or_default().push(node);
+    }
+    let line = |(kind, nodes): (&str, Vec<&NodeReport>)| {
+        let sum = |of: fn(&NodeReport) -> f64| nodes.iter().map(|node| of(node)).sum::<f64>();
+        let pulled: u64 = nodes.iter().map(|node| node.pulled).sum();
+        let mut line = format!(
+            "{} {kind}: {:.2} replicas on average, {:.1} % of their cores at work, {} MB of images pulled",
+            nodes.len(),
+            sum(|node| node.replicas_mean),
+            sum(|node| node.busy_mean) / nodes.len() as f64 * 100.0,
+            count(pulled / 1_000_000),
+        );
+        if nodes.iter().any(|node| node.joules.is_some()) {
+            let hours = sum(|node| node.joules.unwrap_or(0.0)) / 3_600.0;
+            line.push_str(&format!(", {hours:.1} Wh"));
+        }
+        line
+    };
+    let labels = std::iter::once("nodes").chain(std::iter::repeat(""));
+    labels.zip(kinds.into_iter().map(line)).collect()
 }
 
 /// Means over the replications with their confidence intervals.

@@ -20,6 +20,10 @@ pub(super) fn page(schema: &Value) -> String {
         ("cache", "Cache", "[cache]"),
         ("function", "Function", "[function.NAME]"),
         ("route", "Route", "[[route]]"),
+        ("cluster", "Cluster", "[cluster]"),
+        ("nodes", "NodeGroup", "[[cluster.nodes]]"),
+        ("links", "NetworkLink", "[[cluster.links]]"),
+        ("image", "Image", "[image.NAME]"),
     ];
     for (_, definition, heading) in tables {
         let Some(table) = schema.pointer(&format!("/$defs/{definition}")) else { continue };

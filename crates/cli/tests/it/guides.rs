@@ -58,7 +58,7 @@ struct Reader {
 impl Reader {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        for example in ["square", "lunch", "functions"] {
+        for example in ["square", "lunch", "functions", "edge-cluster"] {
             let to = root.path().join("examples").join(example);
             std::fs::create_dir_all(&to).unwrap();
             for entry in std::fs::read_dir(workspace().join("examples").join(example)).unwrap() {
@@ -201,6 +201,11 @@ fn relay() {
 #[test]
 fn benchmark() {
     Reader::new().follow("benchmark.md");
+}
+
+#[test]
+fn simulate_a_cluster() {
+    Reader::new().follow("simulate-a-cluster.md");
 }
 
 #[test]

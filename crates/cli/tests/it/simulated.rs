@@ -248,3 +248,50 @@ fn what_is_wrong_is_said_with_its_place() {
     hint: give a file in a folder that exists and may be written to
     "#);
 }
+
+/// Everything a request does leaves rows in the frames, and a sweep is laid beside its first point.
+#[test]
+fn frames_and_sweeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "gatewright.toml",
+        "[function.f]\npython = \"m:C\"\nreplicas = { min = 2 }\nimages = [\"app\"]\n[image.app]\namd64 = \"10MB\"\n[cluster]\nnodes = [{ name = \"n\" }]\n",
+    );
+    write("m.toml", "[function.f]\nservice = { fixed = 0.5 }\nstart = { fixed = 1 }\n");
+    write(
+        "s.toml",
+        "model = \"m.toml\"\ncold_start = true\n[[demand]]\nfunction = \"f\"\narrival = { poisson = { rate = 3 } }\nrequests = 50\n",
+    );
+    stdout(folder.path(), "simulate s.toml --frames frames");
+    let frame = |name: &str| {
+        let path = folder.path().join("frames").join(format!("{name}.csv"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert_eq!(std::fs::read_dir(folder.path().join("frames")).unwrap().count(), 14);
+    assert_eq!(frame("invocations").lines().count(), 51);
+    assert_eq!(frame("fets").lines().count(), 51);
+    let phases: Vec<_> = frame("replica_deployment")
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(phases, ["deploy", "deploy", "startup", "startup", "finish", "finish"]);
+    assert_eq!(frame("flow").lines().count(), 2, "one pull for both replicas");
+    assert!(frame("allocation").contains(",100,209715200,n"), "{}", frame("allocation"));
+    assert!(frame("node_utilization").lines().nth(1).unwrap().ends_with(",2,n"));
+
+    let table = stdout(
+        folder.path(),
+        "simulate s.toml --sweep function.f.replicas.min=[2,3] --sweep cluster.nodes.0.cpu=[1,2] --replications 3",
+    );
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 5);
+    assert_eq!(rows[0][..3], ["function.f.replicas.min", "cluster.nodes.0.cpu", "replications"]);
+    assert_eq!(rows[1][..4], ["2", "1", "3", "50"]);
+    let difference = |row: usize| rows[row][14].parse::<f64>().unwrap();
+    assert_eq!((difference(1), difference(2)), (0.0, 0.0), "a faster node changes nothing here");
+    assert!(difference(3) < 0.0, "a third replica helps, on the same luck: {table}");
+    let fault = tell(folder.path(), "simulate s.toml --sweep function.f.replicas.mn=[2]");
+    assert!(fault.contains("--sweep `function.f.replicas.mn`: unknown key `mn`"), "{fault}");
+}

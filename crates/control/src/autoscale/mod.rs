@@ -3,9 +3,11 @@
 //! One file per policy. To add one: write the file, implement [`Autoscaler`], and add its line to the table
 //! below; configuration, command line and reports take the name from there.
 
+mod average_requests;
 mod hpa;
 mod idler;
 mod kpa;
+mod per_request;
 mod queue_length;
 mod ray_serve;
 mod requests_per_second;
@@ -17,9 +19,11 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use average_requests::AverageRequests;
 pub use hpa::Hpa;
 pub use idler::Idler;
 pub use kpa::Kpa;
+pub use per_request::PerRequest;
 pub use queue_length::QueueLength;
 pub use ray_serve::RayServe;
 pub use requests_per_second::RequestsPerSecond;
@@ -34,6 +38,11 @@ pub trait Autoscaler: fmt::Debug + Send {
     /// The number of replicas wanted from now on, or `None` to leave it as it is. The system holds it within
     /// the function's bounds.
     fn decide(&mut self, now: Time, sample: &Sample) -> Option<u32>;
+
+    /// A request has come and must wait. Between two regular moments, most policies do nothing.
+    fn waiting(&mut self, _now: Time, _sample: &Sample) -> Option<u32> {
+        None
+    }
 }
 
 /// What a replica without a limit is taken to hold at a time: Knative's `container-concurrency-target-default`.
@@ -96,6 +105,8 @@ macro_rules! policies {
 }
 
 policies! {
+    /// So many requests per second per replica over a window, with a tolerance; faas-sim's average request scaler.
+    AverageRequests(AverageRequests) => average_requests::AverageScaler,
     /// Kubernetes' horizontal pod autoscaler: holds the use of the replicas at a target, slowly down.
     Hpa(Hpa) => hpa::HpaScaler,
     /// Stops a function that nobody asks for; OpenFaaS' `faas-idler`.
@@ -103,6 +114,8 @@ policies! {
     /// Knative's pod autoscaler: holds the concurrency per replica at a target over a stable window, and reacts
     /// to bursts in a panic window.
     Kpa(Kpa) => kpa::KpaScaler,
+    /// A replica for each request that finds none free; AWS Lambda's. Give it a `keep_alive`.
+    PerRequest(PerRequest) => per_request::RequestScaler,
     /// So many requests, waiting or in service, per replica; KEDA's scaling by queue length.
     QueueLength(QueueLength) => queue_length::QueueScaler,
     /// So many ongoing requests per replica, with delays; Ray Serve's.

@@ -1,7 +1,11 @@
 //! What the types of a function do not hold.
 
-use super::{Cache, Check, ConfigError, Function, ProcessMode, Replicas, Runtime, Timeouts};
+use super::{
+    Cache, Check, ConfigError, Function, ImageRule, ProcessMode, Replicas, Runtime, SystemFile,
+    Timeouts, nearest,
+};
 use crate::Scale;
+use crate::cluster::Cluster;
 
 pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
     if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
@@ -65,7 +69,8 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
         return wrong(what);
     }
     function.balance.check().or_else(|what| wrong(&format!("balance.{what}")))?;
-    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))
+    function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))?;
+    function.keep_alive.check().or_else(|what| wrong(&format!("keep_alive.{what}")))
 }
 
 fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
@@ -136,6 +141,48 @@ fn check_runtime(name: &str, function: &Function) -> Result<(), ConfigError> {
                 return wrong("`args` and `kwargs` are for `python` functions");
             }
         }
+    }
+    Ok(())
+}
+
+/// The machines, and whether each function has a place among them.
+pub(super) fn check_cluster(file: &SystemFile) -> Result<(), ConfigError> {
+    let placement = file.cluster.placement.check();
+    placement.map_err(|what| ConfigError::new("cluster.placement", &what, None))?;
+    let cluster = Cluster::new(&file.cluster, &file.image)?;
+    for (name, function) in &file.function {
+        let at = || format!("function `{name}`");
+        for rule in &function.images {
+            if !file.image.contains_key(rule.name()) {
+                let hint = nearest(rule.name(), file.image.keys().map(String::as_str));
+                let what = format!("there is no image `{}`", rule.name());
+                return Err(ConfigError::new(at(), &what, hint));
+            }
+            if let ImageRule::Rule(rule) = rule
+                && !(rule.share > 0.0 && rule.share <= 1.0)
+            {
+                let what = format!(
+                    "the share of image `{}` is {}; give above 0, at most 1",
+                    rule.image, rule.share
+                );
+                return Err(ConfigError::new(at(), &what, None));
+            }
+        }
+        let Some(cluster) = &cluster else { continue };
+        let data = &function.data;
+        for item in data.setup.iter().chain(&data.reads).chain(&data.writes) {
+            if cluster.item(item).is_none() {
+                let hint = Some(
+                    "add it to the `items` of a bucket in [cluster.storage.BUCKET]".to_owned(),
+                );
+                let what = format!("nothing in the cluster is called `{item}`");
+                return Err(ConfigError::new(at(), &what, hint));
+            }
+        }
+        cluster.could_hold(&file.cluster.placement, &function.deployment(name)).map_err(|why| {
+            let hint = Some("lower its `requests`, or add nodes that have them".to_owned());
+            ConfigError::new(at(), &format!("no node can ever hold a replica of it: {why}"), hint)
+        })?;
     }
     Ok(())
 }

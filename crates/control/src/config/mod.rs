@@ -6,8 +6,10 @@
 
 mod cache;
 mod check;
+mod cluster;
 mod error;
 mod overrides;
+mod quantities;
 mod tls;
 mod upstreams;
 mod values;
@@ -19,8 +21,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cache::{Cache, Disk, SharedUrl};
+pub use cluster::{
+    Bucket, Build, Cluster, DataRule, Image, ImageDetail, ImageRule, NetworkLink, NodeGroup,
+    Requests, Scene,
+};
 pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
+pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
 pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
@@ -30,6 +37,7 @@ use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
 use crate::health::{BreakerRules, EjectRules, HealthRules};
+use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
 
 /// A whole system: the contents of `gatewright.toml`.
@@ -48,6 +56,12 @@ pub struct SystemFile {
     /// Paths of the gateway and the functions that answer them. `/function/{name}` needs no route.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// What replicas on nodes run, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub image: BTreeMap<String, Image>,
+    /// The machines of a simulation, and the network between them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cluster: Cluster,
 }
 
 /// Where and within which bounds the gateway listens.
@@ -163,6 +177,8 @@ pub struct Function {
     pub concurrency: Option<u32>,
     /// How many replicas there should be.
     pub autoscale: Autoscale,
+    /// How long a replica stays that has nothing to do; never fewer than `replicas.min`.
+    pub keep_alive: KeepAlive,
     /// Requests that wait.
     pub queue: Queue,
     /// How long a request may take in all, waiting and retries included.
@@ -198,6 +214,21 @@ pub struct Function {
     /// status given. An answer that comes in pieces is not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Check>,
+    /// What a replica takes of its node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub requests: Requests,
+    /// Images that replicas on nodes may run, the best first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRule>,
+    /// Labels that a node must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_labels: BTreeMap<String, String>,
+    /// Labels that a node had better have, for the priority `capability`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, String>,
+    /// Data in the cluster that it reads and writes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub data: DataRule,
 }
 
 /// How a program is run.
@@ -307,6 +338,10 @@ pub enum Runtime<'a> {
     Remote,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Default for Gateway {
     fn default() -> Self {
         Self {
@@ -352,6 +387,7 @@ impl Default for Function {
             replicas: Replicas::default(),
             concurrency: None,
             autoscale: Autoscale::default(),
+            keep_alive: KeepAlive::default(),
             queue: Queue::default(),
             timeout: HumanDuration::new(deployment.timeout),
             start_timeout: HumanDuration::from_secs(60),
@@ -364,6 +400,11 @@ impl Default for Function {
             expose_traceback: false,
             input: None,
             output: None,
+            requests: Requests::default(),
+            images: Vec::new(),
+            node_labels: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            data: DataRule::default(),
         }
     }
 }
@@ -459,6 +500,12 @@ impl Function {
             },
             adapt: self.adapt.clone(),
             autoscale: self.autoscale.clone(),
+            keep_alive: self.keep_alive.clone(),
+            requests: self.requests.resources(),
+            images: self.images.iter().map(|rule| rule.choice(&self.requests)).collect(),
+            node_labels: self.node_labels.clone(),
+            capabilities: self.capabilities.clone(),
+            data: self.data.clone().into(),
         }
     }
 }
@@ -520,7 +567,7 @@ impl SystemFile {
         for route in &self.routes {
             self.check_route(route)?;
         }
-        Ok(())
+        check::check_cluster(self)
     }
 
     fn check_route(&self, route: &Route) -> Result<(), ConfigError> {

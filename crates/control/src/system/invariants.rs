@@ -24,6 +24,10 @@ impl System {
             self.check_function(key)?;
             self.check_replicas(key)?;
         }
+        if !self.nodes_add_up() {
+            let rule = "what is taken of a node is not what its replicas take";
+            return Err(InvariantViolation { function: String::new(), rule });
+        }
         Ok(())
     }
 
@@ -127,6 +131,10 @@ impl System {
                 "a request waits though no replica is well",
             ),
             (outdated as u32 == function.outdated, "outdated replicas are miscounted"),
+            (
+                function.unplaced.len() <= count(ReplicaState::Conceived),
+                "a replica waits for a node and is not conceived",
+            ),
             (
                 replicas().all(|r| r.work.len() == 0 || r.state >= ReplicaState::Running),
                 "a replica works before it runs",

@@ -1,10 +1,17 @@
 //! The system as a state machine.
 //!
 //! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
-//! request, `replicas` the life of a replica, `operations` deploy to suspend, `invariants` what must always hold.
+//! request, `replicas` the life of a replica, `nodes` where replicas are, `idle` those with nothing to do, `operations` deploy to suspend, `invariants`
+//! what must always hold.
 
 mod health;
+mod idle;
+#[cfg(test)]
+mod idle_tests;
 mod invariants;
+#[cfg(test)]
+mod node_tests;
+mod nodes;
 mod operations;
 mod replicas;
 mod requests;
@@ -23,11 +30,15 @@ use crate::Deployment;
 use crate::adapt::Limiter;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool, Position};
+use crate::cluster::NodeId;
 use crate::health::{Condition, Health};
 use crate::meter::Meter;
 use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
 use crate::timers::Timers;
+
+use idle::{Rest, Use};
+use nodes::{Fleet, Seat, Unplaced};
 
 pub use invariants::InvariantViolation;
 pub use operations::{Operation, OperationError};
@@ -64,6 +75,12 @@ pub struct System {
     comparisons: Timers<FunctionKey>,
     /// The time of the last event.
     now: Time,
+    /// When replicas with nothing to do go.
+    idles: Timers<ReplicaKey>,
+    /// When functions without replicas get one before they are asked for.
+    prewarms: Timers<FunctionKey>,
+    /// Nodes, if replicas are placed on any.
+    fleet: Option<Box<Fleet>>,
 }
 
 /// The urgency of a request that names none (RFC 9218, section 4.1).
@@ -121,6 +138,16 @@ pub enum Event {
     ReplicaStopped {
         /// The replica.
         replica: ReplicaKey,
+    },
+    /// A node is gone, with the replicas on it.
+    NodeLost {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node that was gone is there again, empty.
+    NodeBack {
+        /// The node.
+        node: NodeId,
     },
     /// A check that was asked for by [`Effect::Probe`] has ended.
     Probed {
@@ -200,6 +227,8 @@ pub enum Effect {
         replica: ReplicaKey,
         /// Its function.
         function: FunctionKey,
+        /// The node it goes to, if there are nodes.
+        node: Option<NodeId>,
     },
     /// Stop a replica that has no work; report `ReplicaStopped`.
     StopReplica {
@@ -309,7 +338,7 @@ pub enum Shed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
-    /// Decided on, and waiting for its turn to start.
+    /// Decided on, and waiting for its turn to start, or for a node.
     Conceived,
     /// Told to start.
     Starting,
@@ -329,6 +358,8 @@ struct Function {
     desired: u32,
     balancer: Box<dyn Balancer>,
     autoscaler: Option<Box<dyn Autoscaler>>,
+    /// Absent where replicas stay whatever they have to do.
+    rest: Option<Box<Rest>>,
     /// Running replicas.
     pool: Pool,
     /// Requests that wait.
@@ -356,6 +387,8 @@ struct Function {
     arrivals: u64,
     /// Replicas lost in a row before any good came of them.
     failures: u32,
+    /// Replicas that wait for a node, by number, and why.
+    unplaced: Unplaced,
     totals: Totals,
 }
 
@@ -391,6 +424,10 @@ struct Replica {
     condition: Condition,
     /// Learns how many requests at a time it takes.
     limiter: Option<Box<dyn Limiter>>,
+    /// Its place on a node.
+    seat: Option<Seat>,
+    /// How it has been used, for its keep-alive.
+    usage: Use,
 }
 
 /// A request from its arrival until its slot is free again.
@@ -450,6 +487,9 @@ impl System {
             health: Timers::new(),
             comparisons: Timers::new(),
             now: Time::ZERO,
+            idles: Timers::new(),
+            prewarms: Timers::new(),
+            fleet: None,
         }
     }
 
@@ -473,6 +513,8 @@ impl System {
                 self.join(now, function, effects);
             }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
+            Event::NodeLost { node } => self.node_lost(now, node, effects),
+            Event::NodeBack { node } => self.node_back(now, node, effects),
             Event::Probed { replica, well } => self.probed(now, replica, well, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.
@@ -490,6 +532,7 @@ impl System {
         let next = self.deadlines.next().min(self.restarts.next());
         let next = next.min(self.scalings.next()).min(self.batches.next());
         let next = next.min(self.health.next()).min(self.comparisons.next());
+        let next = next.min(self.idles.next()).min(self.prewarms.next());
         (next < Time::MAX).then_some(next)
     }
 
@@ -498,7 +541,7 @@ impl System {
             self.time_up(now, request, effects);
         }
         while let Some(replica) = self.restarts.pop_due(now) {
-            self.start(replica, effects);
+            self.start(now, replica, effects);
         }
         while let Some(function) = self.scalings.pop_due(now) {
             self.autoscale(now, function, effects);
@@ -511,6 +554,12 @@ impl System {
         }
         while let Some(function) = self.comparisons.pop_due(now) {
             self.compare(now, function, effects);
+        }
+        while let Some(replica) = self.idles.pop_due(now) {
+            self.expire(now, replica, effects);
+        }
+        while let Some(function) = self.prewarms.pop_due(now) {
+            self.prewarm(now, function, effects);
         }
     }
 }

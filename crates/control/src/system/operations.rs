@@ -3,6 +3,8 @@
 use gatewright_determinism::Time;
 use serde::{Deserialize, Serialize};
 
+use super::idle::Rest;
+use super::nodes::Unplaced;
 use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
 use crate::Deployment;
 use crate::balance::Pool;
@@ -126,6 +128,7 @@ impl System {
             desired: 0,
             balancer: deployment.balance.build(),
             autoscaler: deployment.autoscale.build(),
+            rest: deployment.keep_alive.build().map(|rule| Box::new(Rest::new(rule))),
             pool: Pool::new(if deployment.batch.is_some() {
                 Some(1)
             } else {
@@ -144,6 +147,7 @@ impl System {
             concurrency: Meter::new(now),
             arrivals: 0,
             failures: 0,
+            unplaced: Unplaced::default(),
             totals: Totals::default(),
             deployment,
         });
@@ -189,6 +193,10 @@ impl System {
         }
         if function.deployment.balance != deployment.balance {
             function.balancer = deployment.balance.build();
+            let positions = function.replicas.iter().filter_map(|key| self.replicas[*key].position);
+            for position in positions {
+                function.balancer.joined(&function.pool, position, now);
+            }
         }
         if function.deployment.autoscale != deployment.autoscale {
             function.autoscaler = deployment.autoscale.build();
@@ -199,6 +207,11 @@ impl System {
         }
         if function.deployment.retries.budget != deployment.retries.budget {
             function.budget = RetryBudget::new(deployment.retries.budget);
+        }
+        if function.deployment.health.eject != deployment.health.eject {
+            let rules = deployment.health.eject;
+            let due = rules.map_or(Time::MAX, |rules| now + rules.interval.get());
+            self.comparisons.set(key, due);
         }
         // A new description gets a new chance.
         function.failures = 0;
@@ -227,7 +240,7 @@ impl System {
         self.end_waiting(now, key, End::Shed(Shed::Removed), effects);
         self.scale(now, key, 0, effects);
         for replica in self.functions[key].replicas.clone() {
-            self.retire(replica, effects);
+            self.retire(now, replica, effects);
         }
         self.drop_if_removed(key, effects);
         Ok(())

@@ -6,7 +6,7 @@ use gatewright_determinism::Time;
 
 use super::{
     Effect, End, Function, FunctionKey, Loss, Phase, Replica, ReplicaKey, ReplicaState,
-    RequestState, System,
+    RequestState, System, Use,
 };
 use crate::autoscale::Sample;
 use crate::balance::{Member, hash};
@@ -97,7 +97,7 @@ impl System {
             } else if alive > target || replaced {
                 let surplus = if replaced { 1 } else { (alive - target) as usize };
                 for replica in self.least_missed(key, surplus, replaced) {
-                    self.retire(replica, effects);
+                    self.retire(now, replica, effects);
                 }
             } else {
                 return self.end_waiting_if_down(now, key, effects);
@@ -127,7 +127,7 @@ impl System {
         let function = &mut self.functions[key];
         function.starting += 1;
         match function.failures {
-            0 => self.start(replica, effects),
+            0 => self.start(now, replica, effects),
             failures => self.restarts.set(replica, now + restart_pause(failures)),
         }
     }
@@ -148,6 +148,8 @@ impl System {
             health: None,
             condition: Condition::Healthy,
             limiter: None,
+            seat: None,
+            usage: Use::default(),
         });
         self.replicas_made += 1;
         self.functions[key].replicas.push(replica);
@@ -161,8 +163,13 @@ impl System {
             return 0;
         }
         let mut counts = vec![0_u32; function.deployment.endpoints.len()];
-        for replica in &function.replicas {
-            counts[self.replicas[*replica].endpoint] += 1;
+        let replicas = function.replicas.iter().map(|key| &self.replicas[*key]);
+        // Those that go leave their endpoint to others.
+        let staying = replicas.filter(|one| one.state <= ReplicaState::Running && !one.outdated);
+        for replica in staying {
+            if let Some(count) = counts.get_mut(replica.endpoint) {
+                *count += 1;
+            }
         }
         let fewest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
         fewest.map_or(0, |(endpoint, _)| endpoint)
@@ -207,22 +214,28 @@ impl System {
         Some(replica)
     }
 
-    pub(super) fn start(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+    /// Starts a replica, on a node if there are nodes; it waits for one if none has room.
+    pub(super) fn start(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
+        if self.fleet.is_some() && !self.seat(now, key, effects) {
+            return;
+        }
+        self.note_start(now, key);
         let replica = &mut self.replicas[key];
         replica.state = ReplicaState::Starting;
         self.functions[replica.function].totals.replicas_started += 1;
-        effects.push(Effect::StartReplica { replica: key, function: replica.function });
+        let node = replica.seat.as_ref().map(|seat| seat.node);
+        effects.push(Effect::StartReplica { replica: key, function: replica.function, node });
     }
 
     /// Takes a replica out of service: stopped at once if it does not run, drained first if it does.
-    pub(super) fn retire(&mut self, key: ReplicaKey, effects: &mut Vec<Effect>) {
+    pub(super) fn retire(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
         let function = &mut self.functions[replica.function];
         match replica.state {
             ReplicaState::Conceived => {
                 function.starting -= 1;
                 self.restarts.clear(key);
-                self.forget(key);
+                self.forget(now, key, effects);
             }
             ReplicaState::Starting => {
                 function.starting -= 1;
@@ -260,10 +273,12 @@ impl System {
         let replaces = function.outdated > 0;
         let function = replica.function;
         self.enter_pool(now, key);
+        self.note_ready(now, key);
         self.pump(now, function, effects);
         if replaces {
             self.reconcile(now, function, effects);
         }
+        self.rest(now, key);
         self.measure(now, function);
     }
 
@@ -278,7 +293,7 @@ impl System {
                 replica.outdated = true;
                 self.functions[owner].outdated += 1;
             }
-            ReplicaState::Conceived | ReplicaState::Starting => self.retire(key, effects),
+            ReplicaState::Conceived | ReplicaState::Starting => self.retire(now, key, effects),
             _ => return,
         }
         self.reconcile(now, owner, effects);
@@ -297,7 +312,7 @@ impl System {
         }
         let owner = replica.function;
         self.functions[owner].count_loss(now, replica, Loss::Died);
-        self.retire(key, effects);
+        self.retire(now, key, effects);
         self.reconcile(now, owner, effects);
         self.end_waiting_if_unavailable(now, owner, effects);
         self.pump(now, owner, effects);
@@ -326,7 +341,7 @@ impl System {
         replica.state = ReplicaState::Suspended;
         self.restarts.clear(key);
         self.release_work(now, key, effects);
-        self.forget(key);
+        self.forget(now, key, effects);
         self.reconcile(now, owner, effects);
         self.end_waiting_if_unavailable(now, owner, effects);
         self.pump(now, owner, effects);
@@ -345,7 +360,7 @@ impl System {
             return self.replica_lost(now, key, Loss::Died, effects);
         }
         let function = replica.function;
-        self.forget(key);
+        self.forget(now, key, effects);
         self.drop_if_removed(function, effects);
     }
 
@@ -362,10 +377,12 @@ impl System {
         }
     }
 
-    fn forget(&mut self, key: ReplicaKey) {
+    fn forget(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
         self.health.clear(key);
+        self.idles.clear(key);
         if let Some(replica) = self.replicas.remove(key) {
-            self.functions[replica.function].replicas.retain(|&other| other != key);
+            self.functions[replica.function].forget(key, replica.number);
+            self.vacate(now, key, replica, effects);
         }
     }
 
@@ -375,6 +392,7 @@ impl System {
         if function.phase == Phase::Removing && function.replicas.is_empty() {
             self.scalings.clear(key);
             self.comparisons.clear(key);
+            self.prewarms.clear(key);
             self.functions.remove(key);
             effects.push(Effect::Removed { function: key });
         }
@@ -392,6 +410,12 @@ impl Function {
     /// goes before another is ready in its place.
     pub(super) fn target(&self) -> u32 {
         self.desired + u32::from(self.outdated > 0 && self.desired > 0)
+    }
+
+    /// A replica is gone. The list is in the order of the numbers.
+    fn forget(&mut self, key: ReplicaKey, number: u64) {
+        self.replicas.retain(|&other| other != key);
+        self.unplaced.remove(number);
     }
 
     /// Counts a replica that goes without being told to. One that did no good is a failure to start.

@@ -60,6 +60,10 @@ impl System {
         let function = self.functions.get_mut(invoke.function).ok_or(Shed::Removed)?;
         function.totals.arrived += 1;
         function.arrivals += 1;
+        if let Some(rest) = &mut function.rest {
+            rest.arrived(now);
+            self.prewarms.clear(invoke.function);
+        }
         if function.phase == Phase::Removing {
             return Err(Shed::Removed);
         }
@@ -88,6 +92,7 @@ impl System {
         self.deadlines.set(key, request.deadline);
         function.queue.push(&mut self.requests, key);
         self.pump(now, invoke.function, effects);
+        self.scale_for_waiting(now, invoke.function, effects);
         self.measure(now, invoke.function);
         Ok(())
     }
@@ -189,6 +194,9 @@ impl System {
             self.deadlines.set(key, request.deadline.min(now + limit));
         }
         self.replicas[replica].work.push(&mut self.requests, key);
+        if self.functions[self.replicas[replica].function].rest.is_some() {
+            self.idles.clear(replica);
+        }
     }
 
     pub(super) fn finish(
@@ -213,6 +221,7 @@ impl System {
         };
         let started = request.started;
         self.free_slot(replica, key);
+        self.leave_room(replica, started);
         if !abandoned {
             self.judge(now, replica, started, outcome, effects);
         }
@@ -240,6 +249,7 @@ impl System {
             }
         }
         self.pump(now, function, effects);
+        self.rest(now, replica);
         self.measure(now, function);
         self.stop_if_drained(replica, effects);
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::replicas::restart_pause;
 use super::{End, Function, FunctionKey, ReplicaKey, ReplicaState, System};
 use crate::Deployment;
+use crate::cluster::{ImageId, NodeId};
 use crate::health::Condition;
 
 /// A function as it stands.
@@ -37,6 +38,10 @@ pub struct FunctionView<'a> {
     pub unfit: u32,
     /// Replicas lost in a row before any good came of them.
     pub failures: u32,
+    /// Replicas that wait for a node.
+    pub unplaced: u32,
+    /// Why they do.
+    pub unplaced_because: Option<&'a str>,
     /// Counts since it was deployed.
     pub totals: Totals,
 }
@@ -62,6 +67,10 @@ pub struct ReplicaView {
     pub condition: Condition,
     /// Requests at a time that it is given, if that is learned.
     pub limit: Option<u32>,
+    /// The node it is on, if there are nodes and one had room.
+    pub node: Option<NodeId>,
+    /// The image it runs, if it is on a node and its function names images.
+    pub image: Option<ImageId>,
 }
 
 /// Counts of a function since it was deployed.
@@ -162,6 +171,8 @@ impl System {
             expected_wait: self.back_in(function).unwrap_or_else(|| function.expected_wait()),
             unfit: function.unfit,
             failures: function.failures,
+            unplaced: function.unplaced.len(),
+            unplaced_because: function.unplaced.reason(),
             totals: function.totals,
         })
     }
@@ -202,6 +213,8 @@ impl System {
             joined: replica.joined,
             condition: replica.condition,
             limit: replica.limiter.as_ref().map(|limiter| limiter.limit()),
+            node: replica.seat.as_ref().map(|seat| seat.node),
+            image: replica.seat.as_ref().and_then(|seat| seat.image),
         })
     }
 

@@ -240,7 +240,9 @@ async fn statuses_that_are_worth_it_are_tried_elsewhere_and_only_what_may_be() {
     }
     posted.sort_unstable();
     assert_eq!(posted, [200, 503], "a POST is not sent twice");
-    let alone = before(std::slice::from_ref(&bad.url), "retries = { statuses = [503], attempts = 1 }").await;
+    let alone =
+        before(std::slice::from_ref(&bad.url), "retries = { statuses = [503], attempts = 1 }")
+            .await;
     let answer = alone.client.get("/x").await;
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "said"));
 }

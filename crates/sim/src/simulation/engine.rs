@@ -1,7 +1,7 @@
 use std::mem;
 
 use gatewright_control as control;
-use gatewright_control::{Effect, FunctionKey, ReplicaKey, RequestKey, System};
+use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
 use gatewright_record::{Invocation, RunSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
@@ -10,12 +10,14 @@ use slotmap::SecondaryMap;
 use super::flights::{FlightId, Flights};
 use super::level::Level;
 use super::requests::Reasons;
+use super::sites::{NodeRun, Site};
 use super::store::Store;
+use super::transfers::Moves;
 use super::{
     DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
     SimulationReport,
 };
-use crate::Calendar;
+use crate::{Act, Calendar, FlowEnd};
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -49,6 +51,12 @@ pub(super) struct Engine<'a> {
     pub(super) events: u64,
     pub(super) sink: Option<&'a mut dyn RecordSink>,
     pub(super) failure: Option<SimulationError>,
+    /// Requests whose next function is to be called.
+    pub(super) follow_ups: Vec<FlightId>,
+    /// Where replicas are, of functions for which it matters.
+    pub(super) sites: SecondaryMap<ReplicaKey, Site>,
+    pub(super) nodes: Vec<NodeRun>,
+    pub(super) moves: Moves,
 }
 
 /// Something that will happen.
@@ -89,6 +97,38 @@ pub(super) enum Event {
     Stopped {
         replica: ReplicaKey,
     },
+    /// A replica has started and prepares itself.
+    Booted {
+        replica: ReplicaKey,
+    },
+    /// A replica fails.
+    Failed {
+        replica: ReplicaKey,
+    },
+    /// A request has had its service, and may have data to write.
+    Served {
+        request: RequestKey,
+        attempt: u32,
+    },
+    /// The same, in a replica whose requests slow one another down.
+    Shared {
+        replica: ReplicaKey,
+        version: u32,
+    },
+    /// A transfer's connection stands.
+    Connected {
+        transfer: u32,
+    },
+    /// A transfer within one node is done.
+    Moved {
+        transfer: u32,
+    },
+    /// A transfer over the network is done, unless its rate has changed.
+    Flow(FlowEnd),
+    /// The scenario's operation of this number.
+    Operate {
+        step: u32,
+    },
 }
 
 /// Where in a session a request stands; the first of the first one, where there are no sessions.
@@ -111,6 +151,10 @@ pub(super) struct Attempt {
     /// 1 for the first of its request.
     pub(super) number: u32,
     pub(super) function: usize,
+    /// Where it stands between its data and its service.
+    pub(super) step: u32,
+    /// Nanoseconds of service.
+    pub(super) span: u64,
 }
 
 pub(super) struct FunctionRun {
@@ -122,6 +166,8 @@ pub(super) struct FunctionRun {
     pub(super) in_service: Level,
     pub(super) queued: Level,
     pub(super) scalings: u64,
+    /// Whether an operation has removed it; its counts went with it.
+    pub(super) removed: bool,
 }
 
 pub(super) struct DemandRun {
@@ -160,6 +206,7 @@ impl Simulation {
         let mut engine = Engine::new(self, seed, sink);
         engine.deploy();
         engine.open_demands();
+        engine.plan();
         engine.run(progress);
         engine.finish()
     }
@@ -172,7 +219,7 @@ impl<'a> Engine<'a> {
             seed,
             now: Time::ZERO,
             begun: false,
-            system: System::new(seed),
+            system: setup.system(seed),
             calendar: Calendar::new(),
             effects: Vec::new(),
             flights: Flights::default(),
@@ -192,6 +239,10 @@ impl<'a> Engine<'a> {
             events: 0,
             sink,
             failure: None,
+            follow_ups: Vec::new(),
+            sites: SecondaryMap::new(),
+            nodes: setup.node_runs(),
+            moves: setup.moves(),
         }
     }
 
@@ -287,6 +338,56 @@ impl<'a> Engine<'a> {
             Event::Ready { replica } => self.ready(replica),
             Event::StartFailed { replica } => self.start_failed(replica),
             Event::Stopped { replica } => self.stopped(replica),
+            Event::Booted { replica } => self.set_up(replica),
+            Event::Failed { replica } => self.failed(replica),
+            Event::Served { request, attempt } => self.served(request, attempt),
+            Event::Shared { replica, version } => self.shared(replica, version),
+            Event::Connected { transfer } => self.connected(transfer),
+            Event::Moved { transfer } => self.moved(transfer),
+            Event::Flow(end) => self.flow_ended(end),
+            Event::Operate { step } => self.operate(step),
+        }
+        while let Some(flight) = self.follow_ups.pop() {
+            self.invoke(flight);
+        }
+    }
+
+    /// Enters the scenario's operations.
+    fn plan(&mut self) {
+        for (step, (at, _)) in (0..).zip(&self.setup.steps) {
+            self.calendar.push(*at, Event::Operate { step });
+        }
+    }
+
+    fn operate(&mut self, step: u32) {
+        let act = &self.setup.steps[step as usize].1;
+        let operation = match act.clone() {
+            Act::ScaleUp { function, by } => Operation::ScaleUp { function, by },
+            Act::ScaleDown { function, by } => Operation::ScaleDown { function, by },
+            Act::ScaleTo { function, replicas } => Operation::ScaleTo { function, replicas },
+            Act::Suspend { function } => Operation::Suspend { function },
+            Act::Reload { function } => Operation::Reload { function },
+            Act::Remove { function } => Operation::Remove { function },
+            Act::NodeLost { node } | Act::NodeBack { node } => {
+                let node = self.system.cluster().and_then(|cluster| cluster.node_named(&node));
+                let Some(node) = node else { return };
+                if matches!(act, Act::NodeLost { .. }) {
+                    self.node_lost(node);
+                } else {
+                    self.tell(control::Event::NodeBack { node });
+                }
+                return;
+            }
+        };
+        if let (Operation::Remove { .. }, Ok(name)) = (&operation, act.subject())
+            && let Some(key) = self.system.lookup(name)
+        {
+            let index = self.by_function[key];
+            self.functions[index].removed = true;
+        }
+        self.tell(control::Event::Operate(operation));
+        for index in 0..self.functions.len() {
+            self.note(self.functions[index].key);
         }
     }
 
@@ -335,7 +436,9 @@ impl<'a> Engine<'a> {
                     self.dispatch(request, replica, attempt, in_flight, cold, first);
                 }
                 Effect::Ended { request, end } => self.request_ended(request, end),
-                Effect::StartReplica { replica, function } => self.start(replica, function),
+                Effect::StartReplica { replica, function, node } => {
+                    self.start(replica, function, node)
+                }
                 Effect::StopReplica { replica } => self.stop(replica),
                 Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
@@ -392,8 +495,10 @@ impl<'a> Engine<'a> {
                 in_service_mean: run.in_service.mean(end),
                 queued_mean: run.queued.mean(end),
                 scalings: run.scalings,
+                unplaced: self.system.function(run.key).map_or(0, |view| view.unplaced),
             });
         let functions = functions.collect();
+        let nodes = self.node_reports(end);
         let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
             if let (Some(span), Some(Arrivals::Requests(_)), false) =
                 (setup.limits.duration, &run.arrivals, run.cut)
@@ -408,7 +513,14 @@ impl<'a> Engine<'a> {
             }
         });
         let demands = demands.collect();
-        Ok(SimulationReport { seed: self.seed, demands, functions, events: self.events, end })
+        Ok(SimulationReport {
+            seed: self.seed,
+            demands,
+            functions,
+            nodes,
+            events: self.events,
+            end,
+        })
     }
 
     /// What must hold of every run: who came has gone, and Little's law over the whole of it, to the nanosecond.
@@ -423,7 +535,7 @@ impl<'a> Engine<'a> {
         }
         for (run, setup) in self.functions.iter().zip(&self.setup.functions) {
             let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
-            if totals.arrived != totals.ended() {
+            if !run.removed && totals.arrived != totals.ended() {
                 return broken(format!("function `{}` owes answers", setup.name));
             }
         }
@@ -450,7 +562,7 @@ mod tests {
         let system = SystemFile::parse(system, &[]).unwrap();
         let law = Law::Exponential { mean: 1.0 };
         let function = [("f".to_owned(), FunctionModel::new(law))];
-        let model = Model { function: function.into() };
+        let model = Model { function: function.into(), ..Model::default() };
         let arrival = gatewright_workload::Strategy::Poisson { rate: 5.0 };
         let mut scenario = Scenario::parse(
             "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 1",

@@ -21,6 +21,12 @@ pub(super) struct Flight {
     /// Number in the run.
     pub(super) id: u64,
     pub(super) demand: u32,
+    /// The function that works on it now.
+    pub(super) function: u32,
+    /// How many have worked on it before.
+    pub(super) stage: u32,
+    /// The node of the first one's replica.
+    pub(super) node: u32,
     pub(super) turn: Turn,
     /// Key asked for, where there is a cache.
     pub(super) key: u32,

@@ -1,8 +1,9 @@
 //! A scenario run in virtual time.
 //!
 //! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar,
-//! `requests` what happens to a request, `replicas` the life of replicas, `store` the cache of a route, `level`
-//! quantities over time.
+//! `requests` what happens to a request and `work` at its replica, `replicas` the life of replicas and `sites` their
+//! places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level` quantities over
+//! time, `streams` what a run leaves behind.
 
 mod engine;
 mod flights;
@@ -10,20 +11,29 @@ mod level;
 mod replicas;
 mod requests;
 mod setup;
+mod sites;
 mod store;
+mod streams;
+mod transfers;
+mod work;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_control::cache::CachePolicy;
+use gatewright_control::cluster::{Cluster, ImageId, Route};
+use gatewright_control::placement::Placement;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
-use crate::Sampler;
-use crate::model::KeySampler;
+pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
+
+use crate::model::{DeviceModel, KeySampler};
+use crate::{Act, Contention, Sampler};
 
 /// A system, its model and a scenario, ready to be run with any number of seeds.
 #[derive(Clone, Debug)]
@@ -32,6 +42,9 @@ pub struct Simulation {
     functions: Vec<FunctionSetup>,
     caches: Vec<CacheSetup>,
     demands: Vec<DemandSetup>,
+    fleet: Option<FleetSetup>,
+    /// In the order of their moments.
+    steps: Vec<(Time, Act)>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,12 +53,46 @@ struct FunctionSetup {
     deployment: Deployment,
     /// Nanoseconds that a replica may take to start.
     start_timeout: u64,
-    service: Sampler,
-    /// Absent where no replica is started during the run.
-    start: Option<Sampler>,
+    /// The first holds where no other does.
+    laws: Vec<Laws>,
+    /// Which of them holds on a device with an image.
+    variants: BTreeMap<(String, Option<ImageId>), usize>,
     stop: Sampler,
     overhead: Sampler,
     gateway: Sampler,
+    lifetime: Option<Sampler>,
+    errors: f64,
+    fork: Sampler,
+    workers: u32,
+    contention: Option<Contention>,
+    /// The function that is called with the answer.
+    then: Option<usize>,
+    /// Whether what happens inside its replicas is more than one service time after another.
+    deep: bool,
+}
+
+/// How long things take in a replica.
+#[derive(Clone, Debug)]
+struct Laws {
+    service: Sampler,
+    /// Absent where no replica is started during the run.
+    start: Option<Sampler>,
+    setup: Sampler,
+}
+
+/// The nodes and what they pull.
+#[derive(Clone, Debug)]
+struct FleetSetup {
+    cluster: Cluster,
+    placement: Placement,
+    nodes: Vec<Arc<str>>,
+    images: Vec<Arc<str>>,
+    registry: Arc<str>,
+    /// Layers of each image by architecture: number and bytes.
+    layers: BTreeMap<(ImageId, String), Vec<(u32, u64)>>,
+    /// Ways from the registry to each node, where any function has images.
+    pulls: Vec<Option<Route>>,
+    devices: BTreeMap<String, DeviceModel>,
 }
 
 /// A cached route.
@@ -70,6 +117,22 @@ struct DemandSetup {
 
 /// Takes what a run leaves behind, while it goes on.
 pub trait RecordSink {
+    /// A replica has come to another phase of its life.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn replica(&mut self, _step: &ReplicaStep) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    /// Something was moved over the network.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn transfer(&mut self, _transfer: &Transfer) -> Result<(), WriteError> {
+        Ok(())
+    }
+
     /// A request has ended. The record is the sink's to copy; it is used again for the next one.
     ///
     /// # Errors
@@ -120,6 +183,8 @@ pub struct SimulationReport {
     pub demands: Vec<DemandReport>,
     /// What each function did, in the order of their names.
     pub functions: Vec<FunctionReport>,
+    /// What each node did, in the order of the system file.
+    pub nodes: Vec<NodeReport>,
     /// Events dealt with: arrivals, ends of service, starts and stops of replicas, deadlines, autoscaling.
     pub events: u64,
     /// When the last request had ended.
@@ -158,6 +223,8 @@ pub struct FunctionReport {
     pub queued_mean: f64,
     /// Decisions that changed the number of replicas.
     pub scalings: u64,
+    /// Replicas that waited for a node when the run ended.
+    pub unplaced: u32,
 }
 
 /// Why a run came to no result.

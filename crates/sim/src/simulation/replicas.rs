@@ -1,10 +1,12 @@
 use gatewright_control as control;
-use gatewright_control::{FunctionKey, Loss, ReplicaKey, RequestKey};
-use gatewright_determinism::{Purpose, Time};
+use gatewright_control::cluster::NodeId;
+use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
+use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::SimulationError;
 use super::engine::{Attempt, Engine, Event, FunctionRun};
 use super::level::Level;
+use super::transfers::Cargo;
+use super::{Phase, SimulationError};
 
 impl Engine<'_> {
     /// Deploys the functions; unless the run begins cold, the replicas they begin with are there already.
@@ -21,49 +23,152 @@ impl Engine<'_> {
                 in_service: Level::default(),
                 queued: Level::default(),
                 scalings: 0,
+                removed: false,
             });
         }
         self.carry_out();
         self.begun = true;
     }
 
-    pub(super) fn start(&mut self, replica: ReplicaKey, function: FunctionKey) {
+    pub(super) fn start(
+        &mut self,
+        replica: ReplicaKey,
+        function: FunctionKey,
+        node: Option<NodeId>,
+    ) {
         let index = self.by_function[function];
         self.functions[index].allocated.up(self.now);
-        let setup = &self.setup.functions[index];
-        let warm = !self.begun && !self.setup.cold_start;
-        let number = self.system.replica(replica).map_or(0, |view| view.number);
-        let span = match &setup.start {
-            _ if warm => 0,
-            Some(law) => law.draw(&mut self.luck(Purpose::Start, number)),
-            None => {
-                self.failure = Some(SimulationError::NoStartLaw(setup.name.clone()));
-                return;
-            }
-        };
-        if span > setup.start_timeout {
-            let due = self.now.plus_nanos(setup.start_timeout);
-            self.calendar.push(due, Event::StartFailed { replica });
+        self.settle(replica, index, node);
+        if !self.begun && !self.setup.cold_start {
+            self.calendar.push(self.now, Event::Ready { replica });
         } else {
-            self.calendar.push(self.now.plus_nanos(span), Event::Ready { replica });
+            self.pull(replica);
         }
     }
 
+    /// A replica, unless it was told to stop before it was ready.
+    fn starting(&self, replica: ReplicaKey) -> Option<ReplicaView> {
+        let view = self.system.replica(replica)?;
+        (view.state == ReplicaState::Starting).then_some(view)
+    }
+
+    /// A replica's image is there: it starts.
+    pub(super) fn boot(&mut self, replica: ReplicaKey) {
+        let Some(view) = self.starting(replica) else { return };
+        let index = self.by_function[view.function];
+        let setup = &self.setup.functions[index];
+        let laws = &setup.laws[self.laws_of(replica)];
+        let Some(law) = &laws.start else {
+            self.failure = Some(SimulationError::NoStartLaw(setup.name.clone()));
+            return;
+        };
+        let span = law.draw(&mut self.luck(Purpose::Start, view.number));
+        self.note_phase(replica, Phase::Startup);
+        if span > setup.start_timeout {
+            let due = self.now.plus_nanos(setup.start_timeout);
+            self.calendar.push(due, Event::StartFailed { replica });
+            return;
+        }
+        let prepares = !laws.setup.is_zero() || !setup.deployment.data.setup.is_empty();
+        let due = self.now.plus_nanos(span);
+        let next = if prepares { Event::Booted { replica } } else { Event::Ready { replica } };
+        self.calendar.push(due, next);
+    }
+
+    /// A replica has started: it reads its data, one item after another, and prepares.
+    pub(super) fn set_up(&mut self, replica: ReplicaKey) {
+        let Some(view) = self.starting(replica) else { return };
+        let index = self.by_function[view.function];
+        let deployment = &self.setup.functions[index].deployment;
+        let read = self.sites.get(replica).map_or(0, |site| site.read);
+        if read == 0 {
+            self.note_phase(replica, Phase::Setup);
+        }
+        if let (Some(item), Some(node)) = (deployment.data.setup.get(read), view.node) {
+            if let Some(site) = self.sites.get_mut(replica) {
+                site.read += 1;
+            }
+            self.fetch(item, node, Cargo::Setup { replica });
+            return;
+        }
+        let law = &self.setup.functions[index].laws[self.laws_of(replica)].setup;
+        // Another place of the stream than the start's.
+        let mut luck = self.luck(Purpose::Start, view.number);
+        let mut luck = Stream::new(luck.bits(), Purpose::Start, 1);
+        let due = self.now.plus_nanos(law.draw(&mut luck));
+        self.calendar.push(due, Event::Ready { replica });
+    }
+
     pub(super) fn ready(&mut self, replica: ReplicaKey) {
-        let Some(view) = self.system.replica(replica) else { return };
+        let Some(view) = self.starting(replica) else { return };
+        self.note_phase(replica, Phase::Ready);
+        if let Some(lifetime) = &self.setup.functions[self.by_function[view.function]].lifetime {
+            let span = lifetime.draw(&mut self.luck(Purpose::Fault, !view.number));
+            self.calendar.push(self.now.plus_nanos(span), Event::Failed { replica });
+        }
         self.tell(control::Event::ReplicaReady { replica });
         self.note(view.function);
     }
 
     pub(super) fn start_failed(&mut self, replica: ReplicaKey) {
         let Some(view) = self.system.replica(replica) else { return };
+        self.note_phase(replica, Phase::StartFailed);
         self.functions[self.by_function[view.function]].allocated.down(self.now);
+        self.leave(replica);
         self.tell(control::Event::ReplicaLost { replica, loss: Loss::StartFailed });
         self.note(view.function);
     }
 
+    /// A replica fails.
+    pub(super) fn failed(&mut self, replica: ReplicaKey) {
+        let Some(view) = self.system.replica(replica) else { return };
+        self.take_down(replica);
+        self.tell(control::Event::ReplicaLost { replica, loss: Loss::Died });
+        self.note(view.function);
+    }
+
+    pub(super) fn node_lost(&mut self, node: NodeId) {
+        let Some(cluster) = self.system.cluster() else { return };
+        let replicas = cluster.node(node).replicas().to_vec();
+        for &replica in &replicas {
+            self.take_down(replica);
+        }
+        self.clear_node(node);
+        self.tell(control::Event::NodeLost { node });
+        for index in 0..self.functions.len() {
+            self.note(self.functions[index].key);
+        }
+    }
+
+    /// What a replica worked on is lost with it; the system is told next.
+    fn take_down(&mut self, replica: ReplicaKey) {
+        let Some(view) = self.system.replica(replica) else { return };
+        self.note_phase(replica, Phase::Lost);
+        self.functions[self.by_function[view.function]].allocated.down(self.now);
+        self.drop_work(replica);
+        self.leave(replica);
+    }
+
+    fn drop_work(&mut self, replica: ReplicaKey) {
+        let at_work = |(request, work): (RequestKey, &Attempt)| {
+            (work.replica == replica).then_some((request, work.function))
+        };
+        let lost: Vec<_> = self.work.iter().filter_map(at_work).collect();
+        for &(request, function) in &lost {
+            self.work.remove(request);
+            self.functions[function].in_service.down(self.now);
+            self.occupy(replica, false);
+            // Unless it has ended with its replica, it waits to be tried again.
+            if let Some(&flight) = self.by_request.get(request) {
+                self.flights.get_mut(flight).waiting = true;
+                self.functions[function].queued.up(self.now);
+            }
+        }
+    }
+
     pub(super) fn stop(&mut self, replica: ReplicaKey) {
         let Some(view) = self.system.replica(replica) else { return };
+        self.note_phase(replica, Phase::Teardown);
         let law = &self.setup.functions[self.by_function[view.function]].stop;
         // Not the start's own draw: the stream of the same number, from another place on.
         let mut luck = self.luck(Purpose::Start, !view.number);
@@ -74,34 +179,26 @@ impl Engine<'_> {
 
     pub(super) fn stopped(&mut self, replica: ReplicaKey) {
         let Some(view) = self.system.replica(replica) else { return };
+        self.note_phase(replica, Phase::Stopped);
         self.functions[self.by_function[view.function]].allocated.down(self.now);
+        self.leave(replica);
         self.tell(control::Event::ReplicaStopped { replica });
         self.note(view.function);
     }
 
     /// A replica was killed at its work; the system has forgotten it already.
     pub(super) fn killed(&mut self, replica: ReplicaKey) {
-        let at_work = |(request, work): (RequestKey, &Attempt)| {
-            (work.replica == replica).then_some((request, work.function))
-        };
-        let lost: Vec<_> = self.work.iter().filter_map(at_work).collect();
-        for &(request, function) in &lost {
-            self.work.remove(request);
-            self.functions[function].in_service.down(self.now);
-            // Unless it has ended with its replica, it waits to be tried again.
-            if let Some(&flight) = self.by_request.get(request) {
-                self.flights.get_mut(flight).waiting = true;
-                self.functions[function].queued.up(self.now);
-            }
-        }
-        if let Some(&(_, function)) = lost.first() {
+        let function = self.work.values().find(|work| work.replica == replica).map(|w| w.function);
+        self.drop_work(replica);
+        if let Some(function) = function {
             self.functions[function].allocated.down(self.now);
             self.note(self.functions[function].key);
         }
+        self.leave(replica);
     }
 
     /// Notes how many replicas of a function run now.
-    fn note(&mut self, function: FunctionKey) {
+    pub(super) fn note(&mut self, function: FunctionKey) {
         if let Some(view) = self.system.function(function) {
             let running = u64::from(view.running);
             self.functions[self.by_function[function]].running.set(self.now, running);

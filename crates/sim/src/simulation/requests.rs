@@ -69,6 +69,9 @@ impl Engine<'_> {
         let flight = self.flights.insert(Flight {
             id,
             demand,
+            function: setup.function as u32,
+            stage: 0,
+            node: NONE,
             turn,
             key,
             sent: self.now,
@@ -132,11 +135,10 @@ impl Engine<'_> {
         self.calendar.push(due, Event::Answer { flight: id });
     }
 
-    fn invoke(&mut self, id: FlightId) {
+    pub(super) fn invoke(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
         flight.waiting = true;
-        let index = self.setup.demands[flight.demand as usize].function;
-        let run = &mut self.functions[index];
+        let run = &mut self.functions[flight.function as usize];
         run.queued.up(self.now);
         let key = control::balance::hash(&flight.key.to_le_bytes());
         let urgency = URGENCY_DEFAULT;
@@ -158,31 +160,49 @@ impl Engine<'_> {
         first_of_batch: bool,
     ) {
         let flight = self.flights.get_mut(self.by_request[request]);
-        let index = self.setup.demands[flight.demand as usize].function;
-        let waited = attempt > 1 || flight.admitted != self.now;
-        flight.queued_out = Some(if waited { self.now } else { flight.received });
-        flight.started = Some(self.now);
-        flight.attempts = attempt;
-        flight.in_flight = in_flight;
-        flight.cold = cold;
+        let index = flight.function as usize;
+        let setup = &self.setup.functions[index];
+        if flight.stage == 0 {
+            let waited = attempt > 1 || flight.admitted != self.now;
+            flight.queued_out = Some(if waited { self.now } else { flight.received });
+            flight.started = Some(self.now);
+            flight.attempts = attempt;
+            flight.in_flight = in_flight;
+            if self.sink.is_some() {
+                let view = self.system.replica(replica);
+                flight.replica = view.map_or(0, |view| view.number);
+                flight.node =
+                    view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
+            }
+        }
+        flight.cold = cold || (flight.cold && flight.stage > 0);
         flight.waiting = false;
-        if self.sink.is_some() {
-            flight.replica = self.system.replica(replica).map_or(0, |view| view.number);
-        }
         let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
-        if attempt > 1 {
-            luck = Stream::new(luck.bits(), Purpose::Service, u64::from(attempt));
+        if attempt > 1 || flight.stage > 0 {
+            let nth = u64::from(attempt) + (u64::from(flight.stage) << 32);
+            luck = Stream::new(luck.bits(), Purpose::Service, nth);
         }
+        let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
-        if first_of_batch || self.setup.functions[index].deployment.batch.is_none() {
-            self.batch_span = self.setup.functions[index].service.draw(&mut luck);
+        if first_of_batch || setup.deployment.batch.is_none() {
+            self.batch_span = setup.laws[laws].service.draw(&mut luck);
+            if !setup.fork.is_zero() {
+                self.batch_span = self.batch_span.saturating_add(setup.fork.draw(&mut luck));
+            }
         }
-        self.work.insert(request, Attempt { replica, number: attempt, function: index });
+        let work =
+            Attempt { replica, number: attempt, function: index, step: 0, span: self.batch_span };
+        self.work.insert(request, work);
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
-        self.calendar
-            .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
+        self.occupy(replica, true);
+        if setup.deep {
+            self.step(request, attempt);
+        } else {
+            self.calendar
+                .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
+        }
     }
 
     /// A replica is done, whether or not somebody still waits for the answer.
@@ -192,7 +212,23 @@ impl Engine<'_> {
         let Some(work) = self.work.get(request).copied().filter(same) else { return };
         self.work.remove(request);
         self.functions[work.function].in_service.down(self.now);
-        self.tell(control::Event::Finished { request, outcome: Outcome::Ok });
+        self.occupy(work.replica, false);
+        let errors = self.setup.functions[work.function].errors;
+        let outcome = if errors > 0.0 && self.errs(request, work, errors) {
+            Outcome::Error
+        } else {
+            Outcome::Ok
+        };
+        self.tell(control::Event::Finished { request, outcome });
+    }
+
+    /// Whether an attempt ends with an error, by the request's own luck.
+    fn errs(&mut self, request: RequestKey, work: Attempt, share: f64) -> bool {
+        let Some(&flight) = self.by_request.get(request) else { return false };
+        let Flight { id, stage, .. } = *self.flights.get_mut(flight);
+        let nth = u64::from(work.number) + (u64::from(stage) << 32);
+        let own = Stream::new(self.seed, Purpose::Fault, id).bits();
+        Stream::new(own, Purpose::Fault, nth).unit() < share
     }
 
     /// The system has ended a request.
@@ -201,7 +237,14 @@ impl Engine<'_> {
         let flight = *self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
-            self.functions[setup.function].queued.down(self.now);
+            self.functions[flight.function as usize].queued.down(self.now);
+        }
+        if let (End::Ok, Some(next)) = (end, self.setup.functions[flight.function as usize].then) {
+            let flight = self.flights.get_mut(id);
+            flight.function = next as u32;
+            flight.stage += 1;
+            self.follow_ups.push(id);
+            return;
         }
         let (Role::Fetch | Role::Refresh, Some((cache, _))) = (flight.role, &setup.cache) else {
             return self.complete(id, end);
@@ -255,6 +298,8 @@ impl Engine<'_> {
         record.started = flight.started;
         record.finished = Some(self.now);
         record.replica = handed.then_some(flight.replica);
+        let fleet = self.setup.fleet.as_ref().filter(|_| flight.node != NONE);
+        record.node = fleet.map(|fleet| Arc::clone(&fleet.nodes[flight.node as usize]));
         record.attempts = flight.attempts;
         record.in_flight = handed.then_some(flight.in_flight);
         record.status = status;

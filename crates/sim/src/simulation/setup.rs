@@ -2,13 +2,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gatewright_control::autoscale::Autoscale;
+use gatewright_control::cluster::{Cluster, ImageId, Layer};
 use gatewright_control::config::{
     ConfigError, Function, HumanDuration, Route, SystemFile, nearest,
 };
 
-use super::{CacheSetup, DemandSetup, FunctionSetup, Simulation};
-use crate::scenario::{Demand, Scenario, Target};
-use crate::{FunctionModel, Law, Model, Sampler};
+use gatewright_determinism::Time;
+
+use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, Simulation};
+use crate::model::Variant;
+use crate::scenario::{Act, Demand, Scenario, Target};
+use crate::{FunctionModel, Law, Model, Sampler, measured};
 
 impl Simulation {
     /// Puts the files together. Only functions that are asked for are deployed.
@@ -48,11 +52,20 @@ impl<'a> Builder<'a> {
         }
         let mut names: Vec<&str> = asked.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
+        for name in names.clone() {
+            names.extend(self.chain(name)?);
+        }
+        names.sort_unstable();
         names.dedup();
-        let functions: Result<Vec<_>, _> = names.iter().map(|name| self.function(name)).collect();
+        let cluster = Cluster::new(&self.system.cluster, &self.system.image)?;
+        let functions: Result<Vec<_>, _> =
+            names.iter().map(|name| self.function(name, &names, cluster.as_ref())).collect();
+        let functions = functions?;
         let mut simulation = Simulation {
             cold_start: self.scenario.cold_start,
-            functions: functions?,
+            steps: self.steps(&names, cluster.as_ref())?,
+            fleet: cluster.map(|cluster| self.fleet(cluster, &functions)).transpose()?,
+            functions,
             caches: Vec::new(),
             demands: Vec::new(),
         };
@@ -108,29 +121,151 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn function(&self, name: &str) -> Result<FunctionSetup, ConfigError> {
+    /// The functions that are called with a function's answer, one after another.
+    fn chain(&self, name: &'a str) -> Result<Vec<&'a str>, ConfigError> {
+        let mut chain = vec![name];
+        let mut last = name;
+        while let Some(next) = &self.model(last)?.then {
+            let at = || format!("function `{last}`, `then`");
+            if !self.system.function.contains_key(next) {
+                let hint = nearest(next, self.system.function.keys().map(String::as_str));
+                let what = format!("the system file has no function `{next}`");
+                return Err(ConfigError::new(at(), &what, hint));
+            }
+            if chain.contains(&next.as_str()) {
+                let what = format!("{} -> {next} never ends", chain.join(" -> "));
+                return Err(ConfigError::new(at(), &what, None));
+            }
+            chain.push(next);
+            last = next;
+        }
+        Ok(chain)
+    }
+
+    fn function(
+        &self,
+        name: &str,
+        names: &[&str],
+        cluster: Option<&Cluster>,
+    ) -> Result<FunctionSetup, ConfigError> {
         let model = self.model(name)?;
         let function: &Function = &self.system.function[name];
         let deployment = function.deployment(name);
+        let operated = self.scenario.operations.iter().any(|step| step.act.starts(name));
         let starts = self.scenario.cold_start
             || deployment.scale.min == 0
-            || deployment.autoscale != Autoscale::Fixed;
-        if starts && model.start.is_none() {
+            || deployment.autoscale != Autoscale::Fixed
+            || model.lifetime.is_some()
+            || operated;
+        let mut setup = FunctionSetup {
+            name: Arc::from(name),
+            start_timeout: nanos(function.start_timeout),
+            laws: vec![laws(model, &[], None)?],
+            variants: BTreeMap::new(),
+            stop: sampler_or_zero(model.stop.as_ref()),
+            overhead: sampler_or_zero(model.overhead.as_ref()),
+            gateway: sampler_or_zero(model.gateway.as_ref()),
+            lifetime: model.lifetime.as_ref().map(Law::sampler),
+            errors: model.errors,
+            fork: sampler_or_zero(model.fork.as_ref()),
+            workers: model.workers.unwrap_or(u32::MAX),
+            contention: model.contention.clone(),
+            then: model.then.as_ref().and_then(|then| names.iter().position(|name| name == then)),
+            deep: false,
+            deployment,
+        };
+        if let Some(cluster) = cluster {
+            variants(&mut setup, model, cluster)?;
+        }
+        if starts && setup.laws.iter().any(|laws| laws.start.is_none()) {
             let hint = Some("add start = { fixed = 0.5 }, in seconds, to its model".to_owned());
             let what =
                 "its replicas start during the run, and its model does not say how long that takes";
             return Err(ConfigError::new(format!("function `{name}`"), what, hint));
         }
-        Ok(FunctionSetup {
-            name: Arc::from(name),
-            start_timeout: nanos(function.start_timeout),
-            deployment,
-            service: model.service.sampler(),
-            start: model.start.as_ref().map(Law::sampler),
-            stop: sampler_or_zero(model.stop.as_ref()),
-            overhead: sampler_or_zero(model.overhead.as_ref()),
-            gateway: sampler_or_zero(model.gateway.as_ref()),
+        let data = &setup.deployment.data;
+        let moves = cluster.is_some() && !(data.reads.is_empty() && data.writes.is_empty());
+        setup.deep = moves
+            || setup.laws.len() > 1
+            || setup.contention.is_some()
+            || setup.workers < u32::MAX
+            || !setup.fork.is_zero();
+        Ok(setup)
+    }
+
+    fn fleet(
+        &self,
+        cluster: Cluster,
+        functions: &[FunctionSetup],
+    ) -> Result<FleetSetup, ConfigError> {
+        let topology = cluster.topology();
+        let choices = functions.iter().flat_map(|function| &function.deployment.images);
+        let mut numbers: BTreeMap<Layer, u32> = BTreeMap::new();
+        let mut layers = BTreeMap::new();
+        let mut images = Vec::new();
+        for name in self.system.image.keys() {
+            images.push(Arc::from(name.as_str()));
+            let Some(id) = cluster.image_named(name) else { continue };
+            for node in cluster.nodes() {
+                let Some(found) = cluster.image(id).layers(&node.arch) else { continue };
+                layers.entry((id, node.arch.clone())).or_insert_with(|| {
+                    let mut number = |layer: &Layer| {
+                        let next = numbers.len() as u32;
+                        (*numbers.entry(layer.clone()).or_insert(next), layer.size)
+                    };
+                    found.iter().map(&mut number).collect()
+                });
+            }
+        }
+        let mut pulls = Vec::new();
+        if choices.count() > 0 {
+            let routes = topology.routes_from(cluster.registry());
+            for node in cluster.nodes() {
+                let route = topology.route(&routes, node.vertex);
+                if route.is_none() {
+                    let what = "no way leads to it from the registry";
+                    return Err(ConfigError::new(format!("node `{}`", node.name), what, None));
+                }
+                pulls.push(route);
+            }
+        }
+        Ok(FleetSetup {
+            placement: self.system.cluster.placement.clone(),
+            nodes: cluster.nodes().iter().map(|node| Arc::from(node.name.as_str())).collect(),
+            images,
+            registry: Arc::from(topology.name(cluster.registry())),
+            layers,
+            pulls,
+            devices: self.model.device.clone(),
+            cluster,
         })
+    }
+
+    /// The operations in the order of their moments, checked.
+    fn steps(
+        &self,
+        names: &[&str],
+        cluster: Option<&Cluster>,
+    ) -> Result<Vec<(Time, Act)>, ConfigError> {
+        let mut steps = Vec::new();
+        for (number, step) in (1..).zip(&self.scenario.operations) {
+            let at = || format!("operation {number}");
+            match step.act.subject() {
+                Ok(function) if !names.contains(&function) => {
+                    let hint = nearest(function, names.iter().copied());
+                    let what = format!("no demand leads to a function `{function}`");
+                    return Err(ConfigError::new(at(), &what, hint));
+                }
+                Err(node) if cluster.is_none_or(|cluster| cluster.node_named(node).is_none()) => {
+                    let what = format!("the cluster has no node `{node}`");
+                    return Err(ConfigError::new(at(), &what, None));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            steps.push((Time::ZERO + step.at.get(), step.act.clone()));
+        }
+        steps.sort_by_key(|(at, _)| *at);
+        Ok(steps)
     }
 
     /// The cache of a route, if it has one that stores anything.
@@ -164,6 +299,75 @@ impl<'a> Builder<'a> {
         caches[index].keys = caches[index].keys.max(count);
         Ok(Some((index, keys.sampler())))
     }
+}
+
+/// The laws of a function where these variants hold, the most special last, on this device.
+fn laws(
+    model: &FunctionModel,
+    variants: &[&Variant],
+    device: Option<&str>,
+) -> Result<Laws, ConfigError> {
+    let (mut start, mut setup) = (model.start.clone(), model.setup.clone());
+    for variant in variants {
+        start = variant.start.clone().or(start);
+        setup = variant.setup.clone().or(setup);
+    }
+    let own = variants.iter().rev().map(|variant| (variant.service.as_ref(), &variant.measured));
+    // What the function measured goes before its `service`, which is for where nothing was.
+    let mut own = own.chain([(None, &model.measured), (Some(&model.service), &None)]);
+    let said = own.find_map(|(service, measured)| match (service, measured, device) {
+        (Some(law), ..) => Some(Ok(law.clone())),
+        (None, Some(workload), Some(device)) => Some(measured::law(workload, device)),
+        _ => None,
+    });
+    let service = said.unwrap_or_else(|| Ok(model.service.clone()))?;
+    Ok(Laws {
+        service: service.sampler(),
+        start: start.as_ref().map(Law::sampler),
+        setup: sampler_or_zero(setup.as_ref()),
+    })
+}
+
+/// The laws on each kind of node that a replica can go to, with each image.
+fn variants(
+    setup: &mut FunctionSetup,
+    model: &FunctionModel,
+    cluster: &Cluster,
+) -> Result<(), ConfigError> {
+    let at = |fault: ConfigError| {
+        let part = fault.at.unwrap_or_default();
+        ConfigError::new(format!("function `{}`, {part}", setup.name), &fault.what, fault.hint)
+    };
+    let any_measured =
+        model.measured.is_some() || model.on.values().any(|on| on.measured.is_some());
+    if model.on.is_empty() && !any_measured {
+        return Ok(());
+    }
+    let mut images: Vec<Option<ImageId>> = Vec::new();
+    for choice in &setup.deployment.images {
+        images.push(cluster.image_named(&choice.image));
+    }
+    if images.is_empty() {
+        images.push(None);
+    }
+    let mut known = BTreeMap::new();
+    for node in cluster.nodes() {
+        for &image in &images {
+            let runs = image.is_none_or(|image| cluster.image(image).layers(&node.arch).is_some());
+            let key = (node.device.clone().unwrap_or_default(), image);
+            if !runs || known.contains_key(&key) {
+                continue;
+            }
+            let image_name = image.map(|image| cluster.image(image).name.as_str());
+            let both = format!("{}/{}", key.0, image_name.unwrap_or_default());
+            let on = [image_name.unwrap_or_default(), &key.0, &both];
+            let on: Vec<&Variant> = on.iter().filter_map(|name| model.on.get(*name)).collect();
+            setup.laws.push(laws(model, &on, node.device.as_deref()).map_err(at)?);
+            known.insert(key, setup.laws.len() - 1);
+        }
+    }
+    setup.variants = known;
+    Ok(())
 }
 
 fn sampler_or_zero(law: Option<&Law>) -> Sampler {

@@ -1,5 +1,6 @@
 //! The simulation as its users see it: against the theory of queues, and on the rules of the system.
 
 mod behaviour;
+mod cluster;
 mod rig;
 mod theory;

@@ -1,0 +1,85 @@
+//! What happens to a request at its replica, where that is more than one service time.
+
+use gatewright_control::{ReplicaKey, RequestKey};
+
+use super::engine::{Engine, Event};
+use super::transfers::Cargo;
+
+impl Engine<'_> {
+    /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
+    pub(super) fn step(&mut self, request: RequestKey, attempt: u32) {
+        let same = |work: &&mut super::engine::Attempt| work.number == attempt;
+        let Some(work) = self.work.get_mut(request).filter(same) else { return };
+        let (step, replica) = (work.step as usize, work.replica);
+        work.step += 1;
+        let data = &self.setup.functions[work.function].deployment.data;
+        let node = self.sites.get(replica).and_then(|site| site.node);
+        let reads = if node.is_some() { data.reads.len() } else { 0 };
+        let Some(node) = node.filter(|_| step != reads) else {
+            if step == reads {
+                self.serve(request, attempt, replica);
+            } else {
+                self.finished(request, attempt);
+            }
+            return;
+        };
+        if let Some(item) = data.reads.get(step) {
+            self.fetch(item, node, Cargo::Read { request, attempt });
+        } else if let Some(item) = data.writes.get(step - reads - 1) {
+            self.store(item, node, Cargo::Write { request, attempt });
+        } else {
+            self.finished(request, attempt);
+        }
+    }
+
+    /// A request is served, or waits for one of its replica's workers.
+    fn serve(&mut self, request: RequestKey, attempt: u32, replica: ReplicaKey) {
+        let Some(work) = self.work.get(request).copied() else { return };
+        let setup = &self.setup.functions[work.function];
+        let Some(site) = self.sites.get_mut(replica) else { return };
+        if site.busy >= setup.workers {
+            site.inner.push_back((request, attempt));
+            return;
+        }
+        site.busy += 1;
+        match &setup.contention {
+            None => {
+                let due = self.now.plus_nanos(work.span);
+                self.calendar.push(due, Event::Served { request, attempt });
+            }
+            Some(contention) => {
+                let tag = (request, attempt);
+                let (due, version) = site.shared.enter(self.now, work.span, tag, contention);
+                self.calendar.push(due, Event::Shared { replica, version });
+            }
+        }
+    }
+
+    /// The first of the requests that slow one another down in a replica has been served.
+    pub(super) fn shared(&mut self, replica: ReplicaKey, version: u32) {
+        let Some(view) = self.system.replica(replica) else { return };
+        let setup = &self.setup.functions[self.by_function[view.function]];
+        let (Some(contention), Some(site)) = (&setup.contention, self.sites.get_mut(replica))
+        else {
+            return;
+        };
+        let Some((done, next)) = site.shared.leave(self.now, version, contention) else { return };
+        if let Some((due, version)) = next {
+            self.calendar.push(due, Event::Shared { replica, version });
+        }
+        self.served(done.0, done.1);
+    }
+
+    /// A request has been served; one that waits for its worker is next.
+    pub(super) fn served(&mut self, request: RequestKey, attempt: u32) {
+        let same = |work: &super::engine::Attempt| work.number == attempt;
+        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        if let Some(site) = self.sites.get_mut(work.replica) {
+            site.busy -= 1;
+            if let Some((next, attempt)) = site.inner.pop_front() {
+                self.serve(next, attempt, work.replica);
+            }
+        }
+        self.step(request, attempt);
+    }
+}
