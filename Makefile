@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CARGO_TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: test demo build check lint unit python-test doc venv fmt clean
+.PHONY: test demo build check lint unit python-test doc venv browser fmt clean
 
 test: lint venv unit python-test doc
 
@@ -27,7 +27,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --manifest-path python/Cargo.toml --target-dir target --all-targets -- -D warnings
 
-unit: venv
+unit: venv browser
 	$(CARGO_TEST) --workspace
 	cargo test --workspace --doc --quiet
 
@@ -44,6 +44,11 @@ $(VENV)/.made: python/pyproject.toml python/Cargo.toml $(wildcard python/rust/*.
 	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable "python[test]"
 	touch $@
+
+# A browser for the test that draws a report.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
 
 fmt:
 	cargo fmt --all

@@ -207,7 +207,7 @@ HELD_OUT_SEED = 9
 
 def compare(job: Rehearsal, predicted: dict, measured: dict) -> dict:
     """Prediction beside measurement: response times as a user of an open system feels them, and throughput."""
-    before, after, bands = predicted["report"], measured["report"], predicted["bands"]
+    before, after, bands = predicted["report"], measured["steps"][0]["result"]["run"], predicted["bands"]
     rows = []
     for name in ("p50", "p95", "p99"):
         guess, truth = (report["response_time"][f"{name}_ns"] / 1e6 for report in (before, after))

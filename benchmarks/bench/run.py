@@ -122,8 +122,7 @@ def ours(nginx, strategy, seconds, threads=1, during=lambda: None):
     command = [str(binary), "--quiet", "bench", nginx.url, offer[kind], number, "--duration", f"{seconds}s"]
     command += ["--threads", str(threads), "--format", "json"]
     output, cpu, server, other = measured(nginx, command, during)
-    outcome = json.loads(output)
-    outcome["run"] = outcome["report"]
+    outcome = json.loads(output)["steps"][0]["result"]
     requests = outcome["run"]["requests"]
     row = {"rate": outcome["run"]["achieved_rate"], "cpu_us": cpu * 1e6 / requests}
     return outcome | row | {"server": server, "other": other}

@@ -62,13 +62,13 @@ async def ask_all(port, urls, clients):
     await asyncio.gather(*(ask(port, client * urls // clients, urls // clients) for client in range(clients)))
 
 
-def wait(port):
-    for _ in range(200):
+def wait(port, path):
+    for _ in range(1200):
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read()
         except OSError:
             time.sleep(0.05)
-    raise SystemExit("the gateway does not listen")
+    raise SystemExit(f"nobody listens at {port}")
 
 
 def main():
@@ -103,7 +103,8 @@ def measure(arguments, memory, folder):
     command = [arguments.gatewright.resolve(), "serve", folder / "gatewright.toml"]
     gateway = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait(admin)
+        wait(origin, "/count")
+        wait(admin, "/healthz")
         asyncio.run(ask_all(port, 64, 16))
         before, _ = resident(gateway.pid)
         asyncio.run(ask_all(port, arguments.urls, 16))

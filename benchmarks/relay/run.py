@@ -29,6 +29,7 @@ GATEWRIGHT = """\
 listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin}"
 max_connections = 20000
+header_timeout = "60s"
 
 [function.origin]
 http = "http://127.0.0.1:{origin}"
@@ -88,7 +89,7 @@ class Server:
         pinned = ["taskset", "-c", str(cpu), *map(str, command)]
         self.process = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.port = port
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 return
@@ -145,7 +146,7 @@ def compare(arguments, folder):
     stores = []
     if shutil.which("varnishd"):
         (folder / "v.vcl").write_text(VARNISH.format(origin=origin))
-        command = ["varnishd", "-F", "-n", folder / "varnish", "-a", f"127.0.0.1:{varnish}", "-f", folder / "v.vcl"]
+        command = ["varnishd", "-j", "none", "-F", "-n", folder / "varnish", "-a", f"127.0.0.1:{varnish}", "-f", folder / "v.vcl"]
         servers["varnish"] = Server([*command, "-s", "malloc,256m"], varnish, 1)
     if arguments.python and shutil.which("redis-server"):
         stores.append(Server(["redis-server", "--port", redis, "--save", ""], redis, 1))
@@ -176,7 +177,7 @@ def hits(servers, arguments):
         "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cpus, load average at the start "
         f"{os.getloadavg()[0]:.1f}; {nginx_version()}; wrk -t1 -c64 -d{arguments.seconds}s, "
-        f"{arguments.rounds} rounds in turn. Other work on the machine adds noise: the ratios count.",
+        f"{arguments.rounds} rounds in turn. Other work on the machine adds noise: the ratios count, those of CPU most.",
         "",
         "| 1 kB hit | requests/s, median (all rounds) | CPU a request, median |",
         "|---|---|---|",
@@ -190,7 +191,10 @@ def hits(servers, arguments):
     for rival in list(servers)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(rates["gatewright"], rates[rival])]
         every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        lines.append(f"- gatewright / {rival}, round by round: {every}; median {statistics.median(ratios):.2f}")
+        lines.append(f"- requests/s, gatewright / {rival}: {every}; median {statistics.median(ratios):.2f}")
+        spent = [theirs / ours for ours, theirs in zip(costs["gatewright"], costs[rival])]
+        every = ", ".join(f"{ratio:.2f}" for ratio in spent)
+        lines.append(f"- CPU a request, {rival} / gatewright: {every}; median {statistics.median(spent):.2f}")
     return [*lines, ""]
 
 

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rate => Strategy::Constant { rate },
     };
     let plan = Plan::new(Target::default(), strategy, limits);
-    let plan = Plan { mix: model.targets()?, ..plan };
+    let plan = Plan { mix: model.targets(None)?, ..plan };
     let outcome = run(&plan, &mut |_: &Snapshot| ControlFlow::Continue(()), None)?;
     let text = serde_json::to_string_pretty(&outcome.report())?;
     Ok(std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?)

@@ -25,6 +25,8 @@ pub(crate) struct TokenWatch {
     whole: Vec<u8>,
     is_stream: Option<bool>,
     first: Option<Time>,
+    /// When the first piece of the answer proper was there.
+    first_output: Option<Time>,
     last: Option<Time>,
     gaps: Vec<u64>,
     pieces: u64,
@@ -125,17 +127,26 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+fn some(text: &Option<Text>) -> bool {
+    text.as_ref().is_some_and(|text| !text.is_empty)
+}
+
 impl Message<'_> {
     /// Whether a token is in it: text, thoughts, or a part of a call.
     fn has_token(&self) -> bool {
-        let some = |text: &Option<Text>| text.as_ref().is_some_and(|text| !text.is_empty);
+        let thinks = |choice: &Choice| some(&choice.delta.reasoning_content);
+        some(&self.delta) || self.has_output() || self.choices.iter().any(thinks)
+    }
+
+    /// Whether a token of the answer proper is in it.
+    fn has_output(&self) -> bool {
         let in_choice = |choice: &Choice| {
             some(&choice.text)
                 || some(&choice.delta.content)
-                || some(&choice.delta.reasoning_content)
                 || choice.delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
         };
-        some(&self.delta) || self.choices.iter().any(in_choice)
+        let is_thought = self.kind.is_some_and(|kind| kind.contains("reasoning"));
+        (some(&self.delta) && !is_thought) || self.choices.iter().any(in_choice)
     }
 
     fn is_last(&self) -> bool {
@@ -151,6 +162,7 @@ impl Default for TokenWatch {
             whole: Vec::new(),
             is_stream: None,
             first: None,
+            first_output: None,
             last: None,
             gaps: Vec::new(),
             pieces: 0,
@@ -213,6 +225,9 @@ impl TokenWatch {
                 self.gaps.push(now.nanos_since(last));
             }
             self.first.get_or_insert(now);
+            if message.has_output() {
+                self.first_output.get_or_insert(now);
+            }
             self.last = Some(now);
             self.pieces += 1;
         }
@@ -262,6 +277,7 @@ impl TokenWatch {
             scheduled,
             sent,
             first: self.first,
+            first_output: self.first_output,
             last: self.last,
             finished,
             gaps: &self.gaps,
@@ -308,6 +324,7 @@ mod tests {
         assert_eq!(failure, None);
         let times = watch.times(None, at(0), at(6));
         assert_eq!((times.first, times.last, times.pieces), (Some(at(2)), Some(at(5)), 3));
+        assert_eq!(times.first_output, Some(at(3)), "thoughts come before the answer");
         assert_eq!(times.gaps, [1_000_000, 2_000_000]);
         assert_eq!(
             (times.tokens_in, times.tokens_out, times.tokens_cached),

@@ -13,6 +13,7 @@ use rustix::net::{
 use crate::answer::{AnswerKind, TokenWatch};
 use crate::feed::Turn;
 use crate::response::ResponseParser;
+use crate::tls::{Session, Tls};
 
 /// One connection to the server and the request that is on it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     pub(crate) phase: Phase,
     pub(crate) parser: ResponseParser,
+    /// If the connection is secure.
+    tls: Option<Session>,
     /// For answers of language models.
     pub(crate) tokens: Option<Box<TokenWatch>>,
     /// Bytes of the request that were given to the socket.
@@ -50,6 +53,11 @@ pub(crate) struct InFlight {
     pub(crate) turn: Turn,
     /// Which of several requests it is.
     pub(crate) choice: usize,
+    /// Bytes of its body.
+    pub(crate) body_len: u64,
+    /// Which attempt it is, from 1.
+    pub(crate) attempt: u32,
+    /// When the first attempt was sent.
     pub(crate) sent: Time,
     pub(crate) first_byte: Option<Time>,
 }
@@ -63,7 +71,16 @@ impl InFlight {
 
 impl Connection {
     /// Begins to connect to `address`.
-    pub(crate) fn open(address: &Address, now: Time) -> Result<Self, Errno> {
+    pub(crate) fn open(address: &Address, tls: Option<&Tls>, now: Time) -> Result<Self, Errno> {
+        let mut connection = Self::open_plain(address, now)?;
+        if let Some(tls) = tls {
+            connection.tls = Some(tls.session().map_err(|_| Errno::PROTO)?);
+            connection.phase = Phase::Connecting { since: now };
+        }
+        Ok(connection)
+    }
+
+    fn open_plain(address: &Address, now: Time) -> Result<Self, Errno> {
         match address {
             Address::Tcp(address) => Self::open_tcp(address, now),
             Address::Unix(path) => {
@@ -98,16 +115,17 @@ impl Connection {
 
     const fn new(socket: OwnedFd, phase: Phase) -> Self {
         let parser = ResponseParser::new();
-        Self { socket, phase, parser, tokens: None, written: 0, all_written: true }
+        Self { socket, phase, parser, tls: None, tokens: None, written: 0, all_written: true }
     }
 
     pub(crate) const fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    /// Whether connecting came to a good end.
-    pub(crate) fn connected(&self) -> Result<(), Errno> {
-        sockopt::socket_error(&self.socket)?
+    /// Whether connecting has come to a good end, or goes on.
+    pub(crate) fn connected(&mut self) -> Result<bool, Errno> {
+        sockopt::socket_error(&self.socket)??;
+        self.tls.as_mut().map_or(Ok(true), |tls| tls.shake(&self.socket))
     }
 
     /// Begins a request, whose bytes are then to be given to [`Connection::write`].
@@ -129,6 +147,14 @@ impl Connection {
 
     /// Gives the socket as much of `request` as it takes now and has not had.
     pub(crate) fn write(&mut self, request: &[u8]) -> Result<(), Errno> {
+        if let Some(tls) = &mut self.tls {
+            if self.written < request.len() {
+                tls.write(&request[self.written..])?;
+                self.written = request.len();
+            }
+            self.all_written = tls.flush(&self.socket)?;
+            return Ok(());
+        }
         while self.written < request.len() {
             match send(&self.socket, &request[self.written..], SendFlags::NOSIGNAL) {
                 Ok(count) => self.written += count,
@@ -142,7 +168,10 @@ impl Connection {
     }
 
     /// Reads what is there; none if nothing is, 0 at the end of the stream.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&self.socket, buffer);
+        }
         loop {
             match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((count, _)) => return Ok(Some(count)),

@@ -7,6 +7,8 @@ use gatewright_workload::constraint::{ConstraintError, WindowError};
 use gatewright_workload::profile::{ProfileError, SloError};
 use gatewright_workload::{LimitsError, StrategyError};
 
+use crate::DataError;
+
 /// Why a run was not made, or was given up.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -39,6 +41,9 @@ pub enum BenchError {
     /// The profile cannot be run.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Nothing would ever end the run.
     #[error("the run has no end; limit its duration or its number of requests")]
     Endless,
@@ -57,6 +62,14 @@ pub enum BenchError {
         host: String,
         /// What the resolver said.
         source: io::Error,
+    },
+    /// No secure connection can be made.
+    #[error("TLS with {host}: {what}")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        what: String,
     },
     /// Nobody answers there.
     #[error("cannot connect to {address}: {source}; is the server running there?")]

@@ -66,6 +66,14 @@ impl Failure {
         }
     }
 
+    /// Whether it may well go away by itself, so that asking again makes sense.
+    pub(crate) const fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_) | Self::Broken(_) | Self::Closed | Self::Code(429 | 502 | 503 | 504)
+        )
+    }
+
     fn text(self) -> String {
         let kind = |number| io::Error::from_raw_os_error(number).kind();
         match self {

@@ -78,9 +78,8 @@ pub(crate) struct ClosedFeed {
 const REST: Duration = Duration::from_millis(10);
 
 impl Bounds {
-    pub(crate) fn of(limits: &Limits, warmup: Duration, ready: usize) -> Self {
-        let measured_from = Time::ZERO + warmup;
-        let end = limits.duration.map_or(Time::MAX, |span| measured_from + span);
+    pub(crate) fn of(limits: &Limits, measured_from: Time, ready: usize) -> Self {
+        let end = limits.duration.map_or(Time::MAX, |span| Time::ZERO + span);
         Self { requests: limits.requests.unwrap_or(u64::MAX), end, ready, measured_from }
     }
 }
@@ -289,7 +288,7 @@ mod tests {
     }
 
     fn feed(strategy: Strategy, limits: Limits, ready: usize) -> Feed {
-        Feed::new(strategy.pacing(1, 0), 0, 1, Bounds::of(&limits, Duration::ZERO, ready))
+        Feed::new(strategy.pacing(1, 0), 0, 1, Bounds::of(&limits, Time::ZERO, ready))
     }
 
     fn numbers(feed: &mut Feed, now: Time) -> Vec<u64> {
@@ -366,7 +365,7 @@ mod tests {
     #[test]
     fn threads_share_the_streams_and_the_numbers() {
         let limits = Limits { requests: Some(10), ..Limits::default() };
-        let bounds = Bounds::of(&limits, Duration::ZERO, 8);
+        let bounds = Bounds::of(&limits, Time::ZERO, 8);
         let mut taken = Vec::new();
         let mut streams = 0;
         for nth in 0..3 {

@@ -13,36 +13,54 @@
 //!
 //! One thread can do more than 100,000 requests a second: prepared bytes, one edge-triggered `epoll` set with
 //! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
-//! each. The engine runs on Linux and speaks HTTP/1.1 without TLS.
+//! each. The engine runs on Linux and speaks HTTP/1.1, over TLS as well.
 
 mod answer;
 mod clock;
+mod compare;
 mod connection;
+mod data;
 mod error;
 mod failure;
 mod feed;
+mod gate;
 mod openai;
 mod outcome;
+mod parts;
 mod plan;
 mod poller;
 mod pool;
-mod profile;
 mod progress;
+mod report;
 mod requests;
 mod response;
 mod run;
+mod scenario;
+mod series;
 mod shard;
 mod tally;
 mod target;
+mod template;
+mod tls;
 mod verdict;
 mod visits;
 
 pub use answer::AnswerKind;
+pub use compare::{Change, ComparisonRow, compare};
+pub use data::{
+    Amount, Data, DataError, DataSpec, Order, Prefix, Preprocess, Preprocessed, RowFile, Short,
+    Synthetic, Tokens, preprocess,
+};
 pub use error::BenchError;
+pub use gate::{Gate, GateResult};
 pub use openai::{OpenAi, OpenAiApi};
-pub use outcome::{Outcome, OutcomeReport, Stop};
+pub use outcome::{Distributions, Outcome, OutcomeReport, Stop};
+pub use parts::{Part, PartReport, Parts};
 pub use plan::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target, WeightedTarget};
-pub use profile::{ProfileOutcome, ProfileStep, run_profile};
 pub use progress::{Progress, RecordSink, Snapshot};
+pub use report::{Machine, Report, SCHEMA, StepReport};
 pub use run::run;
+pub use scenario::{Client, Demand, OpenAiTarget, Prepared, Scenario, ScenarioError, TargetSpec};
+pub use series::{EachStep, Series, SeriesOutcome, SeriesStep, StepOutcome, run_series};
+pub use tls::Trust;
 pub use verdict::Verdict;

@@ -3,7 +3,10 @@ use gatewright_protocol::openai::{
     ResponseRequest, StreamOptions,
 };
 
-use crate::{AnswerKind, BenchError, Target, WeightedTarget};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{AnswerKind, BenchError, Data, Target, WeightedTarget};
 
 /// A language model behind OpenAI's API, to be asked with prompts.
 #[derive(Clone, Debug)]
@@ -29,7 +32,8 @@ pub struct OpenAi {
 }
 
 /// Which of OpenAI's APIs is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OpenAiApi {
     /// `/v1/chat/completions`.
     #[default]
@@ -59,26 +63,59 @@ impl OpenAi {
         }
     }
 
-    /// The requests as targets of equal weight, one for each prompt, for [`Plan::mix`](crate::Plan::mix).
+    /// The requests as targets of equal weight, one for each prompt, for [`Plan::mix`](crate::Plan::mix). With data,
+    /// one whose prompt (or `messages`) and number of tokens are filled from it.
     ///
     /// # Errors
     /// There is no prompt, or the bodies cannot be written.
-    pub fn targets(&self) -> Result<Vec<WeightedTarget>, BenchError> {
+    pub fn targets(&self, data: Option<&Data>) -> Result<Vec<WeightedTarget>, BenchError> {
+        if let Some(data) = data {
+            return Ok(vec![self.target(self.template(data)?)]);
+        }
         if self.prompts.is_empty() {
             return Err(BenchError::Request("there is no prompt; give at least one".into()));
         }
-        let target = |prompt: &String| {
-            let body = self.body(prompt).map_err(|error| BenchError::Request(error.to_string()))?;
-            let answer = AnswerKind::OpenAi;
-            let target = Target {
-                url: self.endpoint(),
-                method: "POST".into(),
-                headers: self.all_headers(),
-                body,
+        self.prompts.iter().map(|prompt| Ok(self.target(self.written(prompt)?))).collect()
+    }
+
+    fn written(&self, prompt: &str) -> Result<Vec<u8>, BenchError> {
+        self.body(prompt).map_err(|error| BenchError::Request(error.to_string()))
+    }
+
+    fn target(&self, body: Vec<u8>) -> WeightedTarget {
+        let (url, headers) = (self.endpoint(), self.all_headers());
+        let target = Target { url, method: "POST".into(), headers, body };
+        WeightedTarget { name: None, weight: 1.0, target, answer: AnswerKind::OpenAi }
+    }
+
+    /// The body with places for what the data has: `prompt` or `messages`, and `output_tokens`.
+    fn template(&self, data: &Data) -> Result<Vec<u8>, BenchError> {
+        const MESSAGES: &str = "{{messages|messages}}";
+        const TOKENS: &str = "{{output_tokens|raw}}";
+        let has = |column| data.check_column(column).is_ok();
+        let body = self.written("{{prompt}}")?;
+        let mut body: serde_json::Value = serde_json::from_slice(&body)
+            .map_err(|error| BenchError::Request(error.to_string()))?;
+        if self.api == OpenAiApi::Chat && has("messages") {
+            body["messages"] = MESSAGES.into();
+        }
+        if self.max_tokens.is_none() && self.api != OpenAiApi::Embeddings && has("output_tokens") {
+            let names: &[&str] = match self.api {
+                OpenAiApi::Chat => &["max_tokens", "max_completion_tokens"],
+                OpenAiApi::Responses => &["max_output_tokens"],
+                OpenAiApi::Completions | OpenAiApi::Embeddings => &["max_tokens"],
             };
-            Ok(WeightedTarget { name: None, weight: 1.0, target, answer })
-        };
-        self.prompts.iter().map(target).collect()
+            names.iter().for_each(|name| body[name] = TOKENS.into());
+            if self.exact_tokens {
+                body["min_tokens"] = TOKENS.into();
+                body["ignore_eos"] = true.into();
+            }
+        }
+        // Messages and numbers stand without quotation marks.
+        let text = [MESSAGES, TOKENS]
+            .iter()
+            .fold(body.to_string(), |text, place| text.replace(&format!("\"{place}\""), place));
+        Ok(text.into_bytes())
     }
 
     fn endpoint(&self) -> String {
@@ -178,7 +215,7 @@ mod tests {
                 let (model, max_tokens) = (Some("m".to_owned()), Some(9));
                 let prompts = vec!["a".to_owned(), "b".to_owned()];
                 let asked = OpenAi { api, model, max_tokens, prompts, ..OpenAi::chat(base, "") };
-                let targets = asked.targets().unwrap();
+                let targets = asked.targets(None).unwrap();
                 assert_eq!(targets.len(), 2);
                 assert_eq!(targets[1].target.url, format!("http://localhost:1/v1/{path}"));
                 let body: serde_json::Value =
@@ -188,6 +225,6 @@ mod tests {
             }
         }
         let none = OpenAi { prompts: Vec::new(), ..OpenAi::chat("http://localhost", "") };
-        assert!(none.targets().unwrap_err().to_string().contains("no prompt"));
+        assert!(none.targets(None).unwrap_err().to_string().contains("no prompt"));
     }
 }

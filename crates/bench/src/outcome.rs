@@ -1,13 +1,16 @@
 use std::time::Duration;
 
 use gatewright_record::{
-    LatencyHistogram, RunReport, RunSummary, Summary, TokenReport, TokenSummary,
+    Distribution, LatencyHistogram, RunReport, RunSummary, SeriesReport, Summary, TimeSeries,
+    TokenReport, TokenSummary,
 };
 use gatewright_workload::constraint::{Breach, Mode, Scope};
 use gatewright_workload::profile::{Attainment, StepResult};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Verdict;
+use crate::parts::{self, PartReport, Parts};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub struct Outcome {
     pub tokens: Option<Box<TokenSummary>>,
     /// How many requests met the plan's objective, if it has one.
     pub attainment: Option<Attainment>,
+    /// What happened in each second.
+    pub series: TimeSeries,
+    /// The requests by what tells them apart.
+    pub parts: Parts,
     /// Constraints that were broken.
     pub breaches: Vec<Breach>,
     /// Whether the numbers are the server's.
@@ -55,7 +62,7 @@ pub struct Outcome {
 }
 
 /// What ended a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// Its duration was over.
@@ -73,7 +80,7 @@ pub enum Stop {
 }
 
 /// An [`Outcome`] in plain numbers, as it is written to JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeReport {
     /// See [`Outcome::verdict`].
     pub verdict: Verdict,
@@ -81,8 +88,23 @@ pub struct OutcomeReport {
     pub stop: Stop,
     /// See [`Outcome::elapsed`]; nanoseconds.
     pub elapsed_ns: u64,
-    /// See [`Outcome::summary`].
+    /// See [`Outcome::summary`]; the same numbers that a simulation tells.
     pub run: RunReport,
+    /// The same distributions, and those of tokens, with intervals and curves.
+    pub distributions: Distributions,
+    /// Mean number of requests in service, by Little's law.
+    pub concurrency: Option<f64>,
+    /// See [`Outcome::series`].
+    pub series: SeriesReport,
+    /// Requests by the name of their target, where targets have names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<PartReport>,
+    /// Requests by the status code of the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<PartReport>,
+    /// Requests by their place in a session, where there are sessions; the last is with all later ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<PartReport>,
     /// See [`Outcome::tokens`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenReport>,
@@ -118,7 +140,88 @@ pub struct OutcomeReport {
     pub starved: f64,
 }
 
+/// The distributions of a step. Times in nanoseconds; those of numbers say so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Distributions {
+    /// Scheduled (sent, in a closed loop) to finished, of requests that ended well.
+    pub response_time: Distribution,
+    /// Sent to finished, of requests that ended well.
+    pub service_time: Distribution,
+    /// Scheduled to sent, of all requests that were sent.
+    pub lateness: Distribution,
+    /// Scheduled to the end, of requests that did not end well.
+    pub failed_time: Distribution,
+    /// Time to first token: sent to the first piece with a token. Only of answers that were streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Distribution>,
+    /// Scheduled (sent, in a closed loop) to the first piece with a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_ttft: Option<Distribution>,
+    /// Sent to the first piece of the answer proper, past what the model thought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_output: Option<Distribution>,
+    /// Inter-token latency of each request, (last - first) / (tokens - 1), weighted by its tokens but the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub itl: Option<Distribution>,
+    /// Time per output token, (last - sent) / tokens, weighted by tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpot: Option<Distribution>,
+    /// Every time from one piece to the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Distribution>,
+    /// The longest of these in each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_gap: Option<Distribution>,
+    /// Tokens of each prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_in: Option<Distribution>,
+    /// Tokens of each answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_out: Option<Distribution>,
+    /// Thousandths of tokens of each answer per second of its service time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_rate: Option<Distribution>,
+    /// Pieces of each streamed answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<Distribution>,
+}
+
+impl Distributions {
+    fn of(summary: &RunSummary, tokens: Option<&TokenSummary>) -> Self {
+        let told = |of: fn(&TokenSummary) -> &LatencyHistogram| {
+            let histogram = of(tokens?);
+            (histogram.count() > 0).then(|| Distribution::of(histogram))
+        };
+        Self {
+            response_time: Distribution::of(&summary.response_time),
+            service_time: Distribution::of(&summary.service_time),
+            lateness: Distribution::of(&summary.lateness),
+            failed_time: Distribution::of(&summary.failed_time),
+            ttft: told(|tokens| &tokens.ttft),
+            response_ttft: told(|tokens| &tokens.response_ttft),
+            first_output: told(|tokens| &tokens.first_output),
+            itl: told(|tokens| &tokens.itl),
+            tpot: told(|tokens| &tokens.tpot),
+            gap: told(|tokens| &tokens.gaps),
+            longest_gap: told(|tokens| &tokens.longest_gap),
+            tokens_in: told(|tokens| &tokens.tokens_in),
+            tokens_out: told(|tokens| &tokens.tokens_out),
+            token_rate: told(|tokens| &tokens.rate),
+            pieces: told(|tokens| &tokens.pieces_each),
+        }
+    }
+}
+
 impl Outcome {
+    /// Mean number of requests in service: by Little's law, of requests that ended well; none without any.
+    #[must_use]
+    pub fn concurrency(&self) -> Option<f64> {
+        let served = &self.summary.service_time;
+        let seconds = self.summary.span().as_secs_f64();
+        let in_service = served.mean()? / 1e9 * served.count() as f64;
+        (seconds > 0.0).then(|| in_service / seconds)
+    }
+
     /// Processor time of the engine for each request, in microseconds; none without requests.
     #[must_use]
     pub fn cpu_micros_per_request(&self) -> Option<f64> {
@@ -136,15 +239,12 @@ impl Outcome {
     /// What a profile has to know of it.
     #[must_use]
     pub fn step_result(&self) -> StepResult {
-        let seconds = self.summary.span().as_secs_f64().max(1e-9);
-        let served = &self.summary.service_time;
-        let in_service = served.mean().unwrap_or(0.0) / 1e9 * served.count() as f64;
         let behind = |breach: &Breach| ["backlog", "over_saturation"].contains(&&*breach.rule);
         let ends_all = |breach: &Breach| breach.scope == Scope::All && breach.mode == Mode::Enforce;
         let attainment = self.attainment.clone().unwrap_or_default();
         StepResult {
             rate: self.summary.achieved_rate().unwrap_or(0.0),
-            concurrency: in_service / seconds,
+            concurrency: self.concurrency().unwrap_or(0.0),
             mean_response: self.summary.response_time.mean().unwrap_or(0.0) / 1e9,
             output_tokens_rate: self
                 .token_report()
@@ -163,6 +263,12 @@ impl Outcome {
             stop: self.stop,
             elapsed_ns: u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX),
             run: self.summary.report(),
+            distributions: Distributions::of(&self.summary, self.tokens.as_deref()),
+            concurrency: self.concurrency(),
+            series: self.series.report(),
+            targets: parts::reports(&self.parts.targets),
+            codes: parts::reports(&self.parts.codes),
+            turns: parts::reports(&self.parts.turns),
             tokens: self.token_report(),
             attainment: self.attainment.clone(),
             breaches: self.breaches.clone(),

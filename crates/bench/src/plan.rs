@@ -7,8 +7,10 @@ use gatewright_determinism::Time;
 use gatewright_workload::constraint::{Constraint, Measured, Window};
 use gatewright_workload::profile::Slo;
 use gatewright_workload::{Limits, Strategy};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::{AnswerKind, BenchError};
+use crate::{AnswerKind, BenchError, Data, Trust};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
@@ -27,7 +29,7 @@ const MAX_SPAN: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// What is asked for, again and again.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
-    /// `http://host[:port][/path][?query]`.
+    /// `http://host[:port][/path][?query]`, or `https://`.
     pub url: String,
     /// HTTP method; empty is GET.
     pub method: String,
@@ -52,7 +54,8 @@ pub struct WeightedTarget {
 }
 
 /// What becomes of requests in flight when the run ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AtEnd {
     /// They are awaited: the slowest answers count.
     #[default]
@@ -71,10 +74,8 @@ pub struct Plan {
     pub target: Target,
     /// How requests are offered.
     pub strategy: Strategy,
-    /// When to stop. The duration is counted after the warm-up; requests and errors include it.
+    /// When to stop.
     pub limits: Limits,
-    /// First part of the run that is left out of its numbers and records.
-    pub warmup: Duration,
     /// Seed of the schedule.
     pub seed: u64,
     /// Threads that make the load; see [`Plan::threads`] for what none means.
@@ -93,11 +94,18 @@ pub struct Plan {
     /// Several targets on one server in place of `target`, which then counts for nothing. With equal weights they
     /// come one after the other; otherwise each request's is drawn from the seed and its number.
     pub mix: Vec<WeightedTarget>,
+    /// What places like `{{prompt}}` in the targets are filled from.
+    pub data: Option<Data>,
     /// Unix socket on which the server listens; the URL then only tells host header and path.
     pub unix_socket: Option<PathBuf>,
+    /// How the server of an `https://` URL proves who it is.
+    pub trust: Trust,
+    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504.
+    /// Its times go on from the first attempt.
+    pub retries: u32,
     /// What ends the run besides its limits.
     pub constraints: Vec<Constraint>,
-    /// Part of the run, after `warmup`, that is measured.
+    /// Part of the run that is measured; the rest is in no number and no record.
     pub window: Window,
     /// What becomes of requests in flight at the end.
     pub at_end: AtEnd,
@@ -114,7 +122,7 @@ impl Target {
 }
 
 impl Plan {
-    /// A plan with the defaults: seed 1, no warm-up, [`DEFAULT_MAX_CONNECTIONS`], [`DEFAULT_TIMEOUT`], request
+    /// A plan with the defaults: seed 1, [`DEFAULT_MAX_CONNECTIONS`], [`DEFAULT_TIMEOUT`], request
     /// ids.
     #[must_use]
     pub fn new(target: Target, strategy: Strategy, limits: Limits) -> Self {
@@ -123,7 +131,6 @@ impl Plan {
             target,
             strategy,
             limits,
-            warmup: Duration::ZERO,
             seed: 1,
             threads: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
@@ -131,7 +138,10 @@ impl Plan {
             request_ids: true,
             answer: AnswerKind::Opaque,
             mix: Vec::new(),
+            data: None,
             unix_socket: None,
+            trust: Trust::default(),
+            retries: 0,
             constraints: Vec::new(),
             window: Window::default(),
             at_end: AtEnd::Drain,
@@ -163,7 +173,7 @@ impl Plan {
 
     /// The part of the run that is in its numbers.
     pub(crate) fn measured(&self) -> Result<Measured, BenchError> {
-        Ok(self.window.measured(Time::ZERO + self.warmup, &self.limits)?)
+        Ok(self.window.measured(Time::ZERO, &self.limits)?)
     }
 
     /// Whether the plan can be carried out, the target aside.
@@ -210,7 +220,7 @@ impl Plan {
         if self.timeout.is_zero() || self.timeout > MAX_SPAN {
             return setting("timeout", "give more than zero and at most seven days".into());
         }
-        if self.warmup > MAX_SPAN || self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
+        if self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
             return setting("duration", "give at most seven days".into());
         }
         Ok(())

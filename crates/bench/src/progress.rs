@@ -22,7 +22,7 @@ impl<F: FnMut(&Snapshot) -> ControlFlow<()>> Progress for F {
 }
 
 /// How far a run is. Counts include the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Time since the start of the run.
     pub elapsed: Duration,
@@ -41,8 +41,14 @@ pub struct Snapshot {
     pub rate: f64,
     /// Median response time so far, in nanoseconds, of requests that ended well after the warm-up.
     pub p50: Option<u64>,
+    /// 90 % quantile of the same.
+    pub p90: Option<u64>,
     /// 99 % quantile of the same.
     pub p99: Option<u64>,
+    /// The longest.
+    pub max: Option<u64>,
+    /// How many of the same took at most so many nanoseconds, and more than the number before.
+    pub histogram: Vec<(u64, u64)>,
 }
 
 /// Where records go: called from the thread that called [`run`](crate::run), a request at a time, in the order

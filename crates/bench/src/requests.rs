@@ -3,7 +3,8 @@ use std::sync::Arc;
 use gatewright_determinism::{Purpose, Stream};
 
 use crate::AnswerKind;
-use crate::target::RequestTemplate;
+use crate::feed::Turn;
+use crate::template::RequestTemplate;
 
 /// The requests that a run makes, and which of them each number gets.
 #[derive(Clone, Debug)]
@@ -62,8 +63,8 @@ impl Requests {
         &self.templates[choice]
     }
 
-    /// The bytes of request `number`.
-    pub(crate) fn bytes(&mut self, choice: usize, number: u64) -> &[u8] {
-        self.templates[choice].template.for_request(number)
+    /// The bytes of request `number`, which stands at `turn` of its session.
+    pub(crate) fn bytes(&mut self, choice: usize, number: u64, turn: Turn) -> &[u8] {
+        self.templates[choice].template.for_request(number, turn)
     }
 }

@@ -6,7 +6,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RunSummary, TokenSummary};
+use gatewright_record::{Invocation, RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::constraint::{Measured, Mode};
 use gatewright_workload::profile::Attainment;
 use gatewright_workload::{Pacing, Schedule};
@@ -15,11 +15,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::clock::{Clock, ProcessorTime};
 use crate::connection::Address;
 use crate::feed::{Bounds, Feed, Noticed};
+use crate::parts::Parts;
 use crate::pool::PoolCounts;
 use crate::progress::Shared;
 use crate::shard::{Setup, Shard, ShardOutcome};
 use crate::tally::{Account, Batches};
 use crate::target::ParsedTarget;
+use crate::tls::Tls;
 use crate::verdict::Evidence;
 use crate::{AtEnd, BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, Stop, Verdict};
 
@@ -31,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAITING_CHUNKS: usize = 1_024;
 /// Files that the process needs besides the connections.
 const OTHER_FILES: u64 = 64;
+/// Bars of the histogram that observers are shown.
+const BARS: usize = 8;
 /// A benchmark has one demand.
 const DEMAND: u64 = 0;
 
@@ -48,7 +52,7 @@ pub fn run(
     plan.check()?;
     let target = ParsedTarget::of(plan)?;
     let measured = plan.measured()?;
-    let (address, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
+    let (address, tls, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
     let threads = plan.threads();
     let connections = plan.connections().max(threads);
     raise_file_limit(u64::from(connections) + OTHER_FILES);
@@ -60,6 +64,7 @@ pub fn run(
         plan,
         target: &target,
         address,
+        tls,
         measured,
         clock,
         shared: &shared,
@@ -83,6 +88,7 @@ struct Engine<'a> {
     plan: &'a Plan,
     target: &'a ParsedTarget,
     address: Address,
+    tls: Option<Tls>,
     measured: Measured,
     clock: Clock,
     shared: &'a Shared,
@@ -95,14 +101,14 @@ type Chunks = SyncSender<Vec<Invocation>>;
 impl Engine<'_> {
     fn run(
         &self,
-        first: OwnedFd,
+        first: Option<OwnedFd>,
         watch: &mut Watch<'_>,
         progress: &mut dyn Progress,
         records: Option<&mut dyn RecordSink>,
     ) -> Result<Vec<ShardOutcome>, BenchError> {
         let (sender, receiver) = sync_channel(WAITING_CHUNKS);
         thread::scope(|scope| {
-            let mut first = Some(first);
+            let mut first = first;
             let mut started = Vec::new();
             let with_records = records.is_some();
             for nth in 0..self.threads {
@@ -139,22 +145,26 @@ impl Engine<'_> {
             self.connections / self.threads + u32::from(nth < self.connections % self.threads);
         let setup = Setup {
             address: self.address.clone(),
+            tls: self.tls.clone(),
             timeout: plan.timeout,
             max_connections: most as usize,
+            retries: plan.retries,
             cuts_off: plan.at_end == AtEnd::Cancel,
         };
-        let bounds = Bounds::of(&plan.limits, plan.warmup, setup.max_connections);
+        let bounds = Bounds::of(&plan.limits, self.measured.from, setup.max_connections);
+        let pacing = plan.strategy.pacing(plan.seed, DEMAND);
         let account = Account {
             name: plan.name.as_str().into(),
             measured: self.measured,
             slo: plan.slo,
             batches: batches(plan, &self.measured),
+            has_turns: matches!(pacing, Pacing::Sessions(_)),
             max_errors: plan.limits.errors.unwrap_or(u64::MAX),
             shared: self.shared,
             progress: &self.shared.shards[nth as usize],
             records: with_records.then(|| sender.clone()),
         };
-        let feed = Feed::new(plan.strategy.pacing(plan.seed, DEMAND), nth, self.threads, bounds);
+        let feed = Feed::new(pacing, nth, self.threads, bounds);
         let shard = Shard::new(self.clock, setup, self.target.requests.clone(), feed, account);
         let outcome = shard.and_then(|shard| shard.run(first));
         if outcome.is_err() {
@@ -191,7 +201,7 @@ impl Offered {
     /// None for a plan that has no schedule, or nobody who wants to know.
     fn of(plan: &Plan) -> Option<Self> {
         let Pacing::Open(schedule) = plan.strategy.pacing(plan.seed, DEMAND) else { return None };
-        let bounds = Bounds::of(&plan.limits, plan.warmup, 0);
+        let bounds = Bounds::of(&plan.limits, Time::ZERO, 0);
         let limits = (bounds.requests, bounds.end);
         let wanted = !plan.constraints.is_empty();
         wanted.then(|| Self { schedule: schedule.peekable(), count: 0, limits })
@@ -210,7 +220,7 @@ impl Offered {
 /// Parts of a run for the variation of its numbers.
 fn batches(plan: &Plan, measured: &Measured) -> Batches {
     let parts = Attainment::BATCHES as u64;
-    let end = plan.limits.duration.map(|span| Time::ZERO + plan.warmup + span);
+    let end = plan.limits.duration.map(|span| Time::ZERO + span);
     match (end, plan.limits.requests) {
         (Some(end), _) => {
             let nanos = end.min(measured.until).nanos_since(measured.from).div_ceil(parts);
@@ -272,7 +282,10 @@ impl Watch<'_> {
             errors: self.shared.total(|shard| &shard.errors),
             rate: if since > 0.0 { (done - self.last.0) as f64 / since } else { 0.0 },
             p50: response_time.quantile(0.5),
+            p90: response_time.quantile(0.9),
             p99: response_time.quantile(0.99),
+            max: response_time.max(),
+            histogram: response_time.bars(BARS),
         };
         self.last = (done, now);
         if let ControlFlow::Break(()) = progress.report(&snapshot) {
@@ -284,10 +297,10 @@ impl Watch<'_> {
     /// Part of the run that is over, and the time that is left: by the limit that will be reached first.
     fn extent(&self, now: Time, done: u64) -> (f64, Option<Duration>) {
         let elapsed = now - Time::ZERO;
-        let by_time = self.plan.limits.duration.map(|span| {
-            let whole = self.plan.warmup + span;
-            (elapsed.as_secs_f64() / whole.as_secs_f64(), whole.saturating_sub(elapsed))
-        });
+        let by_time =
+            self.plan.limits.duration.map(|span| {
+                (elapsed.as_secs_f64() / span.as_secs_f64(), span.saturating_sub(elapsed))
+            });
         let by_requests = self.plan.limits.requests.filter(|_| done > 0).map(|requests| {
             let fraction = (done as f64 / requests as f64).min(1.0);
             (fraction, elapsed.mul_f64((1.0 - fraction) / fraction))
@@ -309,11 +322,12 @@ fn gather(
         stop => stop,
     };
     let mut summary = RunSummary::new();
+    let (mut series, mut parts) = (TimeSeries::default(), Parts::default());
     let (mut tokens, mut attainment) = (None::<Box<TokenSummary>>, Attainment::default());
     let mut noticed = Noticed::default();
     let mut pool = PoolCounts::default();
     let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
-    let part = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
+    let share = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
     let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
     let (mut busy, mut starved) = (0.0f64, 0.0f64);
     let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
@@ -321,6 +335,8 @@ fn gather(
     for shard in shards {
         summary.merge(&shard.summary);
         attainment.merge(&shard.attainment);
+        series.merge(&shard.series);
+        parts.merge(&shard.parts);
         if let Some(part) = shard.tokens {
             tokens.get_or_insert_default().merge(&part);
         }
@@ -330,8 +346,8 @@ fn gather(
         waited += shard.waited;
         warmup_requests += shard.warmup_requests;
         cpu += shard.processor.used;
-        busy = busy.max(part(shard.processor.used));
-        starved = starved.max(part(shard.processor.awaited));
+        busy = busy.max(share(shard.processor.used));
+        starved = starved.max(share(shard.processor.awaited));
         offered_until = offered_until.max(shard.offered_until);
     }
     if plan.strategy.is_open() && ![Stop::Requests, Stop::Schedule].contains(&stop) {
@@ -366,6 +382,8 @@ fn gather(
         starved,
         tokens,
         attainment: plan.slo.map(|_| attainment),
+        series,
+        parts,
         breaches: shared.breaches(),
         summary,
     }

@@ -1,9 +1,10 @@
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use gatewright_determinism::Time;
-use gatewright_record::{RunSummary, TokenSummary};
+use gatewright_record::{RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
@@ -11,11 +12,13 @@ use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
 use crate::feed::{Due, Feed, Noticed};
+use crate::parts::Parts;
 use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
 use crate::requests::Requests;
 use crate::tally::{Account, End, Tally};
+use crate::tls::Tls;
 
 /// One thread of the engine: its part of the requests on its own connections.
 pub(crate) struct Shard<'a> {
@@ -27,6 +30,8 @@ pub(crate) struct Shard<'a> {
     tally: Tally<'a>,
     poller: Poller,
     pool: Pool,
+    /// Requests that failed and are to be made once more, before any others.
+    again: VecDeque<Attempt>,
     /// Requests of an open loop that waited for one of the connections there may be.
     waited: u64,
     /// No request reaches its timeout before.
@@ -36,11 +41,24 @@ pub(crate) struct Shard<'a> {
     unread: Vec<(u64, bool)>,
 }
 
+/// A request that is to be sent, perhaps not for the first time.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    due: Due,
+    /// Which attempt it is, from 1.
+    number: u32,
+    /// When the first one was sent, if there was one.
+    first_sent: Option<Time>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) address: Address,
+    pub(crate) tls: Option<Tls>,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
+    /// Attempts of a request beyond the first.
+    pub(crate) retries: u32,
     /// Requests in flight at the end are cut off.
     pub(crate) cuts_off: bool,
 }
@@ -51,6 +69,8 @@ pub(crate) struct ShardOutcome {
     pub(crate) summary: RunSummary,
     pub(crate) tokens: Option<Box<TokenSummary>>,
     pub(crate) attainment: Attainment,
+    pub(crate) series: TimeSeries,
+    pub(crate) parts: Parts,
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
     pub(crate) waited: u64,
@@ -89,6 +109,7 @@ impl<'a> Shard<'a> {
             tally: Tally::new(account),
             poller: Poller::new()?,
             pool: Pool::default(),
+            again: VecDeque::new(),
             waited: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             unread: Vec::new(),
@@ -105,7 +126,7 @@ impl<'a> Shard<'a> {
         let ended = loop {
             let now = self.clock.now();
             self.step(now)?;
-            if self.feed.is_over(now) && self.pool.busy == 0 {
+            if self.feed.is_over(now) && self.pool.busy == 0 && self.again.is_empty() {
                 break now;
             }
             // What was just done took its time, so the clock is read again.
@@ -127,6 +148,8 @@ impl<'a> Shard<'a> {
             summary: self.tally.summary,
             tokens: self.tally.tokens,
             attainment: self.tally.attainment,
+            series: self.tally.series,
+            parts: self.tally.parts,
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
             waited: self.waited,
@@ -174,26 +197,52 @@ impl<'a> Shard<'a> {
     fn dispatch(&mut self) -> io::Result<()> {
         loop {
             let now = self.clock.now();
-            if self.feed.ready(now) == 0 {
+            if self.ready(now) == 0 {
                 return Ok(());
             }
             let Some(index) = self.pool.take_idle() else { break };
-            match self.feed.take(now) {
-                Some(due) => self.send(index, due, now),
+            match self.take(now) {
+                Some(attempt) => self.send(index, attempt, now),
                 None => self.pool.keep_idle(index),
             }
         }
         let now = self.clock.now();
-        while self.pool.connecting < self.feed.ready(now)
-            && self.pool.open < self.setup.max_connections
+        while self.pool.connecting < self.ready(now) && self.pool.open < self.setup.max_connections
         {
             self.connect(now)?;
         }
         Ok(())
     }
 
+    /// Requests that could be sent now.
+    fn ready(&self, now: Time) -> usize {
+        self.again.len() + self.feed.ready(now)
+    }
+
+    fn take(&mut self, now: Time) -> Option<Attempt> {
+        let first = |due| Attempt { due, number: 1, first_sent: None };
+        self.again.pop_front().or_else(|| self.feed.take(now).map(first))
+    }
+
+    /// Puts a request that failed where it is made once more, if it may be.
+    fn retry(&mut self, request: &InFlight, failure: Option<Failure>, now: Time) -> bool {
+        let may = request.attempt <= self.setup.retries
+            && failure.is_some_and(Failure::is_passing)
+            && now < request.start() + self.setup.timeout
+            && !(self.setup.cuts_off && now >= self.feed.end());
+        if may {
+            let (number, scheduled, turn) = (request.number, request.scheduled, request.turn);
+            self.again.push_back(Attempt {
+                due: Due { number, scheduled, turn },
+                number: request.attempt + 1,
+                first_sent: Some(request.sent),
+            });
+        }
+        may
+    }
+
     fn connect(&mut self, now: Time) -> io::Result<()> {
-        match Connection::open(&self.setup.address, now) {
+        match Connection::open(&self.setup.address, self.setup.tls.as_ref(), now) {
             Ok(connection) => self.adopt(connection),
             Err(error @ (Errno::MFILE | Errno::NFILE)) if self.pool.open == 0 => Err(error.into()),
             Err(error @ (Errno::MFILE | Errno::NFILE)) => {
@@ -225,27 +274,37 @@ impl<'a> Shard<'a> {
     /// on their way.
     fn connect_failed(&mut self, failure: Failure, now: Time) {
         self.pool.counts.failed += 1;
-        if self.feed.ready(now) <= self.pool.connecting {
+        if self.ready(now) <= self.pool.connecting {
             return;
         }
-        if let Some(due) = self.feed.take(now) {
-            self.end_unsent(due, failure, now);
-            self.feed.ended_unconnected(due.turn, now);
+        if let Some(attempt) = self.take(now) {
+            self.end_unsent(attempt, failure, now);
+            self.feed.ended_unconnected(attempt.due.turn, now);
         }
     }
 
-    fn send(&mut self, index: usize, due: Due, now: Time) {
+    fn send(&mut self, index: usize, attempt: Attempt, now: Time) {
+        let due = attempt.due;
         let Some(connection) = self.pool.get(index) else { return };
+        let choice = self.requests.choose(due.number);
+        let mut now = now;
+        if self.requests.get(choice).template.is_filled() {
+            // Filled before it counts as sent: what that takes is not the server's doing.
+            self.requests.bytes(choice, due.number, due.turn);
+            now = self.clock.now();
+        }
         let request = InFlight {
             number: due.number,
             scheduled: due.scheduled,
             turn: due.turn,
-            choice: self.requests.choose(due.number),
-            sent: now,
+            choice,
+            body_len: self.requests.get(choice).template.body_len(),
+            attempt: attempt.number,
+            sent: attempt.first_sent.unwrap_or(now),
             first_byte: None,
         };
         connection.begin(request, self.requests.get(request.choice).kind);
-        let written = connection.write(self.requests.bytes(request.choice, due.number));
+        let written = connection.write(self.requests.bytes(request.choice, due.number, due.turn));
         self.pool.busy += 1;
         self.tally.sent(now);
         self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
@@ -262,7 +321,7 @@ impl<'a> Shard<'a> {
         let hung_up = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         match connection.phase {
             Phase::Connecting { .. } => {
-                if hung_up || flags.contains(EventFlags::OUT) {
+                if hung_up || flags.intersects(EventFlags::OUT | EventFlags::IN) {
                     self.connected(index);
                 }
             }
@@ -270,8 +329,11 @@ impl<'a> Shard<'a> {
                 if let Phase::Busy(request) = connection.phase
                     && !connection.is_all_written()
                     && flags.contains(EventFlags::OUT)
-                    && let Err(error) =
-                        connection.write(self.requests.bytes(request.choice, request.number))
+                    && let Err(error) = connection.write(self.requests.bytes(
+                        request.choice,
+                        request.number,
+                        request.turn,
+                    ))
                 {
                     return self.fail(index, Failure::broken(error), self.clock.now());
                 }
@@ -287,11 +349,12 @@ impl<'a> Shard<'a> {
         let result = connection.connected();
         let now = self.clock.now();
         match result {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 connection.phase = Phase::Idle;
                 self.pool.connecting -= 1;
-                match self.feed.take(now) {
-                    Some(due) => self.send(index, due, now),
+                match self.take(now) {
+                    Some(attempt) => self.send(index, attempt, now),
                     None => self.pool.keep_idle(index),
                 }
             }
@@ -352,9 +415,12 @@ impl<'a> Shard<'a> {
         let end = end_of(&request, now, connection, failure);
         let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
         connection.phase = Phase::Idle;
-        self.tally.end(end, self.requests.get(request.choice), connection.tokens.as_deref());
+        if !self.retry(&request, failure, now) {
+            let tokens = self.pool.get(index).and_then(|connection| connection.tokens.as_deref());
+            self.tally.end(end, self.requests.get(request.choice), tokens);
+            self.feed.ended(request.turn, now);
+        }
         self.pool.busy -= 1;
-        self.feed.ended(request.turn, now);
         if !reusable {
             self.pool.remove(index);
             return;
@@ -362,8 +428,8 @@ impl<'a> Shard<'a> {
         let waiting = self.feed.oldest().is_some();
         self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
         self.feed.notice(now);
-        match self.feed.take(now) {
-            Some(due) => self.send(index, due, now),
+        match self.take(now) {
+            Some(attempt) => self.send(index, attempt, now),
             None => self.pool.keep_idle(index),
         }
     }
@@ -375,18 +441,24 @@ impl<'a> Shard<'a> {
             let end = end_of(&request, now, connection, Some(failure));
             connection.phase = Phase::Idle;
             self.pool.busy -= 1;
-            self.tally.end(end, self.requests.get(request.choice), None);
-            self.feed.ended(request.turn, now);
+            if !self.retry(&request, Some(failure), now) {
+                self.tally.end(end, self.requests.get(request.choice), None);
+                self.feed.ended(request.turn, now);
+            }
         }
         self.pool.remove(index);
     }
 
-    fn end_unsent(&mut self, due: Due, failure: Failure, now: Time) {
+    fn end_unsent(&mut self, attempt: Attempt, failure: Failure, now: Time) {
+        let due = attempt.due;
         let end = End {
             number: due.number,
+            turn: due.turn.number,
             scheduled: due.scheduled,
-            sent: None,
+            sent: attempt.first_sent,
+            attempts: attempt.number - 1,
             first_byte: None,
+            request_bytes: 0,
             finished: now,
             code: None,
             body_bytes: 0,
@@ -432,7 +504,8 @@ impl<'a> Shard<'a> {
                 break;
             }
             if let Some(due) = self.feed.take(now) {
-                self.end_unsent(due, Failure::NoConnection, now);
+                let attempt = Attempt { due, number: 1, first_sent: None };
+                self.end_unsent(attempt, Failure::NoConnection, now);
                 self.feed.ended(due.turn, now);
             }
             self.feed.notice(now);
@@ -444,9 +517,9 @@ impl<'a> Shard<'a> {
     fn give_up_unsent(&mut self, now: Time) {
         loop {
             self.feed.notice(now);
-            let Some(due) = self.feed.take(now) else { return };
-            self.end_unsent(due, Failure::Unsent, now);
-            self.feed.ended(due.turn, now);
+            let Some(attempt) = self.take(now) else { return };
+            self.end_unsent(attempt, Failure::Unsent, now);
+            self.feed.ended(attempt.due.turn, now);
         }
     }
 }
@@ -459,9 +532,12 @@ fn end_of(
 ) -> End {
     End {
         number: request.number,
+        turn: request.turn.number,
         scheduled: request.scheduled,
         sent: Some(request.sent),
         first_byte: request.first_byte,
+        request_bytes: request.body_len,
+        attempts: request.attempt,
         finished,
         code: connection.parser.code(),
         body_bytes: connection.parser.body_bytes(),

@@ -2,12 +2,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RunSummary, Status, TokenSummary, World};
+use gatewright_record::{Invocation, RunSummary, Status, TimeSeries, TokenSummary, World};
 use gatewright_workload::constraint::Measured;
 use gatewright_workload::profile::{Attainment, Slo};
 
 use crate::answer::TokenWatch;
 use crate::failure::{Failure, Reasons};
+use crate::parts::{Counted, Parts};
 use crate::progress::{ShardProgress, Shared};
 use crate::requests::Prepared;
 
@@ -18,8 +19,12 @@ pub(crate) struct Tally<'a> {
     /// Of language models.
     pub(crate) tokens: Option<Box<TokenSummary>>,
     pub(crate) attainment: Attainment,
+    /// What happened when, the warm-up included.
+    pub(crate) series: TimeSeries,
+    pub(crate) parts: Parts,
     slo: Option<Slo>,
     batches: Batches,
+    has_turns: bool,
     pub(crate) warmup_requests: u64,
     /// Requests that were due but not sent.
     pub(crate) unsent: u64,
@@ -45,10 +50,16 @@ pub(crate) struct Records {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) number: u64,
+    /// Its place in a session.
+    pub(crate) turn: u64,
     pub(crate) scheduled: Option<Time>,
     pub(crate) sent: Option<Time>,
     pub(crate) first_byte: Option<Time>,
     pub(crate) finished: Time,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+    /// Bytes of its own body, if it was sent.
+    pub(crate) request_bytes: u64,
     /// Status code of the answer, as far as there was one.
     pub(crate) code: Option<u16>,
     pub(crate) body_bytes: u64,
@@ -79,6 +90,8 @@ pub(crate) struct Account<'a> {
     pub(crate) measured: Measured,
     pub(crate) slo: Option<Slo>,
     pub(crate) batches: Batches,
+    /// Whether requests have a place in a session.
+    pub(crate) has_turns: bool,
     pub(crate) max_errors: u64,
     pub(crate) shared: &'a Shared,
     pub(crate) progress: &'a ShardProgress,
@@ -97,8 +110,11 @@ impl<'a> Tally<'a> {
             summary: RunSummary::new(),
             tokens: None,
             attainment: Attainment::default(),
+            series: TimeSeries::default(),
+            parts: Parts::default(),
             slo: account.slo,
             batches: account.batches,
+            has_turns: account.has_turns,
             warmup_requests: 0,
             unsent: 0,
             measured: account.measured,
@@ -112,8 +128,9 @@ impl<'a> Tally<'a> {
         }
     }
 
-    pub(crate) fn sent(&self, now: Time) {
+    pub(crate) fn sent(&mut self, now: Time) {
         bump(&self.progress.sent);
+        self.series.sent(now);
         self.shared.monitor_sent(now);
     }
 
@@ -130,6 +147,14 @@ impl<'a> Tally<'a> {
         let ttft = first_token.zip(end.sent).map(|(first, sent)| first.nanos_since(sent));
         self.shared.monitor_ended(end.finished, end.sent.is_some(), end.failure.is_none(), ttft);
         let start = end.scheduled.or(end.sent).unwrap_or(end.finished);
+        let times = tokens.zip(end.sent).filter(|_| end.failure.is_none());
+        let times = times.map(|(tokens, sent)| tokens.times(end.scheduled, sent, end.finished));
+        let tokens_out = times.and_then(|times| times.tokens_out).unwrap_or(0);
+        let response = end.finished.nanos_since(start);
+        match end.failure {
+            None => self.series.ended(end.finished, response, ttft, tokens_out, end.body_bytes),
+            Some(_) => self.series.failed(end.finished, end.sent.is_some()),
+        }
         if !self.measured.contains(start, end.number) {
             self.warmup_requests += 1;
             return;
@@ -142,28 +167,32 @@ impl<'a> Tally<'a> {
         // Of a stream, the first token is what is waited for.
         invocation.first_byte = first_token.or(end.first_byte);
         invocation.class.clone_from(&request.name);
-        invocation.bytes_in = request.template.body_len;
+        invocation.bytes_in = end.request_bytes;
         invocation.finished = Some(end.finished);
-        invocation.attempts = u32::from(end.sent.is_some());
+        invocation.attempts = end.attempts;
         invocation.code = end.code;
         invocation.bytes_out = end.body_bytes;
         invocation.status = end.failure.map_or(Status::Ok, Failure::status);
         invocation.reason = end.failure.map(|failure| self.reasons.of(failure));
         (invocation.tokens_in, invocation.tokens_out) = (None, None);
-        let response = invocation.response_nanos().unwrap_or(0);
-        let (mut token_ttft, mut itl) = (None, None);
-        if let (Some(tokens), Some(sent), None) = (tokens, end.sent, end.failure) {
-            let times = tokens.times(end.scheduled, sent, end.finished);
+        let (mut token_ttft, mut itl, mut tpot) = (None, None, None);
+        if let Some(times) = times {
             (token_ttft, itl) = (times.response_ttft_nanos(), times.itl_nanos());
+            tpot = times.tpot_nanos();
             let narrow = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
             (invocation.tokens_in, invocation.tokens_out) =
                 (narrow(times.tokens_in), narrow(times.tokens_out));
             self.tokens.get_or_insert_default().add(&times);
         }
         if let Some(slo) = self.slo.filter(|_| invocation.status != Status::Cancelled) {
-            let met = end.failure.is_none() && slo.is_met(response, token_ttft, itl);
+            let met = end.failure.is_none() && slo.is_met(response, token_ttft, itl, tpot);
             self.attainment.add(self.batches.of(start, end.number), met);
         }
+        let status = invocation.status;
+        let ttft = ttft.filter(|_| end.failure.is_none());
+        let turn = self.has_turns.then_some(end.turn);
+        let counted = Counted { status, response, ttft, tokens_out };
+        self.parts.add(request.name.as_ref(), end.code, turn, counted);
         self.summary.add(invocation);
         if let Some(records) = &mut self.records {
             records.chunk.push(invocation.clone());

@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -9,20 +10,9 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::connection::Address;
 use crate::requests::{Prepared, Requests};
-use crate::{BenchError, Plan, Target, WeightedTarget};
-
-/// A request as the bytes that go over the wire, the same for all but the digits of its id.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestTemplate {
-    bytes: Vec<u8>,
-    /// Where the digits of the request's number are.
-    number_at: Option<usize>,
-    /// Whether the answer has no body whatever its headers say.
-    pub(crate) is_head: bool,
-    pub(crate) body_len: u64,
-}
-
-const NUMBER_DIGITS: usize = 12;
+use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate};
+use crate::tls::Tls;
+use crate::{BenchError, Data, Plan, Target, Trust, WeightedTarget};
 
 const MAX_HEAD: usize = 64 << 10;
 
@@ -32,21 +22,9 @@ pub(crate) struct ParsedTarget {
     host: String,
     port: u16,
     unix_socket: Option<PathBuf>,
+    /// If the server is asked over TLS, how it proves who it is.
+    trust: Option<Trust>,
     pub(crate) requests: Requests,
-}
-
-impl RequestTemplate {
-    /// The bytes of request `number`.
-    pub(crate) fn for_request(&mut self, number: u64) -> &[u8] {
-        if let Some(at) = self.number_at {
-            let mut rest = number;
-            for digit in self.bytes[at..at + NUMBER_DIGITS].iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
-            }
-        }
-        &self.bytes
-    }
 }
 
 impl ParsedTarget {
@@ -59,14 +37,20 @@ impl ParsedTarget {
         }];
         let targets = if plan.mix.is_empty() { &only[..] } else { &plan.mix[..] };
         let id_prefix = plan.request_ids.then_some(plan.name.as_str());
-        let mut server: Option<(String, u16)> = None;
+        let mut server: Option<(String, u16, bool)> = None;
         let mut prepared = Vec::with_capacity(targets.len());
         for weighted in targets {
             let target = &weighted.target;
-            let uri = parse_url(&target.url)?;
+            let filled = plan.data.as_ref().filter(|_| has_places(target));
+            let uri = parse_url(&if filled.is_some() {
+                without_places(&target.url)
+            } else {
+                target.url.clone()
+            })?;
             let authority = uri.authority().map_or("", |authority| authority.as_str());
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let own = (host, uri.port_u16().unwrap_or(80));
+            let secure = uri.scheme() == Some(&Scheme::HTTPS);
+            let own = (host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 }), secure);
             let first = server.get_or_insert_with(|| own.clone());
             if *first != own {
                 let problem = format!(
@@ -76,21 +60,29 @@ impl ParsedTarget {
                 return Err(BenchError::Url { url: target.url.clone(), problem });
             }
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            let template = template(target, authority, path, id_prefix)?;
+            let template = match filled {
+                Some(data) => filled_template(target, authority, id_prefix, data, plan)?,
+                None => fixed_template(target, authority, path, id_prefix)?,
+            };
             let name = weighted.name.as_deref().map(Into::into);
             prepared.push((weighted.weight, Prepared { template, kind: weighted.answer, name }));
         }
-        let (host, port) = server.unwrap_or_default();
+        let (host, port, secure) = server.unwrap_or_default();
+        let trust = secure.then(|| plan.trust.clone());
         let requests = Requests::new(prepared, plan.seed);
-        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), requests })
+        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), trust, requests })
     }
 
     /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
-    pub(crate) fn connect(&self, timeout: Duration) -> Result<(Address, OwnedFd), BenchError> {
+    ///
+    /// A secure connection is made once to learn what is wrong with it, if anything is, and not used.
+    pub(crate) fn connect(&self, timeout: Duration) -> Result<Connected, BenchError> {
+        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust)).transpose()?;
         if let Some(path) = &self.unix_socket {
             let stream = UnixStream::connect(path)
                 .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
-            return Ok((Address::Unix(path.clone()), stream.into()));
+            let first = self.first(tls.as_ref(), stream)?;
+            return Ok((Address::Unix(path.clone()), tls, first));
         }
         let host = format!("{}:{}", self.host, self.port);
         let resolve = |source| BenchError::Resolve { host: host.clone(), source };
@@ -100,12 +92,30 @@ impl ParsedTarget {
             match TcpStream::connect_timeout(&address, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok((Address::Tcp(address), stream.into()));
+                    stream.set_read_timeout(Some(timeout))?;
+                    let first = self.first(tls.as_ref(), stream)?;
+                    return Ok((Address::Tcp(address), tls, first));
                 }
                 Err(source) => last = Some(BenchError::Connect { address, source }),
             }
         }
         Err(last.unwrap_or_else(|| resolve(std::io::Error::other("it has no address"))))
+    }
+}
+
+/// Where the server is, how it is spoken to, and perhaps a connection.
+pub(crate) type Connected = (Address, Option<Tls>, Option<OwnedFd>);
+
+impl ParsedTarget {
+    fn first<S: Read + Write + Into<OwnedFd>>(
+        &self,
+        tls: Option<&Tls>,
+        mut stream: S,
+    ) -> Result<Option<OwnedFd>, BenchError> {
+        let Some(tls) = tls else { return Ok(Some(stream.into())) };
+        let host = self.host.clone();
+        tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?;
+        Ok(None)
     }
 }
 
@@ -115,11 +125,8 @@ fn parse_url(url: &str) -> Result<Uri, BenchError> {
         Ok(uri) => uri,
         Err(error) => return fail(format!("{error}; write http://host:port/path")),
     };
-    if uri.scheme() == Some(&Scheme::HTTPS) {
-        return fail("TLS targets are not supported yet; use an http:// URL".into());
-    }
-    if uri.scheme() != Some(&Scheme::HTTP) {
-        return fail("it must begin with http://".into());
+    if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme()) {
+        return fail("it must begin with http:// or https://".into());
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return fail(
@@ -138,29 +145,17 @@ fn parse_url(url: &str) -> Result<Uri, BenchError> {
     Ok(uri)
 }
 
-fn template(
+fn fixed_template(
     target: &Target,
     authority: &str,
     path: &str,
     id_prefix: Option<&str>,
 ) -> Result<RequestTemplate, BenchError> {
-    let method = match target.method.as_str() {
-        "" => Method::GET,
-        name => Method::from_bytes(name.to_ascii_uppercase().as_bytes())
-            .map_err(|_| BenchError::Request(format!("\"{name}\" is not an HTTP method")))?,
-    };
-    if method == Method::CONNECT {
-        return Err(BenchError::Request("CONNECT asks for a tunnel, not for an answer".into()));
-    }
+    let method = parse_method(target)?;
     let headers = parse_headers(&target.headers, id_prefix.is_some())?;
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
-    let defaults = [
-        (http::header::HOST, authority),
-        (http::header::USER_AGENT, concat!("gatewright-bench/", env!("CARGO_PKG_VERSION"))),
-        (http::header::ACCEPT, "*/*"),
-    ];
-    for (name, value) in &defaults {
-        if !headers.iter().any(|(own, _)| own == name) {
+    for (name, value) in defaults(authority) {
+        if !headers.iter().any(|(own, _)| *own == name) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
     }
@@ -187,8 +182,106 @@ fn template(
         return Err(BenchError::Request(format!("its head is longer than {MAX_HEAD} bytes")));
     }
     bytes.extend_from_slice(&target.body);
-    let (is_head, body_len) = (method == Method::HEAD, target.body.len() as u64);
-    Ok(RequestTemplate { bytes, number_at, is_head, body_len })
+    Ok(RequestTemplate::fixed(bytes, number_at, &method, target.body.len() as u64))
+}
+
+fn parse_method(target: &Target) -> Result<Method, BenchError> {
+    let method = match target.method.as_str() {
+        "" => Method::GET,
+        name => Method::from_bytes(name.to_ascii_uppercase().as_bytes())
+            .map_err(|_| BenchError::Request(format!("\"{name}\" is not an HTTP method")))?,
+    };
+    if method == Method::CONNECT {
+        return Err(BenchError::Request("CONNECT asks for a tunnel, not for an answer".into()));
+    }
+    Ok(method)
+}
+
+/// Whether data has anything to fill in.
+fn has_places(target: &Target) -> bool {
+    let has = |text: &[u8]| text.windows(2).any(|pair| pair == b"{{");
+    has(target.url.as_bytes())
+        || has(&target.body)
+        || target.headers.iter().any(|(_, value)| has(value.as_bytes()))
+}
+
+/// A URL whose parts can be told apart.
+fn without_places(url: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = url;
+    while let Some((before, after)) = rest.split_once("{{") {
+        plain.push_str(before);
+        plain.push('x');
+        rest = after.split_once("}}").map_or("", |(_, after)| after);
+    }
+    plain + rest
+}
+
+/// What comes after host and port.
+fn path_of(url: &str) -> &str {
+    let after = url.split_once("://").map_or(url, |(_, after)| after);
+    let path = after.find(['/', '?']).map_or("/", |at| &after[at..]);
+    path.split('#').next().unwrap_or(path)
+}
+
+fn filled_template(
+    target: &Target,
+    authority: &str,
+    id_prefix: Option<&str>,
+    data: &Data,
+    plan: &Plan,
+) -> Result<RequestTemplate, BenchError> {
+    let method = parse_method(target)?;
+    let (names, values): (Vec<_>, Vec<_>) = target.headers.iter().cloned().unzip();
+    // Names, and values without places, are held to what every header is.
+    let plain: Vec<_> =
+        names.iter().cloned().zip(values.iter().map(|value| without_places(value))).collect();
+    parse_headers(&plain, id_prefix.is_some())?;
+    let mut line = vec![Piece::Text(format!("{method} ").into_bytes())];
+    let path = path_of(&target.url);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    line.extend(template::pieces(format!("{slash}{path}").as_bytes(), Escape::Url)?);
+    let mut text = String::new();
+    for (name, value) in defaults(authority) {
+        if !names.iter().any(|own| own.eq_ignore_ascii_case(name.as_str())) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    for (name, value) in names.iter().zip(&values) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let is_json = target
+        .headers
+        .iter()
+        .any(|(name, value)| name.eq_ignore_ascii_case("content-type") && value.contains("json"));
+    let escape = if is_json { Escape::Json } else { Escape::Raw };
+    let (headers, body) = (
+        template::pieces(text.as_bytes(), Escape::Header)?,
+        template::pieces(&target.body, escape)?,
+    );
+    for column in [&line, &headers, &body].into_iter().flat_map(|pieces| template::columns(pieces))
+    {
+        data.check_column(column)?;
+    }
+    let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
+    let has_messages = body.iter().any(|piece| matches!(piece, Piece::Messages { .. }));
+    let parts = Parts {
+        line,
+        headers,
+        has_length: has_body || !body.is_empty(),
+        body,
+        id_prefix: id_prefix.map(str::to_owned),
+        by_session: has_messages && plan.strategy.has_turns(),
+    };
+    Ok(RequestTemplate::filled(parts, data.clone(), &method))
+}
+
+fn defaults(authority: &str) -> [(HeaderName, &str); 3] {
+    [
+        (http::header::HOST, authority),
+        (http::header::USER_AGENT, concat!("gatewright-bench/", env!("CARGO_PKG_VERSION"))),
+        (http::header::ACCEPT, "*/*"),
+    ]
 }
 
 fn parse_headers(
@@ -222,6 +315,7 @@ mod tests {
     use gatewright_workload::{Limits, Strategy};
 
     use super::*;
+    use crate::feed::Turn;
 
     fn parse(target: Target) -> Result<ParsedTarget, BenchError> {
         ParsedTarget::of(&Plan::new(target, Strategy::Synchronous, Limits::default()))
@@ -247,15 +341,17 @@ mod tests {
             "POST /function/square?x=1 HTTP/1.1\r\nuser-agent: gatewright-bench/{version}\r\naccept: */*\r\n\
              host: example\r\nx-a: 1\r\ncontent-length: 5\r\nx-request-id: bench-000000000042\r\n\r\n[0.5]"
         );
-        assert_eq!(std::str::from_utf8(parsed.requests.bytes(0, 42)).unwrap(), expected);
-        let next = parsed.requests.bytes(0, 7).to_vec();
+        assert_eq!(
+            std::str::from_utf8(parsed.requests.bytes(0, 42, Turn::default())).unwrap(),
+            expected
+        );
+        let next = parsed.requests.bytes(0, 7, Turn::default()).to_vec();
         assert!(String::from_utf8(next).unwrap().contains("bench-000000000007\r\n"));
     }
 
     #[test]
     fn bad_targets_say_what_to_do() {
         let bad = [
-            (Target::get("https://localhost/"), "TLS targets are not supported yet"),
             (Target::get("localhost:8080"), "must begin with http://"),
             (Target::get("ftp://localhost/"), "must begin with http://"),
             (Target::get("/path"), "must begin with http://"),

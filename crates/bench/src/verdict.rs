@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gatewright_record::LatencyHistogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whether a run measured the server or the load generator.
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// because the server keeps all connections busy is late too, but by the server's doing: a server that stands
 /// still does not make a run generator-limited, and [`Outcome::waited`](crate::Outcome::waited) says if more connections would
 /// have been used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The numbers are the server's.

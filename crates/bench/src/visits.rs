@@ -126,7 +126,7 @@ mod tests {
         let strategy = Strategy::Users { users: 2, think, ramp_up: Duration::from_millis(4) };
         let Pacing::Sessions(sessions) = strategy.pacing(1, 0) else { panic!("no sessions") };
         let limits = Limits { requests: Some(3), ..Limits::default() };
-        let mut feed = VisitFeed::new(sessions, 0, 1, Bounds::of(&limits, Duration::ZERO, 8));
+        let mut feed = VisitFeed::new(sessions, 0, 1, Bounds::of(&limits, Time::ZERO, 8));
         let millis = |millis: u64| Time::from_nanos(millis * 1_000_000);
         feed.notice(millis(1));
         let first = feed.take().unwrap();

@@ -2,8 +2,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cache, calibrate, compare, config, deploy, describe, functions, generate, invoke, logs,
-    mock, predict, reload, remove, replicas, scale, serve, simulate, suspend, worker,
+    bench, cache, calibrate, compare, config, data, deploy, describe, functions, generate, invoke,
+    logs, mock, predict, reload, remove, replicas, report, scale, serve, simulate, suspend, worker,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -69,12 +69,14 @@ measurement is not valid, because the load generator was the limit."
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Serve),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
+    Report(report::ReportCommand),
     Calibrate(calibrate::Calibrate),
     Simulate(simulate::Simulate),
     Predict(predict::Predict),
     Compare(compare::Compare),
     Mock(mock::Mock),
+    Data(data::DataCommand),
     Config(config::Config),
     Functions(functions::Functions),
     Invoke(invoke::Invoke),

@@ -17,7 +17,7 @@ pub(crate) struct RecordFile {
 
 /// A file under another name, that gets its own when it is complete, and is removed if it never is.
 #[derive(Debug)]
-struct Draft {
+pub(crate) struct Draft {
     path: PathBuf,
     draft: PathBuf,
     complete: bool,
@@ -58,7 +58,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Outcome<()> {
 }
 
 impl Draft {
-    fn create(path: &Path) -> Outcome<(Self, File)> {
+    pub(crate) fn create(path: &Path) -> Outcome<(Self, File)> {
         let refused = |fault: io::Error| Failure::of_writing(path, &fault);
         if path.is_dir() {
             return Err(refused(io::ErrorKind::IsADirectory.into()));
@@ -74,7 +74,7 @@ impl Draft {
         Ok((Self { path: path.to_owned(), draft, complete: is_special }, file))
     }
 
-    fn complete(&mut self) -> io::Result<()> {
+    pub(crate) fn complete(&mut self) -> io::Result<()> {
         if !self.complete {
             std::fs::rename(&self.draft, &self.path)?;
             self.complete = true;

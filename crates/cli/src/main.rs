@@ -7,7 +7,6 @@
 mod admin;
 mod arguments;
 mod commands;
-mod demand;
 mod failure;
 mod files;
 mod frames;
@@ -19,6 +18,7 @@ mod reference;
 mod rehearsal;
 mod render;
 mod replicate;
+mod reports;
 mod settings;
 mod sweep;
 

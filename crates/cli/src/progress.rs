@@ -67,7 +67,7 @@ impl Drop for Meter {
 }
 
 /// A span in whole seconds: "1m 5s".
-fn whole(span: Duration) -> String {
+pub(crate) fn whole(span: Duration) -> String {
     let seconds = (span.as_secs_f64() + 0.5) as u64;
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

@@ -84,12 +84,27 @@ pub fn student_t(confidence: f64, degrees_of_freedom: u32) -> f64 {
     0.5 * (low + high)
 }
 
+/// Probability that of `n` trials that succeed with probability `p` (0 < p < 1) at least `k` do: the regularised
+/// incomplete beta function I_p(k, n - k + 1) (Abramowitz and Stegun 26.5.24).
+pub(crate) fn binomial_at_least(n: u64, p: f64, k: u64) -> f64 {
+    if k == 0 {
+        return 1.0;
+    }
+    if k > n {
+        return 0.0;
+    }
+    incomplete_beta(k as f64, (n - k + 1) as f64, p)
+}
+
 /// Probability that a Student-t variable with `freedom` degrees of freedom lies outside -t..t: the regularised
 /// incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t^2) (Abramowitz and Stegun
 /// 26.7.1).
 fn outside(t: f64, freedom: f64) -> f64 {
-    let x = freedom / (freedom + t * t);
-    let (a, b) = (0.5 * freedom, 0.5);
+    incomplete_beta(0.5 * freedom, 0.5, freedom / (freedom + t * t))
+}
+
+/// The regularised incomplete beta function I_x(a, b).
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     let log_front = libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b)
         + a * libm::log(x)
         + b * libm::log1p(-x);

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest time that a [`LatencyHistogram`] tells apart: one hour. Longer ones count as this long in the
@@ -27,7 +28,7 @@ pub struct LatencyHistogram {
 ///
 /// What the samples cannot tell is absent: everything but the count if there are none, and each quantile that
 /// lies too far out for so few (see [`samples_needed`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Number of samples.
     pub count: u64,
@@ -169,6 +170,51 @@ impl LatencyHistogram {
         self.buckets.value_at_quantile(q.clamp(0.0, 1.0)).min(MAX_NANOS).clamp(self.min, self.max)
     }
 
+    /// Standard deviation in nanoseconds, within 0.1 %; none without samples.
+    #[must_use]
+    pub fn std_dev(&self) -> Option<f64> {
+        (self.count() > 0).then(|| self.buckets.stdev())
+    }
+
+    /// The time that was recorded most often, to three digits; none without samples.
+    #[must_use]
+    pub fn mode(&self) -> Option<u64> {
+        let most = self.buckets.iter_recorded().max_by_key(|bucket| {
+            // Of several, the smallest.
+            (bucket.count_at_value(), std::cmp::Reverse(bucket.value_iterated_to()))
+        })?;
+        Some(most.value_iterated_to().clamp(self.min, self.max))
+    }
+
+    /// The sample with this rank, from 1, within 0.1 %; the largest one beyond.
+    #[must_use]
+    pub fn at_rank(&self, rank: u64) -> u64 {
+        let count = self.count().max(1);
+        // Half a rank off the edge, so that rounding does not reach the neighbour.
+        self.quantile_of_any((rank as f64 - 0.5) / count as f64)
+    }
+
+    /// Counts of the samples in `bars` parts, evenly spaced on a logarithmic scale from the 1 % quantile to the maximum:
+    /// the upper end of each, and how many samples lie in it. Empty without samples.
+    #[must_use]
+    pub fn bars(&self, bars: usize) -> Vec<(u64, u64)> {
+        let (Some(max), low) = (self.max(), self.quantile_of_any(0.01).max(1)) else {
+            return Vec::new();
+        };
+        let step = libm::log(max as f64 / low as f64) / bars as f64;
+        let mut before = 0;
+        let bar = |number: usize| {
+            let last = number == bars;
+            let upper =
+                if last { max } else { (low as f64 * libm::exp(step * number as f64)) as u64 };
+            let up_to = if last { self.count() } else { self.count_up_to(upper) };
+            let count = up_to.saturating_sub(before);
+            before = before.max(up_to);
+            (upper, count)
+        };
+        (1..=bars).map(bar).collect()
+    }
+
     /// Number of samples that are at most `nanos`, within the resolution of the buckets.
     #[must_use]
     pub fn count_up_to(&self, nanos: u64) -> u64 {
@@ -223,6 +269,16 @@ mod tests {
         assert_eq!(histogram.max(), Some(day + 1));
         assert_eq!(histogram.mean(), Some((2 * day + 1) as f64 / 3.0));
         assert_eq!(histogram.count(), 3);
+    }
+
+    #[test]
+    fn bars_hold_all_samples() {
+        let bars = of((1..=1_000).map(|i| i * 1_000)).bars(8);
+        assert_eq!(bars.len(), 8);
+        assert_eq!(bars.iter().map(|(_, count)| count).sum::<u64>(), 1_000);
+        assert_eq!(bars[7].0, 1_000_000);
+        assert!(bars[7].1 > bars[0].1, "wider ones hold more: {bars:?}");
+        assert!(of([]).bars(8).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_determinism::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{CacheResult, Invocation, LatencyHistogram, Status, Summary};
@@ -51,7 +52,7 @@ const MAX_REASONS: usize = 64;
 const OTHER_REASONS: &str = "other";
 
 /// How many requests ended in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusCounts {
     /// [`Status::Ok`].
     pub ok: u64,
@@ -68,7 +69,7 @@ pub struct StatusCounts {
 }
 
 /// How many requests a cache dealt with in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheCounts {
     /// [`CacheResult::Hit`].
     pub hit: u64,
@@ -85,7 +86,7 @@ pub struct CacheCounts {
 }
 
 /// A [`RunSummary`] in plain numbers, as it is written to JSON. Times in nanoseconds, rates per second.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunReport {
     /// All requests of the run.
     pub requests: u64,
@@ -316,7 +317,8 @@ impl StatusCounts {
         *counter += count;
     }
 
-    const fn merge(&mut self, other: &Self) {
+    /// Adds all counts of `other`.
+    pub const fn merge(&mut self, other: &Self) {
         self.ok += other.ok;
         self.error += other.error;
         self.timeout += other.timeout;

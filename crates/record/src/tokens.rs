@@ -1,4 +1,5 @@
 use gatewright_determinism::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{LatencyHistogram, Summary};
@@ -12,6 +13,8 @@ pub struct TokenTimes<'a> {
     pub sent: Time,
     /// When the first piece of the answer with a token in it was there; none without streaming.
     pub first: Option<Time>,
+    /// When the first piece of the answer proper was there, after what the model thought; none without streaming.
+    pub first_output: Option<Time>,
     /// When the last such piece was there; none without streaming.
     pub last: Option<Time>,
     /// When the answer was complete.
@@ -36,6 +39,8 @@ pub struct TokenSummary {
     pub ttft: LatencyHistogram,
     /// Scheduled (sent, in a closed loop) to first piece: what a user waits.
     pub response_ttft: LatencyHistogram,
+    /// Time to first output token: sent to the first piece of the answer proper, past what the model thought.
+    pub first_output: LatencyHistogram,
     /// Inter-token latency of a request, (last - first) / (tokens - 1), once for each of its tokens but the first.
     pub itl: LatencyHistogram,
     /// Time per output token, (last - sent) / tokens (finished - sent, without streaming), once for each token.
@@ -44,6 +49,10 @@ pub struct TokenSummary {
     pub gaps: LatencyHistogram,
     /// The longest of these in each request.
     pub longest_gap: LatencyHistogram,
+    /// Tokens of each answer per second of its service time, in thousandths; a distribution of numbers, not of times.
+    pub rate: LatencyHistogram,
+    /// Pieces of each streamed answer; a distribution of numbers, not of times.
+    pub pieces_each: LatencyHistogram,
     /// Tokens of each prompt; a distribution of numbers, not of times.
     pub tokens_in: LatencyHistogram,
     /// Tokens of each answer; a distribution of numbers, not of times.
@@ -61,7 +70,7 @@ pub struct TokenSummary {
 }
 
 /// A [`TokenSummary`] in plain numbers. Times in nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenReport {
     /// See [`TokenSummary::ttft`].
     pub ttft: Summary,
@@ -125,6 +134,9 @@ impl TokenSummary {
         if let Some(ttft) = times.response_ttft_nanos() {
             self.response_ttft.record(ttft);
         }
+        if let Some(first) = times.first_output {
+            self.first_output.record(first.nanos_since(times.sent));
+        }
         let tokens = times.tokens_out.unwrap_or(0);
         if let Some(itl) = times.itl_nanos() {
             self.itl.record_many(rounded(itl), tokens - 1);
@@ -138,6 +150,7 @@ impl TokenSummary {
         }
         if times.pieces > 0 {
             self.pieces += times.pieces;
+            self.pieces_each.record(times.pieces);
             self.tokens_streamed += tokens;
         }
         if let Some(tokens_in) = times.tokens_in {
@@ -146,6 +159,10 @@ impl TokenSummary {
         }
         if let Some(tokens_out) = times.tokens_out {
             self.tokens_out.record(tokens_out);
+            let seconds = times.finished.nanos_since(times.sent) as f64 / 1e9;
+            if seconds > 0.0 {
+                self.rate.record(rounded(tokens_out as f64 / seconds * 1e3));
+            }
             self.total_out += tokens_out;
         }
         self.total_cached += times.tokens_cached.unwrap_or(0);
@@ -155,6 +172,9 @@ impl TokenSummary {
     pub fn merge(&mut self, other: &Self) {
         self.ttft.merge(&other.ttft);
         self.response_ttft.merge(&other.response_ttft);
+        self.first_output.merge(&other.first_output);
+        self.rate.merge(&other.rate);
+        self.pieces_each.merge(&other.pieces_each);
         self.itl.merge(&other.itl);
         self.tpot.merge(&other.tpot);
         self.gaps.merge(&other.gaps);
@@ -213,6 +233,7 @@ mod tests {
             scheduled: at(0),
             sent: Time::from_nanos(10 * MILLI),
             first: at(60),
+            first_output: at(70),
             last: at(180),
             finished: Time::from_nanos(181 * MILLI),
             gaps: &[10 * MILLI, 10 * MILLI, 100 * MILLI],
@@ -233,6 +254,8 @@ mod tests {
         summary.add(&streamed());
         assert_eq!(mean(&summary.ttft), Some(50.0));
         assert_eq!(mean(&summary.response_ttft), Some(60.0));
+        assert_eq!(mean(&summary.first_output), Some(60.0));
+        assert_eq!((summary.rate.max(), summary.pieces_each.max()), (Some(23_392), Some(4)));
         assert_eq!((mean(&summary.itl), summary.itl.count()), (Some(40.0), 3));
         assert_eq!((mean(&summary.tpot), summary.tpot.count()), (Some(42.5), 4));
         assert_eq!((mean(&summary.gaps), summary.gaps.count()), (Some(40.0), 3));
@@ -245,7 +268,14 @@ mod tests {
 
     #[test]
     fn what_an_answer_does_not_tell_is_missing() {
-        let whole = TokenTimes { first: None, last: None, gaps: &[], pieces: 0, ..streamed() };
+        let whole = TokenTimes {
+            first: None,
+            first_output: None,
+            last: None,
+            gaps: &[],
+            pieces: 0,
+            ..streamed()
+        };
         let mut summary = TokenSummary::default();
         summary.add(&whole);
         assert_eq!((summary.ttft.count(), summary.itl.count(), summary.gaps.count()), (0, 0, 0));

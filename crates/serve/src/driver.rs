@@ -498,18 +498,25 @@ impl Core {
                 self.witness.scaled(ScalingEvent { time: now, function: name, from, to });
                 Action::Scaled { function, from, to }
             }
-            Effect::Probe { replica, function } => Action::Probe {
-                replica,
-                function: Arc::clone(self.functions.get(function)?),
-                endpoint: self.system.replica(replica)?.endpoint,
-            },
-            Effect::HealthChanged { replica, function, from, to } => Action::HealthChanged {
-                function: Arc::clone(self.functions.get(function)?),
-                endpoint: self.system.replica(replica)?.endpoint,
-                from,
-                to,
-            },
+            Effect::Probe { .. } | Effect::HealthChanged { .. } => return self.of_health(&effect),
             Effect::Removed { function } => Action::Removed(self.functions.remove(function)?),
+        })
+    }
+
+    /// Translates what concerns the health of an upstream.
+    fn of_health(&self, effect: &Effect) -> Option<Action> {
+        let (Effect::Probe { replica, function } | Effect::HealthChanged { replica, function, .. }) =
+            effect
+        else {
+            return None;
+        };
+        let function = Arc::clone(self.functions.get(*function)?);
+        let endpoint = self.system.replica(*replica)?.endpoint;
+        Some(match effect {
+            Effect::HealthChanged { from, to, .. } => {
+                Action::HealthChanged { function, endpoint, from: *from, to: *to }
+            }
+            _ => Action::Probe { replica: *replica, function, endpoint },
         })
     }
 

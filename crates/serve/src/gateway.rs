@@ -29,6 +29,7 @@ use crate::route::Routes;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
 use crate::streams::{StreamWriter, Witness};
+use crate::tls::Identity;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -43,6 +44,8 @@ pub struct Gateway {
     hub_address: Option<SocketAddr>,
     drain: Duration,
     grace: Duration,
+    /// The certificates of its listeners.
+    identities: Vec<Arc<Identity>>,
     /// Stops the taking of connections.
     closing: CancellationToken,
     /// The data plane; done when its connections are.
@@ -118,6 +121,7 @@ impl Gateway {
             run,
         });
         let bounds = bounds(&system.gateway);
+        let identities = [data.identity(), operations.identity()].into_iter().flatten().collect();
         let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
         let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
@@ -127,6 +131,7 @@ impl Gateway {
             hub_address: door.as_ref().map(|(_, address)| *address),
             drain: system.gateway.drain.get(),
             grace: options.grace,
+            identities,
             closing: CancellationToken::new(),
             serving: JoinSet::new(),
             background,
@@ -173,8 +178,9 @@ impl Gateway {
     }
 
     /// Replaces the workers of every Python function, one after another: what they import is read anew, and no
-    /// request is lost.
+    /// request is lost. So are the certificates of the listeners; no connection is dropped.
     pub fn reload(&self) {
+        self.identities.iter().for_each(|identity| identity.reload());
         let functions: Vec<_> = self.plane.functions.read().values().cloned().collect();
         for function in functions {
             let wish = Operation::Reload { function: function.name.to_string() };
@@ -440,7 +446,7 @@ async fn open(
     tls: Option<&config::ServerTls>,
     base_dir: &Path,
 ) -> Result<(Listener, SocketAddr), ServeError> {
-    let tls = tls.map(|tls| crate::tls::server(tls, base_dir, &["h2", "http/1.1"])).transpose();
+    let tls = tls.map(|tls| Identity::read(key, tls, base_dir)).transpose();
     let tls = tls.map_err(|source| ServeError::Tls { at: key.to_owned(), source })?;
     let tcp = bind(key, address).await?;
     let address = local(&tcp)?;

@@ -11,7 +11,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::headers::Client;
 use crate::quiet::{Heard, Held, Limits, Talk};
+use crate::tls::Identity;
 
 /// Longest head of a request in bytes, and the buffer of a connection.
 const MAX_HEAD: usize = 64 * 1024;
@@ -59,12 +59,17 @@ pub(crate) struct Ends {
 /// Where connections come in, and what they speak below HTTP.
 pub(crate) struct Listener {
     tcp: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Identity>>,
 }
 
 impl Listener {
-    pub(crate) fn new(tcp: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
-        Self { tcp, tls: tls.map(TlsAcceptor::from) }
+    /// Its certificate, if it speaks TLS.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.tls.clone()
+    }
+
+    pub(crate) fn new(tcp: TcpListener, tls: Option<Arc<Identity>>) -> Self {
+        Self { tcp, tls }
     }
 }
 
@@ -110,7 +115,7 @@ pub(crate) async fn serve<S, B>(
         let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
         let hush = hush.clone();
         let service = service(Client { address: Some(address), secure });
-        let tls = listener.tls.clone();
+        let tls = listener.tls.as_ref().map(|identity| identity.acceptor());
         tokio::spawn(async move {
             let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));
             let greeted = tokio::select! {

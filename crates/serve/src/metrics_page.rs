@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use gatewright_control::{Deployment, System};
+use gatewright_control::{Deployment, Endpoint, System};
 use gatewright_determinism::Time;
 
 use crate::metrics::Metrics;
@@ -15,8 +15,11 @@ pub fn metrics_page() -> String {
     let metrics = Metrics::new();
     let _function = metrics.function("f");
     let mut system = System::new(1);
-    let deployment = Deployment { name: "f".to_owned(), ..Deployment::default() };
-    system.deploy(Time::ZERO, deployment, &mut Vec::new()).expect("the first function fits");
+    let endpoints = vec![Endpoint { url: "http://upstream".to_owned(), weight: 1 }];
+    let deployment = Deployment { name: "f".to_owned(), endpoints, ..Deployment::default() };
+    let key = system.deploy(Time::ZERO, deployment, &mut Vec::new());
+    let key = key.expect("the first function fits");
+    let _replica = system.join(Time::ZERO, key, &mut Vec::new());
     metrics.tier("disk", true, &[("hit", 0)]);
     let text = metrics.encoded(&system);
     let mut page = "# Metrics\n\n`GET /metrics` on the admin address, in the OpenMetrics format that Prometheus reads.\n\n\

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gatewright_control::config::{ClientTls, ServerTls};
+use parking_lot::RwLock;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
 
 /// Why TLS cannot be spoken as the system file describes it.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,53 @@ fn unreadable(reason: &pem::Error) -> String {
         pem::Error::Io(error) => error.to_string(),
         pem::Error::NoItemsFound => "it holds no such item in PEM".to_owned(),
         other => format!("it is not PEM: {other}"),
+    }
+}
+
+/// The certificate of a listener, which can be read anew: connections that are there go on with what they have.
+pub(crate) struct Identity {
+    /// The table in the system file.
+    at: &'static str,
+    settings: ServerTls,
+    base: PathBuf,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+/// What HTTP listeners offer, the best first.
+const ALPN: [&str; 2] = ["h2", "http/1.1"];
+
+impl Identity {
+    pub(crate) fn read(
+        at: &'static str,
+        settings: &ServerTls,
+        base: &Path,
+    ) -> Result<Arc<Self>, TlsError> {
+        let acceptor = RwLock::new(TlsAcceptor::from(server(settings, base, &ALPN)?));
+        Ok(Arc::new(Self { at, settings: settings.clone(), base: base.to_owned(), acceptor }))
+    }
+
+    /// What the next connection is accepted with.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().clone()
+    }
+
+    /// Reads its files anew; if they cannot be used, what was there stays.
+    pub(crate) fn reload(&self) {
+        match server(&self.settings, &self.base, &ALPN) {
+            Ok(config) => {
+                *self.acceptor.write() = TlsAcceptor::from(config);
+                tracing::info!(listener = self.at, "the certificate was read anew");
+            }
+            Err(error) => {
+                tracing::error!(listener = self.at, %error, "the certificate is not read anew");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("at", &self.at).finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,7 @@ mod limits;
 pub mod profile;
 mod schedule;
 mod sessions;
-mod span;
+pub mod span;
 mod strategy;
 pub mod trace;
 

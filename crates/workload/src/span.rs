@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use serde::{Deserialize as _, Deserializer, Serializer};
 
-pub(crate) fn serialize<S: Serializer>(
-    span: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+/// Writes a span, if there is one.
+///
+/// # Errors
+/// Those of the format.
+pub fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match span {
         Some(span) => required::serialize(span, serializer),
         None => serializer.serialize_none(),
     }
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+/// Reads a span, if there is one.
+///
+/// # Errors
+/// Those of the format, and text that is no span of time.
+pub fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
@@ -30,20 +35,23 @@ fn parse<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
 }
 
 /// The same for a span that must be there.
-pub(crate) mod required {
+pub mod required {
     use super::{Deserializer, Duration, Serializer, parse};
     use serde::Deserialize as _;
 
-    pub(crate) fn serialize<S: Serializer>(
-        span: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    /// Writes a span.
+    ///
+    /// # Errors
+    /// Those of the format.
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*span))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
+    /// Reads a span.
+    ///
+    /// # Errors
+    /// Those of the format, and text that is no span of time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         parse(&String::deserialize(deserializer)?)
     }
 }

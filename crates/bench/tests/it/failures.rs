@@ -42,9 +42,9 @@ fn a_server_that_is_not_there_is_an_error_at_once() {
 #[test]
 fn a_target_that_cannot_be_used_is_an_error_at_once() {
     let server = Server::start(|_| Answer::ok());
-    let target = Target::get(server.url().replace("http:", "https:"));
+    let target = Target::get(server.url().replace("http:", "ftp:"));
     let plan = Plan { target, ..plan(&server, Strategy::Synchronous, 1) };
-    assert!(error(&plan).to_string().contains("TLS targets are not supported yet"));
+    assert!(error(&plan).to_string().contains("must begin with http:// or https://"));
     assert_eq!(server.connections(), 0);
 }
 
@@ -145,4 +145,32 @@ fn what_could_not_be_sent_before_the_end_is_counted() {
     assert_eq!((statuses.ok, statuses.cancelled, outcome.unsent), (1, 19, 19));
     assert_eq!(outcome.summary.reasons["unsent when the run ended"], 19);
     assert!(records[19].response_nanos().unwrap() > 900_000_000, "they waited for a second more");
+}
+
+#[test]
+fn requests_are_made_once_more_if_that_is_wanted() {
+    let count = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let seen = Arc::clone(&count);
+    let server = Server::start(move |_| {
+        // Every third answer is a refusal, every ninth breaks off.
+        match seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 9 {
+            2 | 5 => Answer::Bytes(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".into()),
+            8 => Answer::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into()),
+            _ => Answer::ok(),
+        }
+    });
+    for strategy in [Strategy::Synchronous, Strategy::Constant { rate: 500.0 }] {
+        count.store(0, std::sync::atomic::Ordering::SeqCst);
+        let none = plan(&server, strategy.clone(), 60);
+        let (outcome, _) = bench(&none);
+        assert!(outcome.summary.statuses.failed() > 0 && outcome.summary.retries == 0);
+        count.store(0, std::sync::atomic::Ordering::SeqCst);
+        let (outcome, records) = bench(&Plan { retries: 5, ..none });
+        let summary = &outcome.summary;
+        assert_eq!(summary.statuses.ok, 60, "{strategy}: {:?}", summary.reasons);
+        let attempts: u64 = records.iter().map(|record| u64::from(record.attempts)).sum();
+        assert_eq!(attempts, 60 + summary.retries);
+        assert_eq!(attempts, count.load(std::sync::atomic::Ordering::SeqCst), "all are counted");
+        assert!(summary.retries >= 20, "{}", summary.retries);
+    }
 }

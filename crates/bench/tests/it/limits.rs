@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gatewright_bench::{BenchError, Plan, RecordSink, Snapshot, Stop, run};
 use gatewright_record::Invocation;
+use gatewright_workload::constraint::Window;
 use gatewright_workload::{Limits, Strategy};
 
 use crate::server::{Answer, Server};
@@ -42,8 +43,8 @@ fn a_closed_loop_ends_with_its_duration() {
 fn the_warm_up_is_left_out() {
     let server = Server::start(|_| Answer::ok());
     let strategy = Strategy::Constant { rate: 1_000.0 };
-    let warmup = Duration::from_millis(100);
-    let plan = Plan { limits: for_millis(200), warmup, ..plan(&server, strategy, 1) };
+    let window = Window::after(Duration::from_millis(100));
+    let plan = Plan { limits: for_millis(300), window, ..plan(&server, strategy, 1) };
     let (outcome, records) = bench(&plan);
     assert_eq!((outcome.warmup_requests, records.len(), server.requests()), (100, 200, 300));
     assert_eq!(records[0].id, 100);
@@ -74,13 +75,13 @@ fn whoever_watches_can_end_the_run() {
     };
     let mut snapshots = Vec::new();
     let mut watch = |snapshot: &Snapshot| {
-        snapshots.push(*snapshot);
+        snapshots.push(snapshot.clone());
         if snapshots.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let outcome = run(&plan, &mut watch, None).unwrap();
     assert_eq!(outcome.stop, Stop::Asked);
     assert_eq!(outcome.summary.requests(), server.requests());
-    let (first, last) = (snapshots[0], snapshots[snapshots.len() - 1]);
+    let (first, last) = (&snapshots[0], &snapshots[snapshots.len() - 1]);
     assert!(0 < first.sent && first.sent <= last.sent);
     assert!(first.done <= first.sent && first.errors == 0);
     assert!(first.fraction < last.fraction && last.fraction < 1.0);

@@ -9,6 +9,7 @@ mod profiles;
 mod server;
 mod stall;
 mod strategies;
+mod tls;
 
 use std::ops::ControlFlow;
 

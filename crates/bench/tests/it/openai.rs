@@ -44,7 +44,7 @@ fn model(server: &Server) -> OpenAi {
 }
 
 fn openai_plan(server: &Server, model: &OpenAi, strategy: Strategy, requests: u64) -> Plan {
-    Plan { mix: model.targets().unwrap(), ..plan(server, strategy, requests) }
+    Plan { mix: model.targets(None).unwrap(), ..plan(server, strategy, requests) }
 }
 
 #[test]
@@ -64,8 +64,13 @@ fn a_stream_is_measured_token_by_token() {
         stream(END)
     });
     let model = OpenAi { api_key: Some("secret".into()), exact_tokens: true, ..model(&server) };
-    let slo =
-        Slo { response: None, ttft: Some(Duration::from_secs(20)), itl: None, attainment: 0.9 };
+    let slo = Slo {
+        response: None,
+        ttft: Some(Duration::from_secs(20)),
+        itl: None,
+        tpot: None,
+        attainment: 0.9,
+    };
     let plan = openai_plan(&server, &model, Strategy::Constant { rate: 50.0 }, 20);
     let (outcome, records) = bench(&Plan { slo: Some(slo), ..plan });
     assert_eq!(outcome.summary.statuses.ok, 20, "{:?}", outcome.summary.reasons);

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use gatewright_bench::{Plan, Snapshot, run_profile};
+use gatewright_bench::{Plan, Series, Snapshot, run_series};
 use gatewright_record::Invocation;
 use gatewright_workload::profile::{Conclusion, Profile, Search, SearchEnd, Slo, Sweep};
 use gatewright_workload::{Limits, Strategy};
@@ -30,9 +30,8 @@ fn a_sweep_makes_its_steps() {
     };
     let mut records: Vec<Invocation> = Vec::new();
     let plan = short(&server, 150);
-    let swept =
-        run_profile(&plan, &Profile::Sweep(sweep), &mut silent, Some(&mut records), &mut each)
-            .unwrap();
+    let series = Series::Profile(Profile::Sweep(sweep), plan.limits);
+    let swept = run_series(&plan, &series, &mut silent, Some(&mut records), &mut each).unwrap();
     let names: Vec<_> = swept.steps.iter().map(|step| step.strategy.name()).collect();
     assert_eq!(names, ["synchronous", "throughput", "poisson", "poisson", "poisson"]);
     assert_eq!(told.len(), 10);
@@ -49,8 +48,8 @@ fn a_search_ends_with_a_reason() {
     let search = Search { start_rate: Some(50.0), max_rate: 200.0, ..Search::new(slo) };
     let mut silent = |_: &Snapshot| ControlFlow::Continue(());
     let plan = short(&server, 200);
-    let found =
-        run_profile(&plan, &Profile::Search(search), &mut silent, None, &mut |_, _, _| ()).unwrap();
+    let series = Series::Profile(Profile::Search(search), plan.limits);
+    let found = run_series(&plan, &series, &mut silent, None, &mut |_, _, _| ()).unwrap();
     let Some(Conclusion::Search(result)) = found.conclusion else { panic!("no conclusion") };
     assert_eq!((result.rate, result.reason), (Some(200.0), SearchEnd::MaxRateReached));
     assert_eq!(found.steps.len(), 3);

@@ -1,32 +1,43 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use gatewright_bench::{Change, ComparisonRow, SCHEMA as BENCH, compare as compare_benchmarks};
 use gatewright_record::RunSummary;
 use gatewright_twin::{Comparison, compare};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Format;
 use super::predict::{Document as Predicted, SCHEMA as PREDICTION, percent, seconds};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::render::{Table, rate};
-use crate::{output, records, settings};
+use crate::render::{self, Table, rate};
+use crate::{output, records, reports, settings};
 
-/// Lay a measurement beside a prediction, with signed errors.
+/// Lay results of benchmarks beside one another, or a measurement beside a prediction.
+///
+/// Of benchmarks, every number gets its difference with a 95 % interval. With several runs on each side, that is
+/// Welch's over runs; with one, it comes from what is inside of the run and knows nothing of how runs differ. An
+/// interval that holds 0 shows no difference.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  gatewright compare prediction.json seen.csv
+  gatewright compare before.json after.json
+  gatewright compare before-1.json,before-2.json,before-3.json after-1.json,after-2.json,after-3.json
+  gatewright compare before.json after.json --tolerance 5
   gatewright compare prediction.json seen.csv --tolerance 10
 
-Exit status: 3 if an error is beyond --tolerance.")]
+Exit status: 3 if something is worse, for certain and by more than --tolerance; of a prediction, if an error is
+beyond --tolerance.")]
 pub(crate) struct Compare {
-    /// A prediction, written by `gatewright predict --output`.
-    prediction: PathBuf,
+    /// Results of the benchmarks before, with commas between several; or a prediction, written by `gatewright
+    /// predict --output`.
+    #[arg(value_name = "BEFORE", required = true, value_delimiter = ',', num_args = 1)]
+    before: Vec<PathBuf>,
 
-    /// Records of the measurement, .csv or .jsonl.
-    measured: PathBuf,
+    /// Results of the benchmarks after; or records of what was predicted, .csv or .jsonl.
+    #[arg(value_name = "AFTER", required = true, value_delimiter = ',', num_args = 1)]
+    after: Vec<PathBuf>,
 
-    /// How far predictions may be off, in percent of what was measured.
+    /// How much worse a result may be, in percent; how far a prediction may be off.
     #[arg(long, value_name = "PERCENT")]
     tolerance: Option<f64>,
 
@@ -35,31 +46,80 @@ pub(crate) struct Compare {
     format: Format,
 }
 
-/// The comparison as JSON. Times are in seconds, rates per second, errors as a share of what was measured.
+/// The comparison as JSON. With a prediction: times in seconds, errors as a share of what was measured. Of
+/// benchmarks: times in nanoseconds, differences as a part of what was before.
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct Document<'a, R> {
     schema: &'static str,
     tolerance: Option<f64>,
     holds: bool,
-    rows: &'a [Comparison],
+    rows: &'a [R],
 }
 
 const SCHEMA: &str = "gatewright.comparison/1";
+const BENCHMARKS: &str = "gatewright.bench-comparison/1";
+
+/// What every document says of itself.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
+}
 
 impl Compare {
     pub(crate) fn run(self) -> Outcome {
-        let text = settings::read(&self.prediction)?;
-        let predicted: Predicted = serde_json::from_str(&text).map_err(|fault| {
-            Failure::usage(format!("{}: is no prediction: {fault}", self.prediction.display()))
+        let (first, second) = (&self.before[0], &self.after[0]);
+        let text = settings::read(first)?;
+        let schema = serde_json::from_str::<Schema>(&text).ok().map(|named| named.schema);
+        match schema.as_deref() {
+            Some(PREDICTION) => self.with_prediction(&text, first, second),
+            Some(BENCH) => self.benchmarks(),
+            Some(schema) => {
+                let what =
+                    format!("{}: is `{schema}`, not `{BENCH}` or `{PREDICTION}`", first.display());
+                Err(Failure::usage(what).hint("make it again with this version"))
+            }
+            None => {
+                let what = format!("{}: is neither a result nor a prediction", first.display());
+                Err(Failure::usage(what).hint(
+                    "`gatewright bench --output` and `gatewright predict --output` write them",
+                ))
+            }
+        }
+    }
+
+    fn benchmarks(&self) -> Outcome {
+        let read = |paths: &[PathBuf]| {
+            paths.iter().map(|path| reports::read(path)).collect::<Outcome<Vec<_>>>()
+        };
+        let rows = compare_benchmarks(&read(&self.before)?, &read(&self.after)?);
+        if rows.is_empty() {
+            return Err(Failure::usage("they have no step in common")
+                .hint("compare benchmarks with the same strategies and rates"));
+        }
+        let allowed = self.tolerance.unwrap_or_default() / 100.0;
+        let is_worse =
+            |row: &&ComparisonRow| row.verdict == Change::Worse && row.difference.abs() > allowed;
+        let worse = rows.iter().filter(is_worse).count();
+        match self.format {
+            Format::Json => {
+                let (tolerance, holds) = (self.tolerance, worse == 0);
+                output::json(&Document { schema: BENCHMARKS, tolerance, holds, rows: &rows })?;
+            }
+            Format::Text => {
+                let runs = (self.before.len(), self.after.len());
+                output::data(&render::comparison(&rows, runs).to_string())?;
+            }
+        }
+        Ok(if worse == 0 { Exit::Done } else { Exit::NotMet })
+    }
+
+    fn with_prediction(&self, text: &str, path: &Path, records: &Path) -> Outcome {
+        let predicted: Predicted = serde_json::from_str(text).map_err(|fault| {
+            Failure::usage(format!("{}: is no prediction: {fault}", path.display()))
                 .hint("`gatewright predict --output` writes them")
         })?;
-        if predicted.schema != PREDICTION {
-            let (path, schema) = (self.prediction.display(), &predicted.schema);
-            return Err(Failure::usage(format!("{path}: is `{schema}`, not `{PREDICTION}`"))
-                .hint("make it again with `gatewright predict`"));
-        }
         let mut measured = RunSummary::new();
-        records::each(&self.measured, |record| measured.add(&record))?;
+        records::each(records, |record| measured.add(&record))?;
         let rows = compare(&predicted.prediction, &measured);
         let allowed = self.tolerance.map_or(f64::INFINITY, |percent| percent / 100.0);
         // What has no error, because nothing was measured, does not hold.

@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod config;
+pub(crate) mod data;
 pub(crate) mod deploy;
 pub(crate) mod describe;
 pub(crate) mod functions;
@@ -16,6 +17,7 @@ pub(crate) mod predict;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod replicas;
+pub(crate) mod report;
 pub(crate) mod scale;
 pub(crate) mod serve;
 pub(crate) mod simulate;
@@ -44,6 +46,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Bench(command) => command.run(quiet),
         Command::Calibrate(command) => command.run(quiet),
         Command::Predict(command) => command.run(),
+        Command::Report(command) => command.run(quiet),
+        Command::Data(command) => command.run(quiet),
         Command::Compare(command) => command.run(),
         Command::Simulate(command) => command.run(quiet),
         Command::Mock(command) => command.run(),

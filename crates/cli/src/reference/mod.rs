@@ -3,18 +3,25 @@
 mod command_line;
 mod system_file;
 
+use gatewright_bench::{Report, Scenario};
+
 use crate::commands::config;
 use crate::failure::{Failure, Outcome};
 
 /// Name and text of each page.
-pub(crate) fn pages() -> Outcome<[(&'static str, String); 4]> {
+pub(crate) fn pages() -> Outcome<[(&'static str, String); 6]> {
     let schema = config::schema();
-    let json = serde_json::to_string_pretty(&schema)
-        .map_err(|fault| Failure::failed(format!("cannot write the schema: {fault}")))?;
+    let json_of = |schema: schemars::Schema| {
+        serde_json::to_string_pretty(&schema)
+            .map(|text| text + "\n")
+            .map_err(|fault| Failure::failed(format!("cannot write the schema: {fault}")))
+    };
     Ok([
+        ("bench.schema.json", json_of(schemars::schema_for!(Scenario))?),
+        ("bench-result.schema.json", json_of(schemars::schema_for!(Report))?),
         ("cli.md", command_line::page()),
         ("gatewright-toml.md", system_file::page(schema.as_value())),
-        ("gatewright.schema.json", json + "\n"),
+        ("gatewright.schema.json", json_of(schema)?),
         ("metrics.md", gatewright_serve::metrics_page()),
     ])
 }

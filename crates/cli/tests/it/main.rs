@@ -1,5 +1,6 @@
 //! The command as its users see it: what it prints, where, and how it ends.
 
+mod bench;
 mod command;
 mod guides;
 mod help;

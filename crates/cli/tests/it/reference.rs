@@ -20,5 +20,5 @@ fn pages_are_current() {
         );
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 6);
 }

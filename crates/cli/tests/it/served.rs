@@ -272,8 +272,9 @@ fn a_benchmark_tells_what_it_saw() {
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", told(&output));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["schema"], "gatewright.bench/1");
-    assert_eq!(result["report"]["statuses"]["ok"], 40);
-    assert_eq!(result["strategy"], serde_json::json!({ "concurrent": { "streams": 2 } }));
+    let step = &result["steps"][0];
+    assert_eq!(step["result"]["run"]["statuses"]["ok"], 40);
+    assert_eq!(step["strategy"], serde_json::json!({ "concurrent": { "streams": 2 } }));
     let read = |name: &str| std::fs::read_to_string(gateway.folder.path().join(name)).unwrap();
     assert_eq!(read("result.json"), String::from_utf8(output.stdout).unwrap());
     assert_eq!(read("seen.csv").lines().count(), 41);

@@ -129,9 +129,9 @@ fn broken_records_are_said_with_their_line() {
     assert_snapshot!(tell("compare scenario.toml simulated.csv"), @r#"
     exit: 2
     --- stderr
-    error: scenario.toml: is no prediction: expected value at line 1 column 1
+    error: scenario.toml: is neither a result nor a prediction
 
-    hint: `gatewright predict --output` writes them
+    hint: `gatewright bench --output` and `gatewright predict --output` write them
     "#);
     assert!(!folder.path().join("model.toml").exists());
 }

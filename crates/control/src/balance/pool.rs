@@ -86,12 +86,12 @@ impl Pool {
         if self.limit == old {
             return;
         }
-        let members = (0..self.members.len()).map(|index| Position(index as u32));
-        let full: Vec<_> = members
-            .filter(|position| self.load(*position) == old && !self.vacant.contains(position))
-            .collect();
-        for position in full {
-            self.offer(position);
+        for index in 0..self.members.len() {
+            let position = Position(index as u32);
+            // One that is held back for a reason of its own stays so.
+            if self.members[index].limit == old && !self.vacant.contains(&position) {
+                self.set_limit(position, self.limit);
+            }
         }
     }
 

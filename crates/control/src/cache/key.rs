@@ -117,6 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn no_escape_is_made_by_undoing_one() {
+        let rules = KeyRules::default();
+        assert_eq!(key("/a/%%33D", None, &rules), "http://example.org/a/%%33D");
+        assert_eq!(key("/a/%3d", None, &rules), "http://example.org/a/%3D");
+        assert_eq!(key("/a/%", None, &rules), "http://example.org/a/%");
+    }
+
+    #[test]
     fn query_parameters_are_kept_dropped_and_sorted() {
         let names = vec!["a".to_owned(), "b".to_owned()];
         let rules =

@@ -133,28 +133,38 @@ pub(super) fn push_path(text: &mut String, path: &str) {
     if path.is_empty() {
         text.push('/');
     }
+    if !escapes_are_whole(path) {
+        // A `%` that begins no escape could begin one with what follows it: such a path stays as it is.
+        text.push_str(path);
+        return;
+    }
     let mut rest = path;
     while let Some((before, escape)) = rest.split_once('%') {
         text.push_str(before);
-        let code = escape.as_bytes().first_chunk::<2>();
-        let byte = code.and_then(|&[high, low]| Some(hex(high)? * 16 + hex(low)?));
-        rest = match byte {
+        let (code, behind) = escape.split_at(2);
+        match code_of(code.as_bytes()) {
             Some(byte) if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) => {
                 text.push(char::from(byte));
-                &escape[2..]
             }
-            Some(_) => {
+            _ => {
                 text.push('%');
-                text.extend(escape[..2].chars().map(|digit| digit.to_ascii_uppercase()));
-                &escape[2..]
+                text.extend(code.chars().map(|digit| digit.to_ascii_uppercase()));
             }
-            None => {
-                text.push('%');
-                escape
-            }
-        };
+        }
+        rest = behind;
     }
     text.push_str(rest);
+}
+
+/// Whether two hexadecimal digits follow every `%`.
+fn escapes_are_whole(path: &str) -> bool {
+    path.split('%').skip(1).all(|escape| code_of(escape.as_bytes()).is_some())
+}
+
+/// The byte that the two digits at the beginning stand for.
+fn code_of(escape: &[u8]) -> Option<u8> {
+    let &[high, low] = escape.first_chunk()?;
+    Some(hex(high)? * 16 + hex(low)?)
 }
 
 fn authority_of(scheme: &str, authority: &str) -> String {

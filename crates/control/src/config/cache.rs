@@ -35,12 +35,17 @@ pub struct Disk {
     /// Its folder, from the folder of the system file. Made if it is not there; nothing else may be in it.
     pub path: String,
     /// Bytes that it may take; the oldest responses go first.
+    #[serde(default = "default_disk_size")]
     pub size: HumanSize,
 }
 
 /// Address of a Redis or Valkey server. Its password is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedUrl(String);
+
+const fn default_disk_size() -> HumanSize {
+    HumanSize::from_mib(1024)
+}
 
 impl Default for Cache {
     fn default() -> Self {
@@ -159,9 +164,10 @@ mod tests {
 
     #[test]
     fn a_disk_has_a_path_and_a_size() {
-        let file = read("disk = { path = \"kept\", size = \"1GiB\" }").unwrap();
-        assert_eq!(file.cache.disk.unwrap().size.bytes(), 1 << 30);
-        assert!(read("disk = { path = \"kept\" }").is_err());
+        let size = |text: &str| read(text).unwrap().cache.disk.unwrap().size.bytes();
+        assert_eq!(size("disk = { path = \"kept\", size = \"2GiB\" }"), 2 << 30);
+        assert_eq!(size("disk.path = \"kept\""), 1 << 30);
+        assert!(read("disk = {}").is_err());
         assert!(read("disk = { path = \"\", size = \"1GiB\" }").unwrap_err().contains("path"));
     }
 }

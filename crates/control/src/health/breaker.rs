@@ -117,6 +117,15 @@ impl Breaker {
         }
     }
 
+    /// Since when it has been half open, if it is.
+    #[must_use]
+    pub const fn half_open_since(&self) -> Option<Time> {
+        match self.state {
+            State::HalfOpen { since, .. } => Some(since),
+            State::Closed { .. } | State::Open { .. } => None,
+        }
+    }
+
     /// Requests that it lets through while it is half open.
     #[must_use]
     pub const fn probes(&self) -> u32 {

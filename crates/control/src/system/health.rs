@@ -6,7 +6,7 @@ use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::{Effect, End, Function, FunctionKey, Outcome, ReplicaKey, Shed, System};
 use crate::adapt::Sample;
-use crate::health::{Condition, Health, Outlier, Verdict, success_rate_threshold};
+use crate::health::{Breaker, Condition, Health, Outlier, Verdict, success_rate_threshold};
 
 impl Outcome {
     /// What it says of the replica; nothing if the replica had no part in it.
@@ -77,6 +77,21 @@ impl System {
             self.eject(now, key);
         }
         self.reconsider(now, key, effects);
+    }
+
+    /// A request that was given to a replica at `started` has left it: one that was there before its breaker was half
+    /// open leaves no room for another try.
+    pub(super) fn leave_room(&mut self, key: ReplicaKey, started: Time) {
+        let replica = &self.replicas[key];
+        let breaker = replica.health.as_ref().and_then(|health| health.breaker.as_ref());
+        let since = breaker.and_then(Breaker::half_open_since);
+        if let (Some(since), Some(position)) = (since, replica.position)
+            && replica.condition == Condition::HalfOpen
+            && started < since
+        {
+            let pool = &mut self.functions[replica.function].pool;
+            pool.set_limit(position, pool.limit_of(position).saturating_sub(1));
+        }
     }
 
     /// An active check of a replica has ended.

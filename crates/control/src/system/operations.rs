@@ -193,6 +193,10 @@ impl System {
         }
         if function.deployment.balance != deployment.balance {
             function.balancer = deployment.balance.build();
+            let positions = function.replicas.iter().filter_map(|key| self.replicas[*key].position);
+            for position in positions {
+                function.balancer.joined(&function.pool, position, now);
+            }
         }
         if function.deployment.autoscale != deployment.autoscale {
             function.autoscaler = deployment.autoscale.build();
@@ -203,6 +207,11 @@ impl System {
         }
         if function.deployment.retries.budget != deployment.retries.budget {
             function.budget = RetryBudget::new(deployment.retries.budget);
+        }
+        if function.deployment.health.eject != deployment.health.eject {
+            let rules = deployment.health.eject;
+            let due = rules.map_or(Time::MAX, |rules| now + rules.interval.get());
+            self.comparisons.set(key, due);
         }
         // A new description gets a new chance.
         function.failures = 0;

@@ -163,8 +163,13 @@ impl System {
             return 0;
         }
         let mut counts = vec![0_u32; function.deployment.endpoints.len()];
-        for replica in &function.replicas {
-            counts[self.replicas[*replica].endpoint] += 1;
+        let replicas = function.replicas.iter().map(|key| &self.replicas[*key]);
+        // Those that go leave their endpoint to others.
+        let staying = replicas.filter(|one| one.state <= ReplicaState::Running && !one.outdated);
+        for replica in staying {
+            if let Some(count) = counts.get_mut(replica.endpoint) {
+                *count += 1;
+            }
         }
         let fewest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
         fewest.map_or(0, |(endpoint, _)| endpoint)

@@ -221,6 +221,7 @@ impl System {
         };
         let started = request.started;
         self.free_slot(replica, key);
+        self.leave_room(replica, started);
         if !abandoned {
             self.judge(now, replica, started, outcome, effects);
         }

@@ -228,6 +228,7 @@ impl Plane {
         if let Some(fill) = &fetch.fill {
             fill.tell(Stage::Failed(Arc::new(failure.clone())));
         }
+        fetch.land();
         fetch.answer(match stale {
             Some(serve) => Filled::Entry {
                 entry: Arc::clone(&fetch.line.variants[serve.variant].0),
@@ -438,33 +439,37 @@ impl Plane {
         } else if arrived {
             fetch.note_uncacheable(self);
         }
+        fetch.land();
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
     }
 
     /// Passes an error that is not stored to all who wait for it.
     async fn pass_to_all(&self, mut fetch: Fetch, came: Came, status: CacheStatus) {
+        let code = came.parts.status;
+        let (pieces, rest) = came.body.gather(code).await;
         let body = Arc::new(Growing::default());
         let reader = Reader::new(&body).expect("nothing of it is gone");
-        let passing = Passing {
-            status: came.parts.status,
-            headers: came.parts.headers.clone(),
-            body: Arc::clone(&body),
-        };
+        for piece in pieces {
+            body.push(piece);
+        }
+        let passing =
+            Passing { status: code, headers: came.parts.headers.clone(), body: Arc::clone(&body) };
         if let Some(fill) = &fetch.fill {
             fill.tell(Stage::Error(Arc::new(passing)));
         }
-        let code = came.parts.status.as_u16();
+        if !matches!(rest, Rest::Coming(..)) {
+            fetch.land();
+        }
         let first = Body::Shared(Box::new(Shared::new(reader)));
         fetch.answer(Filled::First { parts: came.parts, body: first, status });
-        let arrived = match came.body {
-            Arriving::Whole(bytes) => {
-                body.push(bytes);
-                true
-            }
-            Arriving::Coming(incoming, attempt) => {
-                self.pump(&mut fetch, incoming, attempt, code, &body).await
+        let arrived = match rest {
+            Rest::None => true,
+            Rest::Broken => false,
+            Rest::Coming(incoming, attempt) => {
+                self.pump(&mut fetch, incoming, attempt, code.as_u16(), &body).await
             }
         };
+        fetch.land();
         body.end(if arrived { Ok(()) } else { Err(BrokenOff::Upstream) });
     }
 
@@ -485,6 +490,7 @@ impl Plane {
                 biased;
                 frame = incoming.frame() => frame,
                 Step::Ended(_) = fetch.call.step() => {
+                    fetch.land();
                     body.end(Err(BrokenOff::TimedOut));
                     return false;
                 }
@@ -512,7 +518,8 @@ impl Plane {
                 let read = tokio::select! {
                     read = body.slide(max) => read,
                     Step::Ended(_) = fetch.call.step() => {
-                        body.end(Err(BrokenOff::TimedOut));
+                        fetch.land();
+                    body.end(Err(BrokenOff::TimedOut));
                         return false;
                     }
                 };
@@ -560,6 +567,12 @@ impl Fetch {
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let length = length.and_then(|length| length.parse::<u64>().ok());
         length.is_some_and(|length| length > plane.store.max_body as u64)
+    }
+
+    /// Lets whoever comes from now on ask anew; who waits already has what was told. Before a client has all of its
+    /// answer: its next request must not be given the same once more.
+    fn land(&mut self) {
+        drop(self.fill.take());
     }
 
     /// Remembers, here and where it is shared, that there is nothing to store.

@@ -163,7 +163,9 @@ impl Plane {
             let dispatch = call.last_dispatch();
             let place = dispatch.as_ref().map_or(0, |dispatch| dispatch.endpoint);
             let address = dispatch.and_then(|dispatch| dispatch.address);
-            let (serves, endpoint) = (address.is_some(), &upstreams.endpoints[place]);
+            let serves = address.is_some();
+            // A replica that stays for a while after an update may stand for an upstream that is gone.
+            let endpoint = upstreams.endpoints.get(place).unwrap_or(&upstreams.endpoints[0]);
             let answer = tokio::select! {
                 biased;
                 answer = upstreams.client.send(endpoint, address, outgoing.clone()) => answer,

@@ -69,12 +69,15 @@ impl Lines {
     pub(super) fn set(&self, key: &str, line: Line) -> Arc<Line> {
         let (key, line): (Arc<str>, _) = (key.into(), Arc::new(line));
         let mut index = self.index.lock();
-        if let Some(old) = self.cache.peek(&key) {
-            index.remove(&key, &old);
+        let old = self.cache.peek(&key);
+        if let Some(old) = &old {
+            index.remove(&key, old);
         }
         index.add(&key, &line);
         let mut gone = Vec::new();
         self.cache.insert_with_lifecycle(key, Arc::clone(&line), &mut gone);
+        // What is replaced is told of as well, and is out of the index already.
+        gone.retain(|(_, line)| old.as_ref().is_none_or(|old| !Arc::ptr_eq(old, line)));
         for (key, line) in &gone {
             index.remove(key, line);
         }
@@ -118,6 +121,19 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_replaced_is_found_still() {
+        let lines = Lines::new(64 * 1024);
+        for _ in 0..3 {
+            lines.set("http://h/x", Line::default());
+            assert_eq!(lines.find(&Matcher::Path("/x".to_owned()), 9).len(), 1);
+        }
+        assert_eq!((lines.len(), lines.evicted()), (1, 0));
+        lines.set(&format!("http://h/{}", "x".repeat(80 * 1024)), Line::default());
+        assert_eq!(lines.len(), 1, "it is too large");
+        assert_eq!(lines.find(&Matcher::Prefix("/".to_owned()), 9).len(), 1);
+    }
 
     #[test]
     fn what_is_evicted_is_found_no_longer() {

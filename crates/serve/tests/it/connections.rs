@@ -153,3 +153,79 @@ async fn requests_in_a_row_on_one_connection_are_answered_in_a_row() {
         .into();
     assert!(bodies.is_sorted());
 }
+
+/// What differs between two parsers is how requests are smuggled past one of them: none of these may be answered as if
+/// it were good, nor what follows it be taken for a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_to_smuggle_come_to_nothing() {
+    let served = serve(SAME).await;
+    let heads: [(&str, &str); 12] = [
+        ("a space before the colon", "transfer-encoding : chunked"),
+        ("a coding that is none", "transfer-encoding: xchunked"),
+        ("chunked is not the last", "transfer-encoding: chunked, gzip"),
+        ("a tab for a name", "\ttransfer-encoding: chunked"),
+        ("a folded line", "x: y\r\n transfer-encoding: chunked"),
+        ("a signed length", "content-length: +5"),
+        ("a negative length", "content-length: -5"),
+        ("a hexadecimal length", "content-length: 0x5"),
+        ("two lengths in a line", "content-length: 5, 6"),
+        ("a length that no number holds", "content-length: 99999999999999999999"),
+        ("an end of line in a value", "x: y\rcontent-length: 5"),
+        ("a zero byte in a value", "x: y\0z"),
+    ];
+    for (what, line) in heads {
+        let attack = format!(
+            "POST /function/f HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n\
+             0\r\n\r\nGET /function/f HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        let answer = raw(served.client.address, attack.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer}");
+    }
+    for (what, chunks) in [
+        ("a size that no number holds", "fffffffffffffffff\r\nx"),
+        ("a size with a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
+        ("a negative size", "-1\r\nx\r\n0\r\n\r\n"),
+        ("a chunk longer than its size", "1\r\nxGET / HTTP/1.1\r\n\r\n"),
+    ] {
+        let head = "POST /function/f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = raw(served.client.address, format!("{head}{chunks}").as_bytes()).await;
+        assert!(!answer.contains("HTTP/1.1 2"), "{what}: {answer}");
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{what}: {answer}");
+    }
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+}
+
+/// CVE-2023-44487: requests that are reset as soon as they are made cost a server more than its client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_resets_all_its_requests_is_sent_away() {
+    let served = serve(SAME).await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        bytes.extend_from_slice(&[0, 0, payload.len() as u8, kind, flags]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(payload);
+    };
+    frame(4, 0, 0, &[]);
+    for number in 0..500 {
+        // GET / of host x, and RST_STREAM with CANCEL.
+        frame(1, 5, number * 2 + 1, &[0x82, 0x86, 0x84, 0x41, 0x01, b'x']);
+        frame(3, 0, number * 2 + 1, &[0, 0, 0, 8]);
+    }
+    let mut stream = TcpStream::connect(served.client.address).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer));
+    let _end = read.await.expect("the connection is closed");
+    let mut rest = &answer[..];
+    let mut goodbye = None;
+    while rest.len() >= 9 {
+        let length = usize::from(rest[1]) << 8 | usize::from(rest[2]);
+        if rest[3] == 7 {
+            goodbye = Some(rest[9 + 7]);
+        }
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    assert_eq!(goodbye, Some(0xb), "GOAWAY with ENHANCE_YOUR_CALM");
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+}

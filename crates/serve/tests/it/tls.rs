@@ -183,3 +183,27 @@ async fn what_is_wrong_with_a_certificate_is_said_at_the_start() {
     let said = try_start(&folder, &text).await.unwrap_err();
     assert!(said.to_string().contains("own.pem"), "a key of another certificate: {said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_read_anew_and_connections_stay() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = folder();
+    old.issue(folder.path(), "own");
+    let text = format!("[gateway]\ntls = {TLS}\n[function.same]\npython = \"models:Same\"");
+    let served = serve_with(&text, folder, options()).await;
+    let url = format!("https://localhost:{}/function/same", served.gateway.address().port());
+    let connected = client(&old.root(), None);
+    get(&connected, url.clone()).await.unwrap();
+
+    std::fs::write(served.file("own.key"), "no key").unwrap();
+    served.gateway.reload();
+    get(&client(&old.root(), None), url.clone())
+        .await
+        .expect("what cannot be used changes nothing");
+
+    new.issue(served.folder.path(), "own");
+    served.gateway.reload();
+    get(&client(&new.root(), None), url.clone()).await.unwrap();
+    assert!(get(&client(&old.root(), None), url.clone()).await.is_err());
+    get(&connected, url).await.expect("the connection that was there goes on");
+}

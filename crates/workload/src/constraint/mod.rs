@@ -73,7 +73,7 @@ pub enum Mode {
 }
 
 /// A constraint that was broken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Breach {
     /// Name of the rule.
     pub rule: String,
@@ -83,6 +83,7 @@ pub struct Breach {
     pub mode: Mode,
     /// When it was found, in nanoseconds since the start of the step.
     #[serde(rename = "at_ns")]
+    #[schemars(with = "u64")]
     pub at: Time,
     /// Why, with its numbers.
     pub why: String,

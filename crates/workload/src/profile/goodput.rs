@@ -49,7 +49,7 @@ const fn confidence() -> f64 {
 }
 
 /// What the search for goodput came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoodputEnd {
     /// Largest number of streams that met the objective.
     pub met: Option<u32>,
@@ -65,7 +65,7 @@ pub struct GoodputEnd {
 }
 
 /// Why the search for goodput ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GoodputReason {
     /// The interval is small enough.
@@ -83,6 +83,19 @@ pub enum GoodputReason {
 }
 
 impl Goodput {
+    /// A search for this objective.
+    #[must_use]
+    pub const fn new(slo: Slo) -> Self {
+        Self {
+            slo,
+            initial_streams: initial_streams(),
+            max_streams: max_streams(),
+            tolerance: tolerance(),
+            max_probes: max_probes(),
+            confidence: confidence(),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), ProfileError> {
         let profile = "goodput";
         if self.slo.check().is_err() {

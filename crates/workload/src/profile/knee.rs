@@ -63,7 +63,7 @@ impl Default for Knee {
 }
 
 /// A knee that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KneeFit {
     /// Requests in flight at the knee.
     pub concurrency: f64,

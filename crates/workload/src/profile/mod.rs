@@ -85,7 +85,7 @@ pub struct StepResult {
 }
 
 /// What a profile as a whole came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
     /// Of [`Profile::Goodput`].

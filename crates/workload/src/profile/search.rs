@@ -59,7 +59,7 @@ const fn confidence() -> f64 {
 }
 
 /// What a [`Search`] came to; rates in requests per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SearchResult {
     /// The highest rate at which the objective is met: where the fit crosses it; at `max_rate_reached`, the
     /// highest rate that was tried. None if no rate met it.
@@ -79,7 +79,7 @@ pub struct SearchResult {
 }
 
 /// Why a [`Search`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchEnd {
     /// Bracket and interval are small enough.

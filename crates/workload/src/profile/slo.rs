@@ -22,6 +22,10 @@ pub struct Slo {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::span")]
     #[schemars(with = "Option<String>")]
     pub itl: Option<Duration>,
+    /// Time per token of the answer at most, from the sending.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::span")]
+    #[schemars(with = "Option<String>")]
+    pub tpot: Option<Duration>,
     /// Part of the requests that has to meet all of these, more than 0 and less than 1.
     #[serde(default = "attainment")]
     pub attainment: f64,
@@ -32,7 +36,7 @@ const fn attainment() -> f64 {
 }
 
 /// How many requests met an objective. Failures are misses; what the run itself cut off is not counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Attainment {
     /// Requests that met it.
     pub met: u64,
@@ -47,7 +51,7 @@ pub struct Attainment {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum SloError {
     /// It asks for nothing.
-    #[error("the objective asks for nothing; give response, ttft or itl")]
+    #[error("the objective asks for nothing; give response, ttft, itl or tpot")]
     Nothing,
     /// A part that is none.
     #[error("attainment = {0} is not usable; give more than 0 and less than 1, such as 0.99")]
@@ -58,7 +62,7 @@ impl Slo {
     /// An objective for the response time.
     #[must_use]
     pub const fn of_response(response: Duration, attainment: f64) -> Self {
-        Self { response: Some(response), ttft: None, itl: None, attainment }
+        Self { response: Some(response), ttft: None, itl: None, tpot: None, attainment }
     }
 
     /// Whether it can be used.
@@ -66,7 +70,8 @@ impl Slo {
     /// # Errors
     /// It asks for nothing, or of no part of the requests.
     pub fn check(&self) -> Result<(), SloError> {
-        if self.response.is_none() && self.ttft.is_none() && self.itl.is_none() {
+        let asked = [self.response, self.ttft, self.itl, self.tpot];
+        if asked.iter().all(Option::is_none) {
             return Err(SloError::Nothing);
         }
         let usable = self.attainment > 0.0 && self.attainment < 1.0;
@@ -76,15 +81,24 @@ impl Slo {
     /// Whether a request that ended well meets it; times in nanoseconds. A time that is asked for and not known
     /// is a miss, except the time between tokens of an answer of one token.
     #[must_use]
-    pub fn is_met(&self, response: u64, ttft: Option<u64>, itl: Option<f64>) -> bool {
+    pub fn is_met(
+        &self,
+        response: u64,
+        ttft: Option<u64>,
+        itl: Option<f64>,
+        tpot: Option<f64>,
+    ) -> bool {
         let within = |limit: Option<Duration>, time: Option<u64>| {
             limit.is_none_or(|limit| time.is_some_and(|time| time <= span::nanos(limit)))
         };
+        let paced = self
+            .tpot
+            .is_none_or(|limit| tpot.is_some_and(|tpot| tpot <= span::nanos(limit) as f64));
         let gaps = self.itl.is_none_or(|limit| match itl {
             Some(itl) => itl <= span::nanos(limit) as f64,
             None => ttft.is_some(),
         });
-        within(self.response, Some(response)) && within(self.ttft, ttft) && gaps
+        within(self.response, Some(response)) && within(self.ttft, ttft) && gaps && paced
     }
 }
 
@@ -165,13 +179,22 @@ mod tests {
     #[test]
     fn an_objective_needs_all_of_its_parts() {
         let millis = Duration::from_millis;
-        let slo =
-            Slo { response: None, ttft: Some(millis(10)), itl: Some(millis(2)), attainment: 0.9 };
-        assert!(slo.is_met(u64::MAX, Some(10_000_000), Some(2e6)));
-        assert!(slo.is_met(0, Some(1), None), "one token has no gap");
-        assert!(!slo.is_met(0, None, None), "a time that is not known is none");
-        assert!(!slo.is_met(0, Some(10_000_001), Some(1e6)));
-        assert!(!slo.is_met(0, Some(1), Some(2e6 + 1.0)));
+        let slo = Slo {
+            response: None,
+            ttft: Some(millis(10)),
+            itl: Some(millis(2)),
+            tpot: None,
+            attainment: 0.9,
+        };
+        assert!(slo.is_met(u64::MAX, Some(10_000_000), Some(2e6), None));
+        assert!(slo.is_met(0, Some(1), None, None), "one token has no gap");
+        assert!(!slo.is_met(0, None, None, None), "a time that is not known is none");
+        assert!(!slo.is_met(0, Some(10_000_001), Some(1e6), None));
+        assert!(!slo.is_met(0, Some(1), Some(2e6 + 1.0), None));
+        let paced = Slo { tpot: Some(millis(3)), ..slo };
+        assert!(paced.is_met(0, Some(1), Some(1e6), Some(3e6)));
+        assert!(!paced.is_met(0, Some(1), Some(1e6), Some(3e6 + 1.0)));
+        assert!(!paced.is_met(0, Some(1), Some(1e6), None));
         assert_eq!(Slo { ttft: None, itl: None, ..slo }.check(), Err(SloError::Nothing));
         assert!(Slo { attainment: 1.0, ..slo }.check().is_err());
     }

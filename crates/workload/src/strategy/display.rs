@@ -2,6 +2,12 @@ use std::fmt;
 
 use super::{RandomWalk, Spike, Strategy, shapes};
 
+/// A rate to five digits, as a profile that computes rates has them to seventeen.
+fn short(rate: f64) -> f64 {
+    let text = format!("{rate:.4e}");
+    text.parse().unwrap_or(rate)
+}
+
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -10,9 +16,9 @@ impl fmt::Display for Strategy {
             Self::Throughput { max_concurrency } => {
                 write!(f, "throughput, at most {max_concurrency} in flight")
             }
-            Self::Constant { rate } => write!(f, "constant, {rate}/s"),
-            Self::Poisson { rate } => write!(f, "poisson, {rate}/s"),
-            Self::Gamma { rate, cv } => write!(f, "gamma, {rate}/s, cv {cv}"),
+            Self::Constant { rate } => write!(f, "constant, {}/s", short(*rate)),
+            Self::Poisson { rate } => write!(f, "poisson, {}/s", short(*rate)),
+            Self::Gamma { rate, cv } => write!(f, "gamma, {}/s, cv {cv}", short(*rate)),
             Self::Ramp { from, to, over, .. } => {
                 write!(f, "ramp, {from}/s to {to}/s over {over:?}")
             }

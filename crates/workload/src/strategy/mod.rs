@@ -240,6 +240,16 @@ impl Strategy {
         }
     }
 
+    /// Whether its requests have a place in a session of somebody who asks several times.
+    #[must_use]
+    pub fn has_turns(&self) -> bool {
+        match self {
+            Self::Users { .. } | Self::Sessions { .. } => true,
+            Self::Replay(replay) => replay.timing == Timing::IdleGaps,
+            _ => false,
+        }
+    }
+
     /// Whether it comes to an end by itself.
     #[must_use]
     pub const fn is_finite(&self) -> bool {

@@ -50,7 +50,7 @@ impl Server {
             sum += response;
             end = end.max(finished);
             offered_until = at;
-            let met = self.slo.is_met((response * 1e9) as u64, None, None);
+            let met = self.slo.is_met((response * 1e9) as u64, None, None, None);
             attainment.add((number * 20 / self.requests) as usize, met);
         }
         let requests = self.requests as f64;

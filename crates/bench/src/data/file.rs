@@ -1,0 +1,324 @@
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// Why data cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}", path.display())]
+pub struct DataError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl DataError {
+    pub(super) fn of(path: &Path, what: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), what: what.into() }
+    }
+}
+
+/// A file of rows, read where a row stands. Only where every 32nd row begins is kept, a quarter of a byte a row.
+#[derive(Clone, Debug)]
+pub struct RowFile {
+    rows: Arc<Rows>,
+    /// The rows of one piece, as it was read last.
+    piece: u64,
+    texts: Vec<String>,
+    /// The row that was understood last.
+    row: Option<u64>,
+    values: Map<String, Value>,
+}
+
+#[derive(Debug)]
+struct Rows {
+    path: PathBuf,
+    kind: Kind,
+    held: Held,
+    count: u64,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// Where pieces of rows begin, and where the last one ends.
+    Indexed { file: File, starts: Vec<u64> },
+    /// A list of JSON has no places of its own.
+    Whole(Vec<Map<String, Value>>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Csv { header: Vec<String> },
+    JsonLines,
+    Json,
+}
+
+/// Rows of a piece.
+const PIECE: u64 = 32;
+const MAX_ROW: usize = 64 << 20;
+
+impl RowFile {
+    /// Finds the rows of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, its name says no format, it has no row, or a row is none.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let fail = |what: String| DataError::of(path, what);
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let file = File::open(path).map_err(|fault| fail(fault.to_string()))?;
+        let kind = match ending.as_str() {
+            "txt" | "text" => Kind::Text,
+            "csv" => Kind::Csv { header: Vec::new() },
+            "jsonl" | "ndjson" => Kind::JsonLines,
+            "json" => Kind::Json,
+            _ => {
+                return Err(fail(
+                    "its name says no format of data; end it in .txt, .csv, .jsonl or .json".into(),
+                ));
+            }
+        };
+        let rows = match kind {
+            Kind::Json => whole(path, file)?,
+            kind => indexed(path, file, kind)?,
+        };
+        if rows.count == 0 {
+            return Err(fail("it has no rows".into()));
+        }
+        let rows = Arc::new(rows);
+        Ok(Self { rows, piece: u64::MAX, texts: Vec::new(), row: None, values: Map::new() })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.rows.path
+    }
+
+    /// Number of rows, at least 1.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.count
+    }
+
+    pub(crate) fn check_column(&self, name: &str) -> Result<(), DataError> {
+        let has = match &self.rows.kind {
+            Kind::Text => name == "prompt",
+            Kind::Csv { header } => header.iter().any(|own| own == name),
+            Kind::JsonLines | Kind::Json => {
+                let mut own = self.clone();
+                own.understand(0).map_err(|what| DataError::of(&self.rows.path, what))?;
+                own.values.contains_key(name)
+            }
+        };
+        let fail = || {
+            let what = format!("it has no column \"{name}\"; data.columns maps other names to it");
+            DataError::of(&self.rows.path, what)
+        };
+        has.then_some(()).ok_or_else(fail)
+    }
+
+    /// What stands in `column` of row `row`; empty where nothing does.
+    pub(crate) fn value(&mut self, row: u64, column: &str) -> Cow<'_, str> {
+        if self.row != Some(row) {
+            self.row = Some(row);
+            if let Err(what) = self.understand(row) {
+                tracing::warn!(row, what, path = %self.rows.path.display(), "a row of data cannot be used");
+                self.values.clear();
+            }
+        }
+        match self.values.get(column) {
+            Some(Value::String(text)) => Cow::Borrowed(text),
+            None | Some(Value::Null) => Cow::Borrowed(""),
+            Some(other) => Cow::Owned(other.to_string()),
+        }
+    }
+
+    fn understand(&mut self, row: u64) -> Result<(), String> {
+        let rows = Arc::clone(&self.rows);
+        match &rows.held {
+            Held::Whole(all) => {
+                self.values.clone_from(&all[row as usize]);
+                return Ok(());
+            }
+            Held::Indexed { file, starts } => {
+                if self.piece != row / PIECE {
+                    self.texts = read(file, starts, row / PIECE, &rows.kind)
+                        .map_err(|fault| fault.to_string())?;
+                    self.piece = row / PIECE;
+                }
+            }
+        }
+        let text = self.texts.get((row % PIECE) as usize).ok_or("the file has become shorter")?;
+        self.values = parse(text, &rows.kind)?;
+        Ok(())
+    }
+}
+
+fn parse(text: &str, kind: &Kind) -> Result<Map<String, Value>, String> {
+    match kind {
+        Kind::Text => Ok(Map::from_iter([("prompt".to_owned(), Value::from(text))])),
+        Kind::JsonLines | Kind::Json => {
+            serde_json::from_str(text).map_err(|fault| fault.to_string())
+        }
+        Kind::Csv { header } => {
+            let mut reader = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .from_reader(text.as_bytes());
+            let record = reader.records().next().ok_or("it is empty")?;
+            let record = record.map_err(|fault| fault.to_string())?;
+            let pairs = header.iter().cloned().zip(record.iter().map(Value::from));
+            Ok(pairs.collect())
+        }
+    }
+}
+
+fn read(file: &File, starts: &[u64], piece: u64, kind: &Kind) -> io::Result<Vec<String>> {
+    let piece = piece as usize;
+    let (Some(&start), Some(&end)) = (starts.get(piece), starts.get(piece + 1)) else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let mut bytes = vec![0; (end - start) as usize];
+    file.read_exact_at(&mut bytes, start)?;
+    let mut rows = Vec::with_capacity(PIECE as usize);
+    let mut input = bytes.as_slice();
+    while let Some((row, _)) = next_row(&mut input, kind)? {
+        if !row.trim().is_empty() {
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// The next row and how many bytes it takes; a row of CSV goes on while a quotation mark is open.
+fn next_row(input: &mut impl io::BufRead, kind: &Kind) -> io::Result<Option<(String, u64)>> {
+    let mut bytes = Vec::new();
+    loop {
+        let before = bytes.len();
+        input.read_until(b'\n', &mut bytes)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let quotes = bytes.iter().filter(|byte| **byte == b'"').count();
+        let open = matches!(kind, Kind::Csv { .. }) && quotes % 2 == 1;
+        if !open || bytes.len() == before || bytes.len() > MAX_ROW {
+            break;
+        }
+    }
+    let count = bytes.len() as u64;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))?;
+    Ok(Some((text.trim_end_matches(['\n', '\r']).to_owned(), count)))
+}
+
+fn indexed(path: &Path, file: File, mut kind: Kind) -> Result<Rows, DataError> {
+    let fail = |what: String| DataError::of(path, what);
+    let handle = file.try_clone().map_err(|fault| fail(fault.to_string()))?;
+    let mut input = BufReader::with_capacity(1 << 18, handle);
+    let (mut at, mut count, mut line) = (0, 0, 0u64);
+    let mut starts = Vec::new();
+    while let Some((row, bytes)) =
+        next_row(&mut input, &kind).map_err(|fault| fail(fault.to_string()))?
+    {
+        line += 1;
+        let is_header = matches!(&kind, Kind::Csv { header } if header.is_empty());
+        if is_header {
+            let named =
+                parse(&row, &Kind::Csv { header: (0..4_096).map(|n| n.to_string()).collect() })
+                    .map_err(&fail)?;
+            let mut header: Vec<_> = named
+                .into_iter()
+                .map(|(n, name)| (n.parse::<usize>().unwrap_or(0), name))
+                .collect();
+            header.sort_by_key(|(n, _)| *n);
+            let header =
+                header.into_iter().filter_map(|(_, name)| Some(name.as_str()?.trim().to_owned()));
+            kind = Kind::Csv { header: header.collect() };
+        } else if !row.trim().is_empty() {
+            if count == 0 {
+                parse(&row, &kind).map_err(|what| fail(format!("line {line}: {what}")))?;
+            }
+            if count % PIECE == 0 {
+                starts.push(at);
+            }
+            count += 1;
+        }
+        at += bytes;
+    }
+    starts.push(at);
+    Ok(Rows { path: path.to_owned(), kind, held: Held::Indexed { file, starts }, count })
+}
+
+fn whole(path: &Path, file: File) -> Result<Rows, DataError> {
+    let list: Vec<Map<String, Value>> = serde_json::from_reader(BufReader::new(file))
+        .map_err(|fault| DataError::of(path, format!("it is no list of objects: {fault}")))?;
+    let count = list.len() as u64;
+    Ok(Rows { path: path.to_owned(), kind: Kind::Json, held: Held::Whole(list), count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, text: &str) -> (tempfile::TempDir, Result<RowFile, DataError>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let file = RowFile::open(&folder.path().join(name));
+        (folder, file)
+    }
+
+    #[test]
+    fn rows_are_found_in_any_order() {
+        let lines: String =
+            (0..1_000).map(|n| format!("{{\"prompt\":\"p{n}\",\"n\":{n}}}\n\n")).collect();
+        let (_folder, opened) = file("a.jsonl", &lines);
+        let mut rows = opened.unwrap();
+        assert_eq!(rows.rows(), 1_000);
+        for n in [0, 999, 31, 32, 33, 500, 1] {
+            assert_eq!(rows.value(n, "prompt"), format!("p{n}"));
+            assert_eq!(rows.value(n, "n"), n.to_string());
+        }
+        assert_eq!(rows.value(3, "none"), "");
+        assert!(rows.check_column("prompt").is_ok() && rows.check_column("none").is_err());
+    }
+
+    #[test]
+    fn csv_has_a_header_and_rows_of_several_lines() {
+        let (_folder, opened) =
+            file("a.csv", "id, question\n1,\"two\nlines, \"\"quoted\"\"\"\r\n2,b\n");
+        let mut rows = opened.unwrap();
+        assert_eq!(rows.rows(), 2);
+        assert_eq!(rows.value(0, "question"), "two\nlines, \"quoted\"");
+        assert_eq!(
+            (rows.value(1, "id").into_owned(), rows.value(1, "question").into_owned()),
+            ("2".into(), "b".into())
+        );
+    }
+
+    #[test]
+    fn text_and_lists_are_read_as_well() {
+        let (_folder, text) = file("a.txt", "first\nsecond\n");
+        assert_eq!(text.unwrap().value(1, "prompt"), "second");
+        let (_folder, list) = file("a.json", "[{\"prompt\":\"x\"},{\"prompt\":\"y\"}]");
+        assert_eq!(list.unwrap().value(1, "prompt"), "y");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (name, text, part) in [
+            ("a.txt", "\n\n", "no rows"),
+            ("a.xls", "x", "its name says no format"),
+            ("a.jsonl", "{\"a\":\n", "line 1"),
+            ("a.json", "{}", "no list of objects"),
+        ] {
+            let error = file(name, text).1.unwrap_err().to_string();
+            assert!(error.contains(part), "{name}: {error}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use gatewright_workload::profile::Profile;
+use gatewright_workload::trace::TraceError;
+use gatewright_workload::{Limits, Strategy};
+
+use super::{Demand, Scenario, TargetSpec};
+use crate::{
+    AnswerKind, BenchError, Data, OpenAi, Plan, Series, SeriesStep, Target, Trust, WeightedTarget,
+};
+
+/// A scenario with its files read: ready to be run.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What the steps have in common; each has a strategy and limits of its own.
+    pub plan: Plan,
+    /// The steps.
+    pub series: Series,
+}
+
+/// Why a scenario cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// A part is missing, or two do not go together.
+    #[error("{what}")]
+    Part {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A trace cannot be read.
+    #[error("{path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TraceError,
+    },
+    /// It cannot be carried out.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+}
+
+fn part(what: impl Into<String>, hint: &'static str) -> ScenarioError {
+    ScenarioError::Part { what: what.into(), hint }
+}
+
+impl Scenario {
+    /// Reads what the scenario names and checks it. Relative paths begin in `folder`; `variable` tells variables of
+    /// the environment, for keys.
+    ///
+    /// # Errors
+    /// The first thing that is missing, cannot be read or cannot be carried out.
+    pub fn prepare(
+        &self,
+        folder: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Prepared, ScenarioError> {
+        let series = self.series(folder)?;
+        let (strategy, limits) = series.first();
+        let mut plan = Plan::new(Target::default(), strategy, limits);
+        plan.name.clone_from(&self.name);
+        plan.seed = self.seed;
+        let data = self.data.as_ref().map(|data| data.open(folder, self.seed));
+        plan.data = data.transpose().map_err(BenchError::from)?;
+        plan.mix = self.targets(folder, variable, plan.data.as_ref())?;
+        plan.window = self.window;
+        plan.constraints.clone_from(&self.constraint);
+        plan.at_end = self.at_end;
+        plan.slo = self.slo.or_else(|| self.profile.as_ref()?.slo().copied());
+        plan.timeout = self.client.timeout;
+        plan.max_connections = self.client.max_connections;
+        plan.threads = self.client.threads;
+        plan.request_ids = self.client.request_ids;
+        plan.retries = self.client.retries;
+        plan.trust = Trust {
+            ca: self.client.ca.as_ref().map(|path| folder.join(path)),
+            insecure: self.client.insecure,
+        };
+        plan.unix_socket = self.client.unix_socket.as_ref().map(|path| folder.join(path));
+        for step in series.listed() {
+            Plan { strategy: step.strategy.clone(), limits: step.limits, ..plan.clone() }
+                .check()?;
+        }
+        if let Series::Profile(profile, limits) = &series {
+            profile.check().map_err(BenchError::from)?;
+            Plan { strategy: Strategy::Synchronous, limits: *limits, ..plan.clone() }.check()?;
+        }
+        Ok(Prepared { plan, series })
+    }
+
+    /// The same as a report may keep it: without the values of headers that hold keys.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let target = self.target.iter().map(TargetSpec::redacted).collect();
+        Self { target, ..self.clone() }
+    }
+
+    fn series(&self, folder: &Path) -> Result<Series, ScenarioError> {
+        match (&self.profile, &self.demand[..]) {
+            (Some(_), [_, ..]) => {
+                Err(part("`demand` and `profile` both say how requests are offered", "give one"))
+            }
+            (Some(profile), []) => {
+                let mut profile = profile.clone();
+                match &mut profile {
+                    Profile::Series { strategies } => {
+                        strategies.iter_mut().try_for_each(|one| read(one, folder, self.seed))?;
+                    }
+                    Profile::Replay(replay) => {
+                        let mut strategy = Strategy::Replay(replay.clone());
+                        read(&mut strategy, folder, self.seed)?;
+                        profile = Profile::Series { strategies: vec![strategy] };
+                    }
+                    _ => {}
+                }
+                Ok(Series::Profile(profile, self.limits))
+            }
+            (None, []) => Err(part(
+                "nothing says how requests are offered",
+                "add [[demand]] with an arrival, or [profile]",
+            )),
+            (None, demands) => {
+                let step = |demand: &Demand| {
+                    let mut strategy = demand.arrival.clone();
+                    read(&mut strategy, folder, self.seed)?;
+                    Ok(SeriesStep { strategy, limits: demand.limits(&self.limits) })
+                };
+                Ok(Series::Listed(demands.iter().map(step).collect::<Result<_, ScenarioError>>()?))
+            }
+        }
+    }
+
+    fn targets(
+        &self,
+        folder: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+        data: Option<&Data>,
+    ) -> Result<Vec<WeightedTarget>, ScenarioError> {
+        if self.target.is_empty() {
+            return Err(part("nothing says what to ask for", "give a URL, or add [[target]]"));
+        }
+        let mut targets = Vec::new();
+        for target in &self.target {
+            let key = target.api_key_env.as_ref().map(|name| {
+                variable(name).ok_or_else(|| {
+                    let what = format!("the variable {name}, which should hold a key, is not set");
+                    part(what, "set it, or leave api_key_env out")
+                })
+            });
+            targets.extend(target.weighted(folder, key.transpose()?, data)?);
+        }
+        Ok(targets)
+    }
+}
+
+/// Reads the trace of a replay.
+fn read(strategy: &mut Strategy, folder: &Path, seed: u64) -> Result<(), ScenarioError> {
+    let Strategy::Replay(replay) = strategy else { return Ok(()) };
+    let path = folder.join(&replay.trace);
+    let file =
+        File::open(&path).map_err(|source| ScenarioError::File { path: path.clone(), source })?;
+    replay.read(BufReader::new(file), seed).map_err(|source| ScenarioError::Trace { path, source })
+}
+
+impl TargetSpec {
+    fn weighted(
+        &self,
+        folder: &Path,
+        key: Option<String>,
+        data: Option<&Data>,
+    ) -> Result<Vec<WeightedTarget>, ScenarioError> {
+        if let Some(openai) = &self.openai {
+            if self.body.is_some() || self.body_file.is_some() || self.method.is_some() {
+                let what = "a target of OpenAI's API has neither method nor body of its own";
+                return Err(part(what, "leave them out, or leave openai out"));
+            }
+            let mut targets = OpenAi {
+                url: self.url.clone(),
+                api: openai.api,
+                model: openai.model.clone(),
+                prompts: openai.prompts.clone(),
+                max_tokens: openai.max_tokens,
+                exact_tokens: openai.exact_tokens,
+                stream: openai.stream,
+                api_key: key,
+                headers: self.headers.clone(),
+            }
+            .targets(data.filter(|_| openai.prompts.is_empty()))?;
+            let weight = self.weight / targets.len() as f64;
+            for target in &mut targets {
+                target.weight = weight;
+                target.name.clone_from(&self.name);
+            }
+            return Ok(targets);
+        }
+        let body = self.bytes(folder)?;
+        let method = match (&self.method, &body) {
+            (Some(method), _) => method.to_ascii_uppercase(),
+            (None, Some(_)) => "POST".to_owned(),
+            (None, None) => "GET".to_owned(),
+        };
+        let mut headers = self.headers.clone();
+        let is_json = |body: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        let typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        if !typed && body.as_deref().is_some_and(is_json) {
+            headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        }
+        if let Some(key) = key {
+            headers.push(("authorization".to_owned(), format!("Bearer {key}")));
+        }
+        let body = body.unwrap_or_default();
+        let target = Target { url: self.url.clone(), method, headers, body };
+        let (name, weight) = (self.name.clone(), self.weight);
+        Ok(vec![WeightedTarget { name, weight, target, answer: AnswerKind::Opaque }])
+    }
+
+    fn bytes(&self, folder: &Path) -> Result<Option<Vec<u8>>, ScenarioError> {
+        match (&self.body, &self.body_file) {
+            (Some(_), Some(_)) => {
+                Err(part("`body` and `body_file` both say what the body is", "give one"))
+            }
+            (Some(text), None) => Ok(Some(text.clone().into_bytes())),
+            (None, Some(path)) => {
+                let path = folder.join(path);
+                let bytes = std::fs::read(&path);
+                bytes.map(Some).map_err(|source| ScenarioError::File { path, source })
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl Series {
+    /// What a plan needs before the first step is chosen.
+    fn first(&self) -> (Strategy, Limits) {
+        match self {
+            Self::Listed(steps) => match steps.first() {
+                Some(step) => (step.strategy.clone(), step.limits),
+                None => (Strategy::Synchronous, Limits::default()),
+            },
+            Self::Profile(_, limits) => (Strategy::Synchronous, *limits),
+        }
+    }
+
+    fn listed(&self) -> &[SeriesStep] {
+        match self {
+            Self::Listed(steps) => steps,
+            Self::Profile(..) => &[],
+        }
+    }
+}

@@ -1,0 +1,108 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::OpenAiApi;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Its name in reports and, as the class, in records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How often it is asked for, beside the others: more than zero.
+    pub weight: f64,
+    /// `http://host[:port][/path][?query]`.
+    pub url: String,
+    /// HTTP method; without one GET, and POST with a body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Headers, such as `[["accept", "text/plain"]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Body of every request. What is JSON is sent as `application/json`, unless a header says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// File with the body of every request, seen from the scenario's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_file: Option<String>,
+    /// Variable of the environment with a key, which is sent as a bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// What to ask a language model for, if it is one: then `url` is where OpenAI's API begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openai: Option<OpenAiTarget>,
+}
+
+/// What a language model is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenAiTarget {
+    /// Which API.
+    pub api: OpenAiApi,
+    /// The model; a server of one model may be asked without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Prompts, one after the other, from the first again after the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
+    /// Tokens of each answer at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// Whether the model shall go on to `max_tokens` (`ignore_eos`, known to vLLM and others).
+    pub exact_tokens: bool,
+    /// Whether answers are streamed.
+    pub stream: bool,
+}
+
+impl Default for TargetSpec {
+    fn default() -> Self {
+        Self {
+            name: None,
+            weight: 1.0,
+            url: String::new(),
+            method: None,
+            headers: Vec::new(),
+            body: None,
+            body_file: None,
+            api_key_env: None,
+            openai: None,
+        }
+    }
+}
+
+impl Default for OpenAiTarget {
+    fn default() -> Self {
+        Self {
+            api: OpenAiApi::Chat,
+            model: None,
+            prompts: Vec::new(),
+            max_tokens: None,
+            exact_tokens: false,
+            stream: true,
+        }
+    }
+}
+
+impl TargetSpec {
+    /// One URL.
+    #[must_use]
+    pub fn of(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// The same without what nobody else should read: values of headers that hold keys.
+    #[must_use]
+    pub(crate) fn redacted(&self) -> Self {
+        let mut own = self.clone();
+        for (name, value) in &mut own.headers {
+            if SECRET.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+                "REDACTED".clone_into(value);
+            }
+        }
+        own
+    }
+}
+
+const SECRET: [&str; 6] =
+    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"];

@@ -1,0 +1,317 @@
+//! Requests as bytes: made once where they are all the same, else filled for each one.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::BenchError;
+use crate::data::Data;
+use crate::feed::Turn;
+
+/// A request as the bytes that go over the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestTemplate {
+    form: Form,
+    /// Whether the answer has no body whatever its headers say.
+    pub(crate) is_head: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// The same for all but the digits of its id.
+    Fixed { bytes: Vec<u8>, number_at: Option<usize>, body_len: u64 },
+    /// Filled from data.
+    Filled(Box<Filled>),
+}
+
+#[derive(Clone, Debug)]
+struct Filled {
+    parts: Arc<Parts>,
+    data: Data,
+    /// The last request that was made, which may be asked for in pieces.
+    made: Option<(u64, Turn)>,
+    bytes: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// A request with places in it.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Method and path.
+    pub(crate) line: Vec<Piece>,
+    /// Headers but length and id.
+    pub(crate) headers: Vec<Piece>,
+    pub(crate) body: Vec<Piece>,
+    pub(crate) has_length: bool,
+    pub(crate) id_prefix: Option<String>,
+    /// Rows are those of sessions, not of requests.
+    pub(crate) by_session: bool,
+}
+
+/// Text, or a place that a column fills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Text(Vec<u8>),
+    Column {
+        name: String,
+        escape: Escape,
+    },
+    /// Messages of a conversation, up to the turn that is asked.
+    Messages {
+        name: String,
+    },
+}
+
+/// How text is written so that it means itself where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Escape {
+    /// As it is.
+    Raw,
+    /// Percent-encoded (RFC 3986).
+    Url,
+    /// Without ends of lines.
+    Header,
+    /// Inside of a string of JSON.
+    Json,
+}
+
+pub(crate) const NUMBER_DIGITS: usize = 12;
+
+impl RequestTemplate {
+    pub(crate) fn fixed(
+        bytes: Vec<u8>,
+        number_at: Option<usize>,
+        method: &Method,
+        body: u64,
+    ) -> Self {
+        let form = Form::Fixed { bytes, number_at, body_len: body };
+        Self { form, is_head: *method == Method::HEAD }
+    }
+
+    pub(crate) fn filled(parts: Parts, data: Data, method: &Method) -> Self {
+        let filled = Filled {
+            parts: Arc::new(parts),
+            data,
+            made: None,
+            bytes: Vec::new(),
+            body: Vec::new(),
+        };
+        Self { form: Form::Filled(Box::new(filled)), is_head: *method == Method::HEAD }
+    }
+
+    /// The bytes of request `number`, which stands at `turn` of its session.
+    pub(crate) fn for_request(&mut self, number: u64, turn: Turn) -> &[u8] {
+        match &mut self.form {
+            Form::Fixed { bytes, number_at, .. } => {
+                if let Some(at) = *number_at {
+                    write_number(&mut bytes[at..at + NUMBER_DIGITS], number);
+                }
+                bytes
+            }
+            Form::Filled(filled) => {
+                if filled.made != Some((number, turn)) {
+                    filled.made = Some((number, turn));
+                    filled.fill(number, turn);
+                }
+                &filled.bytes
+            }
+        }
+    }
+
+    /// Whether each request is made for itself.
+    pub(crate) const fn is_filled(&self) -> bool {
+        matches!(self.form, Form::Filled(_))
+    }
+
+    /// Bytes of the body of the request that was made last.
+    pub(crate) fn body_len(&self) -> u64 {
+        match &self.form {
+            Form::Fixed { body_len, .. } => *body_len,
+            Form::Filled(filled) => filled.body.len() as u64,
+        }
+    }
+}
+
+fn write_number(place: &mut [u8], number: u64) {
+    let mut rest = number;
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+impl Filled {
+    fn fill(&mut self, number: u64, turn: Turn) {
+        let parts = Arc::clone(&self.parts);
+        let row = if parts.by_session { turn.session } else { number };
+        self.bytes.clear();
+        self.body.clear();
+        let (bytes, data) = (&mut self.bytes, &mut self.data);
+        parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, row, turn));
+        parts.line.iter().for_each(|piece| piece.write(bytes, data, row, turn));
+        bytes.extend_from_slice(b" HTTP/1.1\r\n");
+        parts.headers.iter().for_each(|piece| piece.write(bytes, data, row, turn));
+        if parts.has_length {
+            bytes.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
+        }
+        if let Some(prefix) = &parts.id_prefix {
+            bytes.extend_from_slice(format!("x-request-id: {prefix}-{number:012}\r\n").as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+    }
+}
+
+impl Piece {
+    fn write(&self, out: &mut Vec<u8>, data: &mut Data, row: u64, turn: Turn) {
+        match self {
+            Self::Text(text) => out.extend_from_slice(text),
+            Self::Column { name, escape } => escape.write(out, &data.value(row, name)),
+            Self::Messages { name } => write_messages(out, &data.value(row, name), turn.number),
+        }
+    }
+}
+
+/// The messages before the answer to the user's message number `turn`, from 0; all of them if there are fewer.
+fn write_messages(out: &mut Vec<u8>, text: &str, turn: u64) {
+    let Ok(messages) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
+        return out.extend_from_slice(b"[]");
+    };
+    let mut asked = 0;
+    let end = messages.iter().position(|message| {
+        asked += u64::from(message["role"] == "user");
+        asked > turn
+    });
+    let kept = &messages[..end.map_or(messages.len(), |at| at + 1)];
+    // Values that were read can be written.
+    out.extend_from_slice(&serde_json::to_vec(kept).unwrap_or_default());
+}
+
+impl Escape {
+    fn write(self, out: &mut Vec<u8>, text: &str) {
+        match self {
+            Self::Raw => out.extend_from_slice(text.as_bytes()),
+            Self::Header => {
+                out.extend(
+                    text.bytes().map(|byte| if byte < b' ' || byte == 127 { b' ' } else { byte }),
+                );
+            }
+            Self::Json => {
+                let quoted = serde_json::to_string(text).unwrap_or_default();
+                out.extend_from_slice(
+                    quoted.get(1..quoted.len() - 1).unwrap_or_default().as_bytes(),
+                );
+            }
+            Self::Url => {
+                for byte in text.bytes() {
+                    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                        out.push(byte);
+                    } else {
+                        out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Understands `text {{column}} text {{column|raw}}`.
+///
+/// # Errors
+/// A place that is not closed, has no name, or a filter that there is none of.
+pub(crate) fn pieces(text: &[u8], escape: Escape) -> Result<Vec<Piece>, BenchError> {
+    let fail = |what: &str| Err(BenchError::Request(format!("template: {what}")));
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(start) = find(rest, b"{{") {
+        let Some(length) = find(&rest[start..], b"}}") else {
+            return fail("a place {{...}} is not closed");
+        };
+        if start > 0 {
+            pieces.push(Piece::Text(rest[..start].to_vec()));
+        }
+        let place = String::from_utf8_lossy(&rest[start + 2..start + length]).trim().to_owned();
+        let (name, filter) = match place.split_once('|') {
+            Some((name, filter)) => (name.trim(), Some(filter.trim())),
+            None => (place.as_str(), None),
+        };
+        if name.is_empty() {
+            return fail("a place {{...}} has no name of a column");
+        }
+        let name = name.to_owned();
+        pieces.push(match filter {
+            None => Piece::Column { name, escape },
+            Some("raw") => Piece::Column { name, escape: Escape::Raw },
+            Some("json") => Piece::Column { name, escape: Escape::Json },
+            Some("url") => Piece::Column { name, escape: Escape::Url },
+            Some("messages") => Piece::Messages { name },
+            Some(other) => {
+                return fail(&format!(
+                    "there is no filter \"{other}\"; known are raw, json, url, messages"
+                ));
+            }
+        });
+        rest = &rest[start + length + 2..];
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.to_vec()));
+    }
+    Ok(pieces)
+}
+
+/// Names of the columns that pieces need.
+pub(crate) fn columns(pieces: &[Piece]) -> impl Iterator<Item = &str> {
+    pieces.iter().filter_map(|piece| match piece {
+        Piece::Text(_) => None,
+        Piece::Column { name, .. } | Piece::Messages { name } => Some(name.as_str()),
+    })
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_and_escaped_where_they_stand() {
+        let column = |name: &str, escape| Piece::Column { name: name.into(), escape };
+        assert_eq!(
+            pieces(b"/a/{{ id }}?q={{q|raw}}", Escape::Url).unwrap(),
+            [
+                Piece::Text(b"/a/".into()),
+                column("id", Escape::Url),
+                Piece::Text(b"?q=".into()),
+                column("q", Escape::Raw),
+            ]
+        );
+        for (text, part) in
+            [("{{a", "not closed"), ("{{ }}", "no name"), ("{{a|upper}}", "no filter")]
+        {
+            let error = pieces(text.as_bytes(), Escape::Raw).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let written = |escape: Escape, text: &str| {
+            let mut out = Vec::new();
+            escape.write(&mut out, text);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(Escape::Url, "a b/ü"), "a%20b%2F%C3%BC");
+        assert_eq!(written(Escape::Json, "say \"hi\"\n"), "say \\\"hi\\\"\\n");
+        assert_eq!(written(Escape::Json, "\""), "\\\"");
+        assert_eq!(written(Escape::Header, "a\r\nb: c"), "a  b: c");
+    }
+
+    #[test]
+    fn conversations_are_asked_turn_by_turn() {
+        let text = r#"[{"role":"system","content":"s"},{"role":"user","content":"1"},{"role":"assistant","content":"a"},{"role":"user","content":"2"}]"#;
+        let at = |turn| {
+            let mut out = Vec::new();
+            write_messages(&mut out, text, turn);
+            serde_json::from_slice::<Vec<serde_json::Value>>(&out).unwrap().len()
+        };
+        assert_eq!((at(0), at(1), at(9)), (2, 4, 4));
+    }
+}

@@ -1,0 +1,440 @@
+mod ends;
+mod live;
+mod load;
+mod metrics;
+mod request;
+mod values;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+use gatewright_bench::{
+    BenchError, Prepared, RecordSink, Report, Scenario, ScenarioError, SeriesOutcome, Snapshot,
+    Stop, run_series,
+};
+use gatewright_control::config::{Override, read_with};
+use gatewright_workload::Strategy;
+
+use self::ends::{Ends, Objective};
+use self::live::Live;
+use self::load::{Load, Offered};
+use self::metrics::Exporter;
+use self::request::Request;
+pub(crate) use self::values::parse_amount;
+use self::values::{parse_label, parse_span};
+use crate::failure::{Exit, Failure, Outcome, reason};
+use crate::files::{self, RecordFile};
+use crate::interrupt::Interrupt;
+use crate::progress::Meter;
+use crate::render::{BenchSheet, bench_csv, count, duration, rate};
+use crate::settings::{self, parse_set};
+use crate::{output, reports};
+
+/// Load a server over HTTP, and measure how it takes that.
+///
+/// Without further flags, 8 streams ask one request after the other for 10 seconds. With --rate, requests are
+/// sent at their own times, however slow the answers are, and response times are counted from those times.
+///
+/// Ctrl-C ends it early with what was measured so far.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  What can it do, and how does it feel at 200 requests a second?
+    gatewright bench http://127.0.0.1:8080/restaurant --max-concurrency 64
+    gatewright bench http://127.0.0.1:8080/restaurant --strategy poisson --rate 200 --duration 30s
+
+  Which rate is the highest at which 99 % of the requests are answered within 200 ms?
+    gatewright bench http://127.0.0.1:8080/function/square --body 3 --strategy search --slo-response 200ms
+
+  Latency over rate, as a page to look at:
+    gatewright bench http://127.0.0.1:8080/restaurant --strategy sweep --output sweep.html
+
+  A language model, 4 requests a second, as a test that fails:
+    gatewright bench http://127.0.0.1:8000 --openai chat --prompt 'Tell me about rivers.' --max-tokens 64 \\
+        --strategy poisson --rate 4 --gate 'ttft p95 <= 500ms' --gate 'errors <= 1%'
+
+  The same again, from a file or from an earlier result:
+    gatewright bench --scenario bench.toml
+    gatewright bench --scenario result.json --set seed=2
+
+Exit status: 3 if an objective or a gate was missed, or --max-errors was reached; 4 if the load generator was
+the limit, so that the numbers are not the server's.")]
+pub(crate) struct Bench {
+    /// What is asked for: http://host:port/path.
+    #[arg(required_unless_present_any = ["scenario", "target"])]
+    url: Option<String>,
+
+    /// File with a whole benchmark, or a result to be run again; flags go over it.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+
+    #[command(flatten)]
+    load: Load,
+
+    #[command(flatten)]
+    ends: Ends,
+
+    #[command(flatten)]
+    objective: Objective,
+
+    #[command(flatten)]
+    request: Request,
+
+    #[command(flatten)]
+    client: ClientFlags,
+
+    #[command(flatten)]
+    results: Results,
+
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// The load generator itself.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Generator")]
+struct ClientFlags {
+    /// How long a request may take [default: 30s].
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
+    timeout: Option<Duration>,
+
+    /// Unix socket on which the server listens.
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
+    unix_socket: Option<PathBuf>,
+
+    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504
+    /// [default: 0]. Its times go on from the first attempt.
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    retries: Option<u32>,
+
+    /// File of certificates (PEM) that are trusted instead of the system's.
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    cacert: Option<PathBuf>,
+
+    /// The server need not prove who it is: whoever is in between can read along.
+    #[arg(long, hide_short_help = true)]
+    insecure: bool,
+
+    /// Threads that make the load [default: as many as the load needs].
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    threads: Option<u32>,
+
+    /// Connections at most in an open loop [default: 512].
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_connections: Option<u32>,
+
+    /// The same seed asks at the same moments [default: 1].
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    seed: Option<u64>,
+
+    /// Set any key of the scenario, such as client.request_ids=false; may be given again.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set, hide_short_help = true)]
+    set: Vec<Override>,
+}
+
+/// What becomes of the result.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
+struct Results {
+    /// Name of the run, in its records and request ids [default: bench].
+    #[arg(long, hide_short_help = true)]
+    name: Option<String>,
+
+    /// A word for reports, such as version=1.4; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    #[arg(hide_short_help = true)]
+    labels: Vec<(String, String)>,
+
+    /// File for a record of every request, .csv or .jsonl.
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
+
+    /// File for the result, .html, .json, .yaml or .csv; may be given again.
+    #[arg(long, value_name = "FILE")]
+    output: Vec<PathBuf>,
+
+    /// What is written to stdout: text, json, yaml or csv.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    format: BenchFormat,
+
+    /// Show the scenario that the flags come to, as a file for --scenario, and run nothing.
+    #[arg(long, hide_short_help = true)]
+    show_scenario: bool,
+}
+
+/// What is shown while it runs.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "While it runs")]
+struct Shown {
+    /// Show rates, latencies, failures and a histogram on the terminal.
+    #[arg(long)]
+    live: bool,
+
+    /// Tell Prometheus at http://ADDRESS/metrics, such as 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    metrics_listen: Option<SocketAddr>,
+}
+
+/// What a result is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// A line for each step
+    Csv,
+}
+
+impl Bench {
+    pub(crate) fn run(self, quiet: bool) -> Outcome {
+        let scenario = self.scenario()?;
+        if self.results.show_scenario {
+            let text = toml::to_string(&scenario)
+                .map_err(|fault| Failure::failed(format!("cannot write the scenario: {fault}")))?;
+            output::data(&text)?;
+            return Ok(Exit::Done);
+        }
+        let folder = self.folder();
+        let prepared = scenario
+            .prepare(&folder, &|name| std::env::var(name).ok())
+            .map_err(|error| explain_scenario(error, self.scenario.as_deref()))?;
+        for path in &self.results.output {
+            reports::check_name(path)?;
+        }
+        let mut records = self.results.records.as_deref().map(RecordFile::create).transpose()?;
+        let started = SystemTime::now();
+        let outcome = measure(&prepared, records.as_mut(), &self.shown, quiet)?;
+        if let Some(records) = records {
+            records.finish()?;
+        }
+        let report = Report::new(&scenario, started, &outcome);
+        for path in &self.results.output {
+            files::write(path, &reports::render(path, std::slice::from_ref(&report))?)?;
+        }
+        match self.results.format {
+            BenchFormat::Text => output::data(&BenchSheet(&report).to_string())?,
+            BenchFormat::Json => output::json(&report)?,
+            BenchFormat::Yaml => output::data(&reports::to_yaml(&report)?)?,
+            BenchFormat::Csv => output::data(&bench_csv(std::slice::from_ref(&report))?)?,
+        }
+        Ok(exit(&report))
+    }
+
+    /// Where relative paths begin: where the scenario lies.
+    fn folder(&self) -> PathBuf {
+        let folder = self.scenario.as_deref().and_then(Path::parent);
+        folder.map_or_else(PathBuf::new, Path::to_owned)
+    }
+
+    /// The file, over it the flags.
+    fn scenario(&self) -> Outcome<Scenario> {
+        let mut scenario = self.read()?;
+        let results = &self.results;
+        if let Some(name) = &results.name {
+            scenario.name.clone_from(name);
+        }
+        scenario.labels.extend(results.labels.iter().cloned().collect::<BTreeMap<_, _>>());
+        self.objective.apply(&mut scenario);
+        match self.load.offered(scenario.slo)? {
+            Some(Offered::Demands(demands)) => {
+                (scenario.demand, scenario.profile) = (demands, None);
+            }
+            Some(Offered::Profile(profile)) => {
+                scenario.demand.clear();
+                scenario.profile = Some(profile);
+            }
+            None if scenario.demand.is_empty() && scenario.profile.is_none() => {
+                scenario.demand.push(Load::default_demand());
+            }
+            None => {}
+        }
+        self.ends.apply(&mut scenario);
+        self.request.apply(self.url.as_deref(), &mut scenario)?;
+        let flags = &self.client;
+        scenario.seed = flags.seed.unwrap_or(scenario.seed);
+        let client = &mut scenario.client;
+        client.timeout = flags.timeout.unwrap_or(client.timeout);
+        client.threads = flags.threads.or(client.threads);
+        client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
+        client.retries = flags.retries.unwrap_or(client.retries);
+        client.insecure |= flags.insecure;
+        if let Some(path) = &flags.cacert {
+            client.ca = Some(request::absolute(path)?);
+        }
+        if let Some(path) = &flags.unix_socket {
+            client.unix_socket = Some(request::absolute(path)?);
+        }
+        Ok(scenario)
+    }
+
+    fn read(&self) -> Outcome<Scenario> {
+        let Some(path) = &self.scenario else {
+            return read_with("", &self.client.set)
+                .map_err(|fault| Failure::of_config(Path::new("--set"), fault));
+        };
+        let text = settings::read(path)?;
+        if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
+            let again = reports::parse(path, &text)?.scenario;
+            let text = toml::to_string(&again)
+                .map_err(|fault| Failure::failed(format!("{}: {fault}", path.display())))?;
+            return read_with(&text, &self.client.set)
+                .map_err(|fault| Failure::of_config(path, fault));
+        }
+        read_with(&text, &self.client.set).map_err(|mut fault| {
+            let hint = || "docs/reference/bench.schema.json says which keys there are".to_owned();
+            fault.hint = fault.hint.or_else(|| Some(hint()));
+            Failure::of_config(path, fault)
+        })
+    }
+}
+
+fn measure(
+    prepared: &Prepared,
+    records: Option<&mut RecordFile>,
+    shown: &Shown,
+    quiet: bool,
+) -> Outcome<SeriesOutcome> {
+    let interrupt = Interrupt::listen()?;
+    let exporter = shown.metrics_listen.map(|address| Exporter::begin(address, quiet));
+    let exporter = exporter.transpose()?;
+    // Shared by those who tell of steps and of what happens in them.
+    let view = RefCell::new(View::begin(shown.live, quiet));
+    let mut progress = |snapshot: &Snapshot| {
+        view.borrow_mut().update(snapshot);
+        exporter.iter().for_each(|exporter| exporter.update(snapshot));
+        if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let records = records.map(|file| file.writer() as &mut dyn RecordSink);
+    let mut each = |number: usize, strategy: &Strategy, outcome: Option<&_>| {
+        if outcome.is_none() {
+            let several = prepared.series.has_several();
+            view.borrow_mut().step(number, strategy, several);
+            exporter.iter().for_each(|exporter| exporter.step(number + 1));
+        }
+    };
+    run_series(&prepared.plan, &prepared.series, &mut progress, records, &mut each).map_err(explain)
+}
+
+/// Who shows how far it is.
+enum View {
+    Live(Box<Live>),
+    Meter(Meter, bool),
+}
+
+impl View {
+    fn begin(live: bool, quiet: bool) -> Self {
+        let wanted = live && !quiet && std::io::stderr().is_terminal();
+        match wanted.then(Live::begin).flatten() {
+            Some(live) => Self::Live(Box::new(live)),
+            None => Self::Meter(Meter::new("bench", quiet), quiet),
+        }
+    }
+
+    fn step(&mut self, number: usize, strategy: &Strategy, several: bool) {
+        match self {
+            Self::Live(live) => live.step(format!("step {}: {strategy}", number + 1)),
+            Self::Meter(_, quiet) if several && !*quiet => {
+                output::note(&format!("step {}: {strategy}", number + 1));
+            }
+            Self::Meter(..) => {}
+        }
+    }
+
+    fn update(&mut self, snapshot: &Snapshot) {
+        match self {
+            Self::Live(live) => live.update(snapshot),
+            Self::Meter(meter, _) => {
+                meter.update(snapshot.fraction, snapshot.left, &line(snapshot));
+            }
+        }
+    }
+}
+
+fn line(snapshot: &Snapshot) -> String {
+    let mut text = format!("{} answered, {}", count(snapshot.done), rate(snapshot.rate));
+    if let Some(p50) = snapshot.p50 {
+        text.push_str(&format!(", p50 {}", duration(p50 as f64)));
+    }
+    if snapshot.errors > 0 {
+        text.push_str(&format!(", {} failed", count(snapshot.errors)));
+    }
+    text
+}
+
+fn explain_scenario(error: ScenarioError, path: Option<&Path>) -> Failure {
+    match error {
+        ScenarioError::Bench(error) => explain(error),
+        ScenarioError::File { path, source } => Failure::of_reading(&path, &source),
+        ScenarioError::Part { what, hint } => match path {
+            Some(path) => Failure::usage(format!("{}: {what}", path.display())).hint(hint),
+            None => Failure::usage(what).hint(hint),
+        },
+        ScenarioError::Trace { .. } => {
+            Failure::usage(error.to_string()).hint("--trace-format says which format it has")
+        }
+    }
+}
+
+/// What the engine could not do, and whether that is the user's to change.
+fn explain(error: BenchError) -> Failure {
+    let failure = match &error {
+        BenchError::Connect { address, source } => {
+            return Failure::failed(format!("cannot connect to {address}: {}", reason(source)))
+                .hint("is the server running there? `gatewright serve` starts a gateway");
+        }
+        BenchError::ConnectUnix { path, source } => {
+            return Failure::failed(format!(
+                "cannot connect to {}: {}",
+                path.display(),
+                reason(source)
+            ))
+            .hint("is the server running, and listening on that socket?");
+        }
+        BenchError::Resolve { host, source } => {
+            return Failure::failed(format!("cannot find host \"{host}\": {}", reason(source)))
+                .hint("check the name in the URL");
+        }
+        BenchError::Tls { .. } => {
+            return Failure::failed(&error)
+                .hint("--cacert FILE trusts other certificates, --insecure asks for no proof");
+        }
+        BenchError::System(_) | BenchError::Records { .. } => Failure::failed(&error),
+        _ => Failure::usage(&error),
+    };
+    match &error {
+        BenchError::Records { .. } => failure.hint("give --records a file on a disk with room"),
+        BenchError::System(_) => failure,
+        _ => failure.hint("`gatewright bench --help` has examples"),
+    }
+}
+
+fn exit(report: &Report) -> Exit {
+    let answered: u64 = report.steps.iter().map(|step| step.result.run.statuses.ok).sum();
+    let failed: u64 = report.steps.iter().map(|step| step.result.run.statuses.failed()).sum();
+    let by_errors = report.steps.iter().any(|step| step.result.stop == Stop::Errors);
+    if !by_errors && !report.verdict.is_valid() {
+        Exit::NotValid
+    } else if by_errors || report.holds == Some(false) {
+        Exit::NotMet
+    } else if answered == 0 && failed > 0 {
+        Exit::Failed
+    } else {
+        Exit::Done
+    }
+}
