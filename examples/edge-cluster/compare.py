@@ -32,7 +32,7 @@ def placement() -> None:
         pulled = sum(node["pulled"] for node in used) / 1e9
         energy = sum(node["joules"] for node in used) / 3600
         print(
-            f"{policy:<12} {times['p50'] / 1e9:6.2f} s {times['p95'] / 1e9:6.2f} s"
+            f"{policy:<12} {times['p50_ns'] / 1e9:6.2f} s {times['p95_ns'] / 1e9:6.2f} s"
             f" {pulled:6.1f} GB {energy:8.1f} Wh"
         )
 
