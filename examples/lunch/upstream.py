@@ -63,8 +63,8 @@ def listed(campus: str, identifier: str, name: str, latitude: float, longitude: 
 
 
 def menu(identifier: str, day: datetime.date) -> list[dict]:
-    """Three dishes, the same for everyone who asks on that day; kitchens rest on Sundays."""
-    if day.weekday() == 6:
+    """Three dishes, the same for everyone who asks on that day. One kitchen is being rebuilt."""
+    if identifier == "rudbeck":
         return []
     first = (sum(identifier.encode()) + day.toordinal() * 5) % len(DISHES)
     chosen = (DISHES[(first + step * 5) % len(DISHES)] for step in range(3))

@@ -311,7 +311,10 @@ impl System {
             return;
         }
         let owner = replica.function;
-        self.functions[owner].count_loss(now, replica, Loss::Died);
+        // One from elsewhere comes and goes as its own machine says: nothing is lost.
+        if !replica.joined {
+            self.functions[owner].count_loss(now, replica, Loss::Died);
+        }
         self.retire(now, key, effects);
         self.reconcile(now, owner, effects);
         self.end_waiting_if_unavailable(now, owner, effects);
