@@ -256,7 +256,8 @@ mod tests {
         let other = Target { authority: "host", path: "/%61/b/c", ..BASE };
         assert!(BASE.same_as(&other));
         assert!(!BASE.same_as(&Target { query: None, ..BASE }));
-        assert_eq!(path_of("/%7euser%2fx%2e%zz%"), "/~user%2Fx%2E%zz%");
+        assert_eq!(path_of("/%7euser%2fx%2e"), "/~user%2Fx%2E");
+        assert_eq!(path_of("/%7euser%zz%"), "/%7euser%zz%");
         assert_eq!(authority_of("https", "Host:443"), "host");
     }
 

@@ -36,17 +36,36 @@ pub fn read_with<T: DeserializeOwned>(
 ) -> Result<T, ConfigError> {
     let mut table: toml::Table =
         toml::from_str(text).map_err(|fault| ConfigError::from_toml(text, &fault))?;
+    let plain = table.clone();
     for change in overrides {
         apply(&mut table, change)?;
-        // One at a time, so that the one at fault can be named.
-        T::deserialize(table.clone()).map_err(|fault| {
-            let mut error = ConfigError::from_toml(text, &fault);
+    }
+    // Together: two keys of a table may only make sense with one another.
+    T::deserialize(table).map_err(|fault| at_fault::<T>(text, plain, overrides, &fault))
+}
+
+/// Names the first override that `fault` comes with, if it comes with one.
+fn at_fault<T: DeserializeOwned>(
+    text: &str,
+    mut table: toml::Table,
+    overrides: &[Override],
+    fault: &toml::de::Error,
+) -> ConfigError {
+    let mut error = ConfigError::from_toml(text, fault);
+    let same = |table: &toml::Table| {
+        T::deserialize(table.clone()).err().is_some_and(|one| one.message() == fault.message())
+    };
+    if same(&table) {
+        return error;
+    }
+    for change in overrides {
+        if apply(&mut table, change).is_ok() && same(&table) {
             error.position = None;
             error.at = Some(format!("{} `{}`", change.source, change.key));
-            error
-        })?;
+            break;
+        }
     }
-    T::deserialize(table).map_err(|fault| ConfigError::from_toml(text, &fault))
+    error
 }
 
 fn apply(table: &mut toml::Table, change: &Override) -> Result<(), ConfigError> {

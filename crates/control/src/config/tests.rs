@@ -134,6 +134,9 @@ fn overrides_change_any_key_and_are_named_when_wrong() {
         "--set `route.1.path`: `1` is no place in a list of 1, counted from 0"
     );
 
+    let disk = [set("cache.disk.path", "kept"), set("cache.disk.size", "16MiB")];
+    SystemFile::parse(SQUARE, &disk).expect("two keys that only make sense together");
+
     let wrong =
         SystemFile::parse(SQUARE, &[set("function.square.replicas.mux", "16")]).unwrap_err();
     assert_eq!(wrong.to_string(), "--set `function.square.replicas.mux`: unknown key `mux`");
