@@ -35,7 +35,7 @@ impl Plan {
                 plan.command = arguments.by_ref().collect();
                 break;
             }
-            let value = arguments.next().ok_or(format!("{name} needs a value"))?;
+            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
             match &*name {
                 "--window" => plan.window = value.parse()?,
                 "--callers" => plan.callers = value.parse()?,

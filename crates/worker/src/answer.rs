@@ -155,7 +155,7 @@ mod tests {
         struct NoModel(#[from] std::num::ParseIntError);
         let failure = Failure::from(NoModel("x".parse::<u8>().unwrap_err()));
         assert_eq!(failure.to_string(), "NoModel: no model: invalid digit found in string");
-        assert!(!failure.retryable && failure.clone().retryable().retryable);
+        assert!(!failure.retryable && failure.retryable().retryable);
     }
 
     #[test]

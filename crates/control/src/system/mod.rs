@@ -414,6 +414,8 @@ struct Replica {
     work: List,
     /// Whether it came by itself.
     joined: bool,
+    /// It has said that it goes, or was seen to go, though nobody told it to.
+    leaving: bool,
     /// Whether it goes when one is ready in its place.
     outdated: bool,
     /// Since when it has been running.

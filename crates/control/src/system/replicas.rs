@@ -142,6 +142,7 @@ impl System {
             position: None,
             work: List::default(),
             joined: false,
+            leaving: false,
             outdated: false,
             ready: None,
             answered: false,
@@ -311,7 +312,8 @@ impl System {
             return;
         }
         let owner = replica.function;
-        // One from elsewhere comes and goes as its own machine says: nothing is lost.
+        // One from elsewhere comes and goes as its own machine says: nothing is lost unless it breaks off.
+        replica.leaving = true;
         if !replica.joined {
             self.functions[owner].count_loss(now, replica, Loss::Died);
         }
@@ -337,7 +339,7 @@ impl System {
             ReplicaState::Running => function.withdraw(replica),
             ReplicaState::Draining | ReplicaState::Suspended => {}
         }
-        if replica.state <= ReplicaState::Running {
+        if replica.state <= ReplicaState::Running || (replica.joined && replica.leaving) {
             function.count_loss(now, replica, loss);
         }
         // Marked before its requests are looked at: nothing may be given to it again.
