@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CARGO_TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: test demo build check lint unit python-test doc venv browser fmt clean
+.PHONY: test demo build check lint unit python-test doc venv tools fmt clean
 
 test: lint venv unit python-test doc
 
@@ -27,7 +27,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --manifest-path python/Cargo.toml --target-dir target --all-targets -- -D warnings
 
-unit: venv browser
+unit: venv tools
 	$(CARGO_TEST) --workspace
 	cargo test --workspace --doc --quiet
 
@@ -37,18 +37,26 @@ python-test: venv
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# The crates that the Python package is built of.
+PYTHON_RUST = $(wildcard python/rust/*.rs) $(shell find crates/serve/src crates/control/src crates/protocol/src -name '*.rs')
+
 # The Python package, its dependencies and its tests' dependencies, for the worker processes that tests start.
 venv: $(VENV)/.made
 
-$(VENV)/.made: python/pyproject.toml python/Cargo.toml $(wildcard python/rust/*.rs)
+$(VENV)/.made: python/pyproject.toml python/Cargo.toml $(PYTHON_RUST)
 	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable "python[test]"
 	touch $@
 
-# A browser for the test that draws a report.
-browser:
+# Programs that tests run beside the project's own, installed if they are missing: a browser that draws reports, and the
+# store that gateways share.
+tools:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
-	  || { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+	  || $(call install,chromium)
+	@command -v redis-server >/dev/null || $(call install,redis-server)
+
+install = { command -v apt-get >/dev/null && $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq $(1) >/dev/null; }
+SUDO    = $(if $(filter 0,$(shell id -u)),,sudo)
 
 fmt:
 	cargo fmt --all
