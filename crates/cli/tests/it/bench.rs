@@ -416,16 +416,16 @@ fn prometheus_is_told_while_it_runs() {
     };
     let told = loop {
         let told = ask("/metrics");
-        let ended =
-            told.lines().find_map(|line| line.strip_prefix("gatewright_bench_requests_ended "));
-        if ended.is_some_and(|ended| ended.parse::<f64>().unwrap() > 0.0) {
+        let median = "gatewright_bench_response_time_p50_seconds ";
+        let median = told.lines().find_map(|line| line.strip_prefix(median));
+        // Of the first few requests, no quantile can be told.
+        if median.is_some_and(|median| median.parse::<f64>().unwrap() > 0.0) {
             break told;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(told.contains("gatewright_bench_response_time_p50_seconds 0.0"), "{told}");
     assert!(told.contains("gatewright_bench_step 1.0"), "{told}");
     assert!(told.ends_with("# EOF\n"), "{told}");
 }
