@@ -8,7 +8,7 @@ import math
 import pytest
 
 hypothesis = pytest.importorskip("hypothesis")
-from hypothesis import given, settings, strategies as st  # noqa: E402
+from hypothesis import HealthCheck, given, settings, strategies as st  # noqa: E402
 
 from gatewright.protocol import Decoder, Encoder, ProtocolError  # noqa: E402
 from gatewright.values import pack, unpack  # noqa: E402
@@ -61,14 +61,14 @@ def same(one, other):
     return str(one) == str(other)  # ISO 8601 has no "fold"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(values)
 def test_any_value_comes_back_as_it_was(value):
     assert same(unpack(pack(value)), value)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(values), st.dictionaries(texts, values), st.integers(20, 500))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@given(st.lists(values, max_size=4), st.dictionaries(texts, values, max_size=3), st.integers(20, 500))
 def test_any_request_comes_in_whatever_pieces(args, kwargs, size):
     frame = Encoder(rich=True).encode(5, 7, None, 1, args, kwargs)
     decoder, frames = Decoder(capacity=64), []
