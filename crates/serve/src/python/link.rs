@@ -164,6 +164,9 @@ impl Outgoing {
                 if std::mem::take(&mut forget) {
                     self.last.clear();
                 }
+                // With bytes written after them, those can never again be said to be unread.
+                let written = self.written;
+                self.last.retain(|(before, _)| *before >= written);
                 self.last.push((end, request.id));
             }
         }

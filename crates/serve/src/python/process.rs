@@ -1,20 +1,21 @@
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::driver::Driver;
 use crate::error::StartFailure;
 use crate::function::{Function, PythonClass};
 use crate::output::Output;
+use crate::process::Group;
 
-/// A worker's process. Killed when it is dropped.
+/// A worker's process. Killed with all that it has started when it is dropped, or when the gateway dies.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Its process id and that of its group.
-    group: Option<Pid>,
+    /// It leads a process group: what it has started goes with it.
+    group: Group,
     output: Output,
 }
 
@@ -57,13 +58,13 @@ impl Process {
         })?;
         let logs = Arc::clone(&function.logs);
         let output = Output::follow(child.stdout.take(), child.stderr.take(), logs, name);
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = driver.reaper.watch(&child);
         Ok(Self { child, group, output })
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> Option<Pid> {
-        self.group
+        self.group.leader()
     }
 
     /// Waits until it has ended.
@@ -74,7 +75,7 @@ impl Process {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
         if self.child.id().is_some()
-            && let Some(pid) = self.group
+            && let Some(pid) = self.group.leader()
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
             tracing::debug!(%error, "a worker to be stopped was gone already");
@@ -91,14 +92,10 @@ impl Process {
         }
     }
 
-    /// Kills whatever it has started. It leads a process group of its own; to be called before it has ended or
-    /// right after, while its number means nothing else.
+    /// Kills whatever it has started; to be called before it has ended or right after, while its number means
+    /// nothing else.
     pub(crate) fn kill_group(&self) {
-        if let Some(group) = self.group
-            && let Err(error) = kill_process_group(group, Signal::KILL)
-        {
-            tracing::trace!(%error, "a worker left nobody behind");
-        }
+        self.group.signal(Signal::KILL);
     }
 
     /// Why it did not start, after it has ended by itself.

@@ -281,6 +281,15 @@ async fn what_a_worker_has_started_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_has_started_goes_with_a_gateway_that_is_dropped() {
+    let served = serve("[function.f]\npython = \"models:Forks\"\n").await;
+    let child = served.client.get("/function/f").await.text();
+    assert!(alive(&child));
+    drop(served);
+    until_dead(&child).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exception_of_any_kind_leaves_its_worker_alive() {
     let served = serve("[function.f]\npython = \"models:Odd\"\n").await;
     let answer = served.client.call("f", "\"base\"").await;
