@@ -280,13 +280,20 @@ async fn what_a_worker_has_started_goes_with_it() {
     until_dead(&child).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_worker_has_started_goes_with_a_gateway_that_is_dropped() {
-    let served = serve("[function.f]\npython = \"models:Forks\"\n").await;
-    let child = served.client.get("/function/f").await.text();
+#[test]
+fn what_a_worker_has_started_goes_with_a_gateway_whose_runtime_ends() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let gateway = runtime();
+    let (served, child) = gateway.block_on(async {
+        let served = serve("[function.f]\npython = \"models:Forks\"\n").await;
+        let child = served.client.get("/function/f").await.text();
+        (served, child)
+    });
     assert!(alive(&child));
+    // Its tasks end in the middle of what they do: none gets to its own clearing up.
+    drop(gateway);
+    runtime().block_on(until_dead(&child));
     drop(served);
-    until_dead(&child).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
