@@ -285,6 +285,11 @@ impl Gateway {
 
     /// Deploys every function and waits for the replicas that each begins with.
     async fn deploy(&mut self, system: &SystemFile, metrics: &Metrics) -> Result<(), ServeError> {
+        if system.has_nodes() {
+            tracing::warn!(
+                "nodes, images and what functions ask of them are for simulations: every replica runs here"
+            );
+        }
         let driver = &self.plane.driver;
         let (sender, mut failures) = mpsc::unbounded_channel();
         *driver.start_failures.lock() = Some(sender);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bandwidth, Cores, HumanDuration, HumanSize};
+use super::{Bandwidth, Cores, Function, HumanDuration, HumanSize, SystemFile};
 use crate::cluster::Resources;
 use crate::placement::Placement;
 use crate::{Data, ImageChoice};
@@ -294,4 +294,20 @@ fn internet() -> String {
 
 const fn host_bandwidth() -> Bandwidth {
     Bandwidth::from_mbit(1_000)
+}
+
+impl SystemFile {
+    /// Whether it says on which nodes replicas run, or what they find there: only simulations heed that.
+    #[must_use]
+    pub fn has_nodes(&self) -> bool {
+        let of_nodes = |function: &Function| {
+            let Function { requests, images, node_labels, capabilities, data, .. } = function;
+            *requests != Requests::default()
+                || !(images.is_empty() && node_labels.is_empty() && capabilities.is_empty())
+                || *data != DataRule::default()
+        };
+        self.cluster != Cluster::default()
+            || !self.image.is_empty()
+            || self.function.values().any(of_nodes)
+    }
 }

@@ -56,7 +56,7 @@ pub struct SystemFile {
     /// Paths of the gateway and the functions that answer them. `/function/{name}` needs no route.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// What replicas on nodes run, by name.
+    /// What replicas on nodes run in a simulation, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub image: BTreeMap<String, Image>,
     /// The machines of a simulation, and the network between them.
@@ -214,19 +214,19 @@ pub struct Function {
     /// status given. An answer that comes in pieces is not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Check>,
-    /// What a replica takes of its node.
+    /// What a replica takes of its node, in a simulation.
     #[serde(skip_serializing_if = "is_default")]
     pub requests: Requests,
-    /// Images that replicas on nodes may run, the best first.
+    /// Images that replicas on nodes may run, the best first, in a simulation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageRule>,
-    /// Labels that a node must have.
+    /// Labels that a node must have, in a simulation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_labels: BTreeMap<String, String>,
-    /// Labels that a node had better have, for the priority `capability`.
+    /// Labels that a node had better have, for the priority `capability`, in a simulation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub capabilities: BTreeMap<String, String>,
-    /// Data in the cluster that it reads and writes.
+    /// Data in the cluster that it reads and writes, in a simulation.
     #[serde(skip_serializing_if = "is_default")]
     pub data: DataRule,
 }

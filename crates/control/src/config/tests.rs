@@ -142,3 +142,11 @@ fn overrides_change_any_key_and_are_named_when_wrong() {
     assert_eq!(wrong.to_string(), "--set `function.square.replicas.mux`: unknown key `mux`");
     assert_eq!(wrong.hint.as_deref(), Some("did you mean `max`?"));
 }
+
+#[test]
+fn what_only_simulations_heed_is_known() {
+    let has_nodes = |text: &str| SystemFile::parse(text, &[]).unwrap().has_nodes();
+    assert!(!has_nodes("[function.f]\npython = \"m:C\"\nautoscale = { policy = \"kpa\" }"));
+    assert!(has_nodes("[cluster]\nnodes = [{ name = \"n\", count = 2 }]"));
+    assert!(has_nodes("[function.f]\npython = \"m:C\"\nrequests = { cpu = \"2\" }"));
+}
