@@ -255,6 +255,13 @@ async fn no_program_outlives_a_gateway_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_left_its_group_does_not_outlive_a_gateway_that_is_killed() {
+    killed_gateway("[function.f]\npython = \"models:Leaves\"\n", &[], 2).await;
+    let text = "[function.f]\nprocess = [\"sh\", \"-c\", \"setsid sleep 1000 & sleep 1000\"]\n";
+    killed_gateway(text, &["f"], 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_process_of_a_request_outlives_a_gateway_that_is_killed() {
     let text = "[function.f]\nprocess = [\"sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\nreplicas = { min = 2 }\n";
     // Each is a shell with two children that no signal for the shell alone would reach.
