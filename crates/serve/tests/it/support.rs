@@ -116,6 +116,13 @@ class Leaves:
     def __call__(self):
         return "here"
 
+class Ends:
+    def __call__(self):
+        return "here"
+    def teardown(self):
+        time.sleep(0.5)
+        open("ended", "w").close()
+
 class Blocks:
     def __call__(self, count):
         for _ in range(count):
