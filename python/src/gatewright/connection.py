@@ -26,7 +26,7 @@ SHORT_CALL, SHORT_CALLS = 0.0005, 16
 #: Bytes of answers that are held at most.
 HELD = 1 << 16
 #: Seconds after which answers are sent that a call still holds up: one tick of these or two.
-HELD_FOR = 0.001
+HELD_FOR = 0.002
 
 
 #: The frame that says that this worker is going.
@@ -82,6 +82,7 @@ class Connection:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._holding = threading.Event()
+        self._looked_after = False
         self._short_calls = 0
         self._calls = 0
         self._busy = False
@@ -116,7 +117,8 @@ class Connection:
             with self._sending:
                 self._held.append(frame)
                 self._held_bytes += len(frame)
-            if not self._holding.is_set():
+            if not self._looked_after:
+                self._looked_after = True
                 self._holding.set()
             return
         self.send(frame)
@@ -227,6 +229,7 @@ class Connection:
         while not self._closed:
             if self._holding.wait(LONG_CALL):
                 self._holding.clear()
+                self._looked_after = False
                 self._send_held()
             if not self._busy or self._calls != seen:
                 seen = self._calls
