@@ -82,7 +82,7 @@ class Connection:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._holding = threading.Event()
-        self._looked_after = False
+        self._looked_after = self._reads_apart = False
         self._short_calls = 0
         self._calls = 0
         self._busy = False
@@ -120,6 +120,8 @@ class Connection:
             if not self._looked_after:
                 self._looked_after = True
                 self._holding.set()
+                if self._reads_apart:
+                    os.write(self._wake_writer, b"!")
             return
         self.send(frame)
 
@@ -235,13 +237,17 @@ class Connection:
                 seen = self._calls
             elif self._reading.acquire(blocking=False):
                 try:
-                    self._read_until_woken()
+                    self._reads_apart = True
+                    # Said before it is asked: one of the two threads sees what the other has said.
+                    if not self._holding.is_set():
+                        self._read_until_woken()
                 except (GatewayGone, protocol.ProtocolError) as error:
                     # Nobody would get the answer of the call that runs in the other thread.
                     print(f"gatewright worker: {error}", file=sys.stderr, flush=True)
                     self._on_gone()
                     return
                 finally:
+                    self._reads_apart = False
                     self._reading.release()
 
     def _send_held(self) -> None:
