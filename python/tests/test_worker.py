@@ -216,7 +216,7 @@ def test_labels_are_told(start):
 def test_draining_finishes_what_was_taken(start, how, pause):
     worker = start("models:Sleeper")
     worker.begin()
-    worker.request(1, 0.6)
+    worker.request(1, 1.2)
     worker.request(2, 0)
     time.sleep(0.2 + pause)
     if how == "signal":
@@ -224,7 +224,7 @@ def test_draining_finishes_what_was_taken(start, how, pause):
         assert worker.receive() == [protocol.DRAIN], "it asks for no more"
     else:
         worker.send(protocol.DRAIN)
-    assert worker.receive() == [protocol.RESPONSE, 1, 0.6]
+    assert worker.receive() == [protocol.RESPONSE, 1, 1.2]
     assert worker.receive() == [protocol.RESPONSE, 2, 0]
     if how == "signal":
         worker.send(protocol.DRAIN)
