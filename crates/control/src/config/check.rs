@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Cache, Check, ConfigError, Function, Hub, ImageRule, ProcessMode, Replicas, Runtime,
+    Cache, Check, ConfigError, Function, Gateway, Hub, ImageRule, ProcessMode, Replicas, Runtime,
     SystemFile, Timeouts, nearest,
 };
 use crate::Scale;
@@ -11,6 +11,15 @@ use crate::cluster::Cluster;
 
 /// A busy worker answers a ping within about 0.3 s, from its second thread.
 const MIN_LIVENESS: Duration = Duration::from_millis(500);
+
+pub(super) fn check_gateway(gateway: &Gateway) -> Result<(), ConfigError> {
+    match gateway.threads {
+        Some(threads) if threads.get() > 1024 => {
+            Err(ConfigError::new("gateway.threads", "more than 1024 threads", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_hub(hub: &Hub) -> Result<(), ConfigError> {
     let spans = [("hub.liveness", hub.liveness), ("hub.remote_liveness", hub.remote_liveness)];

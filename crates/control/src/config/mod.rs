@@ -15,6 +15,7 @@ mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -91,6 +92,10 @@ pub struct Gateway {
     pub idle_timeout: HumanDuration,
     /// How long a stopping gateway waits for the requests that it has taken.
     pub drain: HumanDuration,
+    /// Threads that serve requests, at most 1024. Unless set: one for each processor, or for every second one where
+    /// Python workers or programs run on the same machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroU16>,
 }
 
 /// Where workers that the gateway did not start may join, over TCP.
@@ -364,6 +369,7 @@ impl Default for Gateway {
             header_timeout: HumanDuration::from_secs(10),
             idle_timeout: HumanDuration::from_secs(75),
             drain: HumanDuration::from_secs(30),
+            threads: None,
         }
     }
 }
@@ -571,11 +577,24 @@ impl SystemFile {
         Ok(file)
     }
 
+    /// Threads that serve requests, on a machine with so many processors. Workers need processors too: with as many
+    /// threads as processors the two would take turns on them.
+    #[must_use]
+    pub fn threads(&self, processors: usize) -> usize {
+        let beside = |function: &Function| function.python.is_some() || function.process.is_some();
+        match self.gateway.threads {
+            Some(threads) => threads.get().into(),
+            None if self.function.values().any(beside) => processors.div_ceil(2),
+            None => processors,
+        }
+    }
+
     /// Checks what the types alone do not hold.
     ///
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_gateway(&self.gateway)?;
         check::check_hub(&self.hub)?;
         check::check_cache(&self.cache)?;
         for (name, function) in &self.function {
