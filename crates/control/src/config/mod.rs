@@ -98,7 +98,7 @@ pub struct Gateway {
     pub threads: Option<NonZeroU16>,
 }
 
-/// Where workers that the gateway did not start may join, over TCP.
+/// Where workers that the gateway did not start may join, over TCP, and how long any worker may be silent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hub {

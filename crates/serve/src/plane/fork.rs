@@ -63,7 +63,8 @@ impl Plane {
                 Step::Pieces { .. } => {}
             }
         }
-        let command = forked(program, parts, &body, &self.driver.workplace.base_dir);
+        let mut command = forked(program, parts, &body, &self.driver.workplace.base_dir);
+        self.driver.reaper.mark(&mut command);
         let replica = call.last_dispatch().map_or(0, |dispatch| dispatch.replica);
         let name = format!("{}/{replica}", function.name);
         let logs = Arc::clone(&function.logs);

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Classes that workers serve.
 const MODELS: &str = r#"
-import os, signal, sys, time
+import os, signal, subprocess, sys, time
 
 class Square:
     def __init__(self, pause=0.0):
@@ -109,6 +109,19 @@ class Forks:
         if die:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.child
+
+class Leaves:
+    def __init__(self):
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    def __call__(self):
+        return "here"
+
+class Ends:
+    def __call__(self):
+        return "here"
+    def teardown(self):
+        time.sleep(0.5)
+        open("ended", "w").close()
 
 class Blocks:
     def __call__(self, count):
