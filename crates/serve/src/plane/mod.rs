@@ -2,11 +2,13 @@
 
 mod arriving;
 mod cached;
+mod coded;
 mod fill;
 mod fork;
 mod forward;
 mod invoke;
 mod recall;
+mod tunnel;
 mod typed;
 mod wanted;
 
@@ -17,11 +19,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gatewright_control::cache::Failure as Cause;
+use gatewright_control::compress::{Coding, CompressRules};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::{CONNECTION, HOST};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
@@ -32,7 +35,8 @@ use crate::function::{Function, Runtime};
 use crate::headers::{self, Client, REQUEST_ID};
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
-use crate::route::{Destination, Routes};
+use crate::route::{Destination, Route, Routes};
+use crate::squeeze;
 use crate::store::Store;
 
 /// Bytes of a body that is too long that are read and thrown away.
@@ -86,6 +90,35 @@ struct Asked {
     client: Client,
     /// Which class of a queue it is in.
     urgency: u8,
+    /// How its answer is compressed, if its route says so.
+    squeeze: Option<Squeeze>,
+}
+
+/// How an answer is compressed.
+#[derive(Clone, Debug)]
+struct Squeeze {
+    rules: Arc<CompressRules>,
+    /// What its client likes best, if that is any.
+    coding: Option<Coding>,
+    head: bool,
+}
+
+impl Asked {
+    /// The content coding that its client likes best, of those that its route has.
+    fn coding(&self) -> Option<Coding> {
+        self.squeeze.as_ref()?.coding
+    }
+}
+
+impl Squeeze {
+    /// What a request says of it. It then asks for the plain answer, as all do: one that is stored is for all of them.
+    fn wanted(route: &Route, parts: &mut Parts) -> Option<Self> {
+        let rules = Arc::clone(route.compress.as_ref()?);
+        let lines = parts.headers.get_all(ACCEPT_ENCODING);
+        let coding = rules.choose(lines.iter().map(HeaderValue::as_bytes));
+        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Some(Self { rules, coding, head: parts.method == Method::HEAD })
+    }
 }
 
 impl Plane {
@@ -106,8 +139,12 @@ impl Plane {
         let mut trail = Trail::begin(&self.book, id, received);
         let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
-        let asked = Asked { id, request_id, client, urgency };
-        let result = self.route(request, &asked, &mut trail).await;
+        let mut asked = Asked { id, request_id, client, urgency, squeeze: None };
+        let mut result = self.route(request, &mut asked, &mut trail).await;
+        if let (Some(Squeeze { rules, coding, head }), Ok(response)) = (&asked.squeeze, &mut result)
+        {
+            squeeze::apply(rules, *coding, *head, response);
+        }
         let mut response = result.unwrap_or_else(|failure| {
             if failure.status != Status::Ok {
                 trail.invocation.status = failure.status;
@@ -133,16 +170,17 @@ impl Plane {
     async fn route<B>(
         self: &Arc<Self>,
         request: Request<B>,
-        asked: &Asked,
+        asked: &mut Asked,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         self.acceptable(&parts)?;
-        let path = parts.uri.path();
+        let uri = parts.uri.clone();
+        let path = uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
             let refusal =
                 Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"));
@@ -156,6 +194,7 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
+        asked.squeeze = route.and_then(|route| Squeeze::wanted(route, &mut parts));
         match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
@@ -165,9 +204,16 @@ impl Plane {
             }
             Runtime::Program(_) | Runtime::Http(_) => {}
         }
+        let upgrade = route.and_then(|route| route.upgrade.as_ref());
+        let switch = upgrade.filter(|_| body.is_end_stream()).and_then(|rules| rules.asked(&parts));
+        if parts.method == Method::CONNECT && switch.is_none() {
+            let refusal = Refusal::new(StatusCode::NOT_IMPLEMENTED, "nothing here is a tunnel");
+            return Err(refusal.hint("a route says with `upgrade` what may be switched to").into());
+        }
         if let Some(route) = route
             && body.is_end_stream()
-            && let Some(response) = self.hit(route, &parts, trail)
+            && switch.is_none()
+            && let Some(response) = self.hit(route, &parts, asked.coding(), trail)
         {
             return Ok(response);
         }
@@ -178,6 +224,10 @@ impl Plane {
             })?,
         };
         let uri = forward::upstream_path(&path, parts.uri.query())?;
+        if let (Some(route), Some(switch)) = (route, switch) {
+            let tunnel = self.tunnel(switch?, &function, route, uri, parts, asked, trail);
+            return Box::pin(tunnel).await;
+        }
         match route {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
@@ -196,6 +246,11 @@ impl Plane {
         if hosts > 1 || (needed && hosts == 0) {
             let error = format!("a request names one host, not {hosts}");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+        }
+        if parts.version != Version::HTTP_10 && headers::waits_to_send(&parts.headers).is_none() {
+            let error = "the request expects what is not known here";
+            let refusal = Refusal::new(StatusCode::EXPECTATION_FAILED, error);
+            return Err(refusal.hint("`100-continue` alone can be expected"));
         }
         if headers::is_loop(&parts.headers, &self.pseudonym) {
             let refusal =
@@ -223,6 +278,7 @@ impl Plane {
     async fn body<B>(
         &self,
         mut body: B,
+        headers: &HeaderMap,
         function: &Function,
         trail: &mut Trail,
     ) -> Result<Bytes, Failure>
@@ -235,7 +291,10 @@ impl Plane {
         }
         let announced = body.size_hint().lower();
         if announced > self.max_body as u64 {
-            discard(body).await;
+            // Who waits to be asked for it sends nothing that would have to be read.
+            if headers::waits_to_send(headers) != Some(true) {
+                discard(body).await;
+            }
             return Err(self.too_large().into());
         }
         let mut held = self.bodies.hold();
