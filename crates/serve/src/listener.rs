@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::headers::Client;
-use crate::quiet::{Heard, Held, Limits, Talk};
+use crate::quiet::{Half, Heard, Held, Limits, Talk};
 use crate::tls::Identity;
 
 /// Longest head of a request in bytes, and the buffer of a connection.
@@ -94,7 +95,7 @@ pub(crate) async fn serve<S, B>(
     S: Service<Request<Held<Incoming>>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -133,20 +134,7 @@ pub(crate) async fn serve<S, B>(
                 () = ends.kill.cancelled() => return,
             };
             let Ok(Some((stream, protocol))) = greeted else { return };
-            let talk = Talk::new(protocol == Protocol::Http1);
-            let service = Watched { service, talk: Arc::clone(&talk) };
-            let silence = silence(&talk, protocol, bounds);
-            let until = Until { silence, calm: &calm, kill: &ends.kill };
-            match stream {
-                Greeted::Plain(stream) => {
-                    let stream = Heard::new(stream, &talk, slot);
-                    server.serve(stream, protocol, service, until).await;
-                }
-                Greeted::Tls(stream) => {
-                    let stream = Heard::new(*stream, &talk, slot);
-                    server.serve(stream, protocol, service, until).await;
-                }
-            }
+            server.serve_greeted(stream, protocol, slot, service, bounds, &calm, &ends.kill).await;
         });
     }
     drop(listener);
@@ -226,6 +214,38 @@ impl Server {
         Self { http1, http2 }
     }
 
+    /// Serves a connection that has a slot among those there may be.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of at this point")]
+    async fn serve_greeted<S, B>(
+        &self,
+        stream: Greeted,
+        protocol: Protocol,
+        slot: OwnedSemaphorePermit,
+        service: S,
+        bounds: Bounds,
+        calm: &CancellationToken,
+        kill: &CancellationToken,
+    ) where
+        S: Service<Request<Held<Incoming>>, Response = Response<B>, Error = Infallible>,
+        S::Future: Send + Unpin + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let talk = Talk::new(protocol == Protocol::Http1);
+        let service = Watched { service, talk: Arc::clone(&talk) };
+        let until = Until { silence: silence(&talk, protocol, bounds), calm, kill };
+        match stream {
+            Greeted::Plain(stream) => {
+                let stream = Heard::new(stream, &talk, slot);
+                self.serve(stream, protocol, service, until).await;
+            }
+            Greeted::Tls(stream) => {
+                let stream = Heard::new(*stream, &talk, slot);
+                self.serve(stream, protocol, service, until).await;
+            }
+        }
+    }
+
     async fn serve<I, S, B, F>(
         &self,
         stream: I,
@@ -235,7 +255,7 @@ impl Server {
     ) where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-        S::Future: Send + 'static,
+        S::Future: Send + Unpin + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = ()>,
@@ -320,16 +340,37 @@ struct Watched<S> {
 impl<S, B> Service<Request<Incoming>> for Watched<S>
 where
     S: Service<Request<Held<Incoming>>, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S::Future: Unpin,
 {
     type Response = Response<Held<B>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answered<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (request, answer) = self.talk.begin(request);
-        let response = self.service.call(request);
-        Box::pin(async move { response.await.map(|response| answer.with(response)) })
+        let (request, half) = self.talk.begin(request);
+        Answered { response: self.service.call(request), half: Some(half) }
+    }
+}
+
+/// An answer to come that is noticed.
+struct Answered<F> {
+    response: F,
+    half: Option<Half>,
+}
+
+impl<F, B> Future for Answered<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Held<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match ready!(Pin::new(&mut self.response).poll(context)) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let half = self.half.take().expect("an answer comes once");
+        Poll::Ready(Ok(half.with(response)))
     }
 }
 

@@ -254,6 +254,6 @@ mod tests {
     #[test]
     fn the_answer_to_a_key_is_that_of_the_standard() {
         let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(accept_of(&key), "s3pPLMBiTxaQ9kYG5CZWDUMjF9M=", "RFC 6455 section 1.3");
+        assert_eq!(accept_of(&key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455 section 1.3");
     }
 }

@@ -13,8 +13,11 @@ mod typed;
 mod wanted;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -82,6 +85,25 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// An answer, or what becomes one.
+pub(crate) enum Answering {
+    Ready(Option<Response<Body>>),
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(response) => {
+                Poll::Ready(Ok(response.take().expect("it is asked for once")))
+            }
+            Self::Later(answer) => answer.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
 /// What is known of a request besides its HTTP.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -122,69 +144,72 @@ impl Squeeze {
 }
 
 impl Plane {
-    /// Answers a request.
-    pub(crate) async fn answer<B>(
-        self: Arc<Self>,
-        request: Request<B>,
-        client: Client,
-    ) -> Response<Body>
+    /// Answers a request: at once, if something fresh is stored for it.
+    pub(crate) fn answer<B>(self: Arc<Self>, request: Request<B>, client: Client) -> Answering
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
         let received = self.book.clock.now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request_id = headers::request_id(request.headers())
+        let mut request_id = headers::request_id(request.headers())
             .unwrap_or_else(|| headers::numbered(&self.run, id));
+        let http2 = request.version() == Version::HTTP_2;
+        // No two are the same: not worth a place in the table of HTTP/2's header fields.
+        request_id.set_sensitive(http2);
         let mut trail = Trail::begin(&self.book, id, received);
-        let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
+        let last = !http2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
         let mut asked = Asked { id, request_id, client, urgency, squeeze: None };
-        let mut result = self.route(request, &mut asked, &mut trail).await;
-        if let (Some(Squeeze { rules, coding, head }), Ok(response)) = (&asked.squeeze, &mut result)
-        {
-            squeeze::apply(rules, *coding, *head, response);
+        let (mut parts, body) = request.into_parts();
+        if let Some(response) = self.at_once(&mut parts, &body, &mut asked, &mut trail) {
+            return Answering::Ready(Some(finished(Ok(response), asked, last, trail)));
         }
-        let mut response = result.unwrap_or_else(|failure| {
-            if failure.status != Status::Ok {
-                trail.invocation.status = failure.status;
-            }
-            trail.refused(&failure.refusal);
-            failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
-        });
-        response.headers_mut().insert(REQUEST_ID, asked.request_id);
-        if last {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Answering::Later(Box::pin(async move {
+            let result = self.route(parts, body, &asked, &mut trail).await;
+            finished(result, asked, last, trail)
+        }))
+    }
+
+    /// The answer to what something fresh is stored for.
+    fn at_once<B: http_body::Body>(
+        &self,
+        parts: &mut Parts,
+        body: &B,
+        asked: &mut Asked,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let (Destination::Route(route), _) = self.routes.find(parts.uri.path())? else {
+            return None;
+        };
+        asked.squeeze = Squeeze::wanted(route, parts);
+        let switches = || route.upgrade.as_ref().is_some_and(|rules| rules.asked(parts).is_some());
+        if route.cache.is_none() || !body.is_end_stream() || switches() {
+            return None;
         }
-        let code = response.status().as_u16();
-        match response.body().len() {
-            Some(bytes) => trail.close(code, bytes),
-            None => {
-                trail.invocation.code = Some(code);
-                response.body_mut().follow(trail);
-            }
-        }
-        response
+        self.acceptable(parts).ok()?;
+        let function = self.functions.read().get(&route.function).cloned()?;
+        let response = self.hit(route, parts, asked.coding(), trail)?;
+        trail.asks(&function);
+        trail.invocation.route = Some(Arc::clone(&route.pattern));
+        Some(response)
     }
 
     async fn route<B>(
         self: &Arc<Self>,
-        request: Request<B>,
-        asked: &mut Asked,
+        parts: Parts,
+        body: B,
+        asked: &Asked,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let (mut parts, body) = request.into_parts();
         self.acceptable(&parts)?;
-        let uri = parts.uri.clone();
-        let path = uri.path();
+        let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
-            let refusal =
-                Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"));
-            return Err(refusal.hint("functions are served at /function/{name}").into());
+            return Err(nowhere(path).into());
         };
         let (name, route) = match destination {
             Destination::Named => (params.get("name").unwrap_or_default(), None),
@@ -194,7 +219,6 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
-        asked.squeeze = route.and_then(|route| Squeeze::wanted(route, &mut parts));
         match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
@@ -204,18 +228,10 @@ impl Plane {
             }
             Runtime::Program(_) | Runtime::Http(_) => {}
         }
-        let upgrade = route.and_then(|route| route.upgrade.as_ref());
-        let switch = upgrade.filter(|_| body.is_end_stream()).and_then(|rules| rules.asked(&parts));
+        let switch = route.filter(|_| body.is_end_stream());
+        let switch = switch.and_then(|route| route.upgrade.as_ref()?.asked(&parts));
         if parts.method == Method::CONNECT && switch.is_none() {
-            let refusal = Refusal::new(StatusCode::NOT_IMPLEMENTED, "nothing here is a tunnel");
-            return Err(refusal.hint("a route says with `upgrade` what may be switched to").into());
-        }
-        if let Some(route) = route
-            && body.is_end_stream()
-            && switch.is_none()
-            && let Some(response) = self.hit(route, &parts, asked.coding(), trail)
-        {
-            return Ok(response);
+            return Err(no_tunnel().into());
         }
         let path = match route {
             None => String::new(),
@@ -379,6 +395,38 @@ impl Plane {
     }
 }
 
+/// Completes an answer; its record is written when the last of it is handed over.
+fn finished(
+    mut result: Result<Response<Body>, Failure>,
+    asked: Asked,
+    last: bool,
+    mut trail: Trail,
+) -> Response<Body> {
+    if let (Some(Squeeze { rules, coding, head }), Ok(response)) = (&asked.squeeze, &mut result) {
+        squeeze::apply(rules, *coding, *head, response);
+    }
+    let mut response = result.unwrap_or_else(|failure| {
+        if failure.status != Status::Ok {
+            trail.invocation.status = failure.status;
+        }
+        trail.refused(&failure.refusal);
+        failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
+    });
+    response.headers_mut().insert(REQUEST_ID, asked.request_id);
+    if last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let code = response.status().as_u16();
+    match response.body().len() {
+        Some(bytes) => trail.close(code, bytes),
+        None => {
+            trail.invocation.code = Some(code);
+            response.body_mut().follow(trail);
+        }
+    }
+    response
+}
+
 /// Reads on for a while what a refused client still sends: a connection that is closed with bytes unread is
 /// reset, and the client may never see why.
 async fn discard<B>(mut body: B)
@@ -413,6 +461,18 @@ fn cause_of(failure: &Failure) -> Cause {
         Status::Shed | Status::Lost => Cause::Connect,
         _ => Cause::Broken,
     }
+}
+
+/// The answer to a path without a route.
+fn nowhere(path: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"))
+        .hint("functions are served at /function/{name}")
+}
+
+/// The answer to a CONNECT that leads nowhere.
+fn no_tunnel() -> Refusal {
+    Refusal::new(StatusCode::NOT_IMPLEMENTED, "nothing here is a tunnel")
+        .hint("a route says with `upgrade` what may be switched to")
 }
 
 /// The answer to what comes after the functions are gone.

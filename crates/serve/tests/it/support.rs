@@ -363,7 +363,8 @@ async fn origin(State(state): State<Arc<OriginState>>, request: Request) -> Resp
     ];
     for (name, field) in fields {
         if let Some(value) = value(name) {
-            response = response.header(field, value.replace('+', " "));
+            let value = value.replace('+', " ").replace("%22", "\"");
+            response = response.header(field, value);
         }
     }
     if let Some(cookie) = value("cookie") {
