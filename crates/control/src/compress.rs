@@ -169,7 +169,8 @@ fn forbids(cache_control: &[u8]) -> bool {
 fn weighed(element: &[u8]) -> (&[u8], u16) {
     let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();
-    let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
+    let weight =
+        parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
     (name, weight.map_or(1_000, thousandths))
 }
 

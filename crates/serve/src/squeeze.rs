@@ -235,9 +235,11 @@ pub(crate) fn apply(
     }
     vary(response.headers_mut());
     let Some(coding) = coding else { return };
+    if head {
+        return describe(response.headers_mut(), coding, None);
+    }
     let body = std::mem::replace(response.body_mut(), Body::empty());
     let body = match body {
-        Body::Whole(None) => Ok(Body::empty()),
         Body::Whole(Some(bytes)) if bytes.len() <= AT_ONCE => match squeezed(&bytes, coding) {
             Ok(bytes) => Ok(Body::whole(bytes)),
             Err(_) => Err(Body::whole(bytes)),
