@@ -68,7 +68,7 @@ impl Plane {
             Content::Whole(bytes) => Plain::Whole(bytes.clone()),
             Content::Growing(body) => {
                 let body = Body::Shared(Box::new(Shared::new(Reader::new(body)?)));
-                Plain::Coming(Squeezed::new(body, coding).ok()?)
+                Plain::Coming(Box::new(Squeezed::new(body, coding).ok()?))
             }
         };
         let (plane, entry, key) = (Arc::clone(self), Arc::clone(entry), Arc::<str>::from(key));
@@ -92,7 +92,7 @@ impl Plane {
 /// What a coding is made of.
 enum Plain {
     Whole(Bytes),
-    Coming(Squeezed),
+    Coming(Box<Squeezed>),
 }
 
 impl Plain {

@@ -31,6 +31,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
+pub(crate) use typed::PieceCheck;
+
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;
 use crate::driver::Driver;

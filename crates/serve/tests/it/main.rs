@@ -11,6 +11,7 @@ mod faults;
 mod going;
 mod http2;
 mod hub;
+mod liveness;
 mod order;
 mod programs;
 mod relay;
