@@ -92,6 +92,12 @@ struct SideLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    function: String,
+    to: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpstreamLabels {
     function: String,
     upstream: String,
@@ -153,6 +159,8 @@ pub(crate) struct Metrics {
     upstream_healthy: Family<UpstreamLabels, Gauge>,
     rejected: Family<ReasonLabels, Counter>,
     mismatches: Family<SideLabels, Counter>,
+    tunnels: Family<FunctionLabel, Gauge>,
+    tunnel_bytes: Family<DirectionLabels, Counter>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
     /// Memory of request bodies that are held whole.
@@ -180,6 +188,10 @@ pub(crate) struct FunctionMetrics {
     deaths: [Counter; DEATHS.len()],
     rejected: [Counter; REJECTIONS.len()],
     mismatches: [Counter; 2],
+    /// Tunnels that are open.
+    pub(crate) tunnels: Gauge,
+    /// Bytes of tunnels: to the upstream, to the client.
+    pub(crate) tunnel_bytes: [Counter; 2],
 }
 
 /// Where metrics are registered.
@@ -244,6 +256,8 @@ impl Metrics {
                 "schema_mismatches",
                 "Bodies that do not fit the function's schema, by side",
             ),
+            tunnels: s.fresh("tunnels", "Connections that have switched to another protocol"),
+            tunnel_bytes: s.fresh("tunnel_bytes", "Bytes passed through tunnels, by direction"),
             cold: s.fresh("cold_requests", "Requests that waited for a replica to start"),
             replicas: s.fresh("replicas", "Replicas by state"),
             joined: s.fresh("replicas_joined", "Running workers that were started elsewhere"),
@@ -298,6 +312,11 @@ impl Metrics {
             mismatches: ["input", "output"].map(|side| {
                 let labels = SideLabels { function: function.clone(), side };
                 self.mismatches.get_or_create_owned(&labels)
+            }),
+            tunnels: self.tunnels.get_or_create_owned(&label),
+            tunnel_bytes: ["upstream", "client"].map(|to| {
+                let labels = DirectionLabels { function: function.clone(), to };
+                self.tunnel_bytes.get_or_create_owned(&labels)
             }),
         }
     }

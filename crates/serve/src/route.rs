@@ -2,11 +2,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gatewright_control::cache::CachePolicy;
+use gatewright_control::compress::{Compress, CompressRules};
 use gatewright_control::config;
 use matchit::{Params, Router};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
+use crate::upgrade::Upgrades;
 
 /// Path under which every function can be asked for.
 const FUNCTION_PATH: &str = "/function/{name}";
@@ -39,6 +41,10 @@ pub(crate) struct Route {
     pub(crate) cache: Option<CachePolicy>,
     /// What successful responses must look like.
     pub(crate) check: Option<Check>,
+    /// What its connections may switch to, if they may.
+    pub(crate) upgrade: Option<Upgrades>,
+    /// What of its answers is compressed.
+    pub(crate) compress: Option<Arc<CompressRules>>,
 }
 
 /// A path with gaps.
@@ -83,6 +89,8 @@ impl Routes {
                 target,
                 cache: cache.transpose().map_err(|error| wrong(format!("cache: {error}")))?,
                 check: check.transpose().map_err(wrong)?,
+                upgrade: described.upgrade.as_ref().map(Upgrades::new),
+                compress: described.compress.as_ref().and_then(Compress::rules).map(Arc::new),
             };
             router
                 .insert(described.path.clone(), Destination::Route(Arc::new(route)))
@@ -171,6 +179,8 @@ mod tests {
                 to: (*to).to_owned(),
                 cache: None,
                 check: None,
+                upgrade: None,
+                compress: None,
             })
             .collect();
         let system = config::SystemFile { routes, ..config::SystemFile::default() };

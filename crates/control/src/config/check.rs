@@ -37,6 +37,15 @@ pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
         let hint = Some("write shared = \"redis://host:6379\"".to_owned());
         return Err(ConfigError::new("cache.shared", fault, hint));
     }
+    if let Some(tls) = &cache.shared_tls {
+        let wrong = |what| Err(ConfigError::new("cache.shared_tls", what, None));
+        if !cache.shared.as_ref().is_some_and(super::SharedUrl::is_secure) {
+            return wrong("it is for a shared tier at rediss://");
+        }
+        if tls.certificate.is_some() != tls.key.is_some() {
+            return wrong("certificate and key go together");
+        }
+    }
     match &cache.disk {
         Some(disk) if disk.path.is_empty() => {
             Err(ConfigError::new("cache.disk", "its path is empty", None))

@@ -11,6 +11,7 @@ mod error;
 mod overrides;
 mod quantities;
 mod tls;
+mod upgrade;
 mod upstreams;
 mod values;
 
@@ -30,6 +31,7 @@ pub use error::{ConfigError, nearest};
 pub use overrides::{Override, read_with};
 pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
+pub use upgrade::{Upgrade, UpgradeRules};
 pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
@@ -37,6 +39,7 @@ use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::compress::Compress;
 use crate::health::{BreakerRules, EjectRules, HealthRules};
 use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
@@ -322,6 +325,16 @@ pub struct Route {
     /// One that does not fit is answered with 502, or that status, and never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// Protocols that a client may switch its connection to, if the upstream agrees: ["websocket"], or
+    /// { protocols = ["websocket"], idle_timeout = "5m", max = 1000 }. From then on bytes go both ways unseen. None
+    /// unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Whether answers are compressed for clients that accept it: true, ["zstd", "br", "gzip"], or
+    /// { codings = ["gzip"], min_size = "1KiB", types = ["text/*", "+json"] }. The upstream is asked for plain ones. As
+    /// they come unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
 }
 
 /// What a body must look like.
@@ -633,6 +646,18 @@ impl SystemFile {
             let wrong =
                 |error: PolicyError| ConfigError::new(&at, &format!("cache: {error}"), None);
             policy.clone().checked().map_err(wrong)?;
+        }
+        if let Some(upgrade) = &route.upgrade {
+            if !function.passes_on() || function.http2 {
+                let what = "only upstreams that speak HTTP/1.1 switch protocols";
+                return Err(ConfigError::new(at, what, Some("leave `upgrade` out".to_owned())));
+            }
+            if let Some(fault) = upgrade.fault() {
+                return Err(ConfigError::new(at, &fault, None));
+            }
+        }
+        if let Some(fault) = route.compress.as_ref().and_then(Compress::fault) {
+            return Err(ConfigError::new(at, fault, None));
         }
         if let Some(check) = &route.check {
             if !function.passes_on() {
