@@ -15,9 +15,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::access::Access;
 use crate::bodies::Bodies;
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
+use crate::forwarding::Forwarding;
 use crate::function::{Function, Runtime};
 use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
@@ -111,6 +113,8 @@ impl Gateway {
             book,
             store: Store::open(&system.cache, &base_dir, driver.clock, &run)?,
             routes,
+            access: Access::read(&system, &base_dir, &metrics)?,
+            forwarding: Forwarding::new(&system),
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),

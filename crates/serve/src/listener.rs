@@ -114,7 +114,7 @@ pub(crate) async fn serve<S, B>(
         };
         let (server, watcher, ends) = (Arc::clone(&server), graceful.watcher(), ends.clone());
         let hush = hush.clone();
-        let service = service(Client { address: Some(address), secure });
+        let service = service(Client { address: Some(address), secure, proxy: None });
         let tls = listener.tls.as_ref().map(|identity| identity.acceptor());
         tokio::spawn(async move {
             let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));

@@ -7,6 +7,7 @@ use matchit::{Params, Router};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
+use crate::limits::Limit;
 
 /// Path under which every function can be asked for.
 const FUNCTION_PATH: &str = "/function/{name}";
@@ -39,6 +40,10 @@ pub(crate) struct Route {
     pub(crate) cache: Option<CachePolicy>,
     /// What successful responses must look like.
     pub(crate) check: Option<Check>,
+    /// How often each client may ask.
+    pub(crate) limit: Option<Limit>,
+    /// Names of the API keys that it asks for, if it says.
+    pub(crate) keys: Option<Vec<String>>,
 }
 
 /// A path with gaps.
@@ -83,6 +88,8 @@ impl Routes {
                 target,
                 cache: cache.transpose().map_err(|error| wrong(format!("cache: {error}")))?,
                 check: check.transpose().map_err(wrong)?,
+                limit: described.limit.as_ref().map(|limit| Limit::new(limit, "route")),
+                keys: described.keys.clone(),
             };
             router
                 .insert(described.path.clone(), Destination::Route(Arc::new(route)))
@@ -171,6 +178,8 @@ mod tests {
                 to: (*to).to_owned(),
                 cache: None,
                 check: None,
+                limit: None,
+                keys: None,
             })
             .collect();
         let system = config::SystemFile { routes, ..config::SystemFile::default() };

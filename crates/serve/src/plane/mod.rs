@@ -1,5 +1,6 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
+mod admit;
 mod arriving;
 mod cached;
 mod fill;
@@ -25,11 +26,14 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
+use crate::access::Access;
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;
 use crate::driver::Driver;
+use crate::forwarding::Forwarding;
 use crate::function::{Function, Runtime};
 use crate::headers::{self, Client, REQUEST_ID};
+use crate::limits::Told;
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Routes};
@@ -47,6 +51,8 @@ pub(crate) struct Plane {
     pub(crate) book: Arc<Book>,
     pub(crate) store: Arc<Store>,
     pub(crate) routes: Routes,
+    pub(crate) access: Access,
+    pub(crate) forwarding: Forwarding,
     /// The functions that can be asked for, by name.
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
     /// Largest request body in bytes.
@@ -106,8 +112,10 @@ impl Plane {
         let mut trail = Trail::begin(&self.book, id, received);
         let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
+        let client = self.forwarding.client(client, request.headers());
         let asked = Asked { id, request_id, client, urgency };
-        let result = self.route(request, &asked, &mut trail).await;
+        let mut told = None;
+        let result = self.route(request, &asked, &mut trail, &mut told).await;
         let mut response = result.unwrap_or_else(|failure| {
             if failure.status != Status::Ok {
                 trail.invocation.status = failure.status;
@@ -116,6 +124,9 @@ impl Plane {
             failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
         });
         response.headers_mut().insert(REQUEST_ID, asked.request_id);
+        if let Some(told) = told {
+            told.add_to(response.headers_mut());
+        }
         if last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -135,12 +146,13 @@ impl Plane {
         request: Request<B>,
         asked: &Asked,
         trail: &mut Trail,
+        told: &mut Option<Told>,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         self.acceptable(&parts)?;
         let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
@@ -156,6 +168,7 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
+        self.admit(&function, route.map(|route| &**route), &mut parts.headers, asked, trail, told)?;
         match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;

@@ -9,10 +9,10 @@ use http::header::{ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_RANGE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
-use super::Asked;
+use super::{Asked, Plane};
 use crate::answer::{Body, Shared};
 use crate::function::Function;
-use crate::headers::{self, CACHE_STATUS, FieldsOf, REQUEST_ID};
+use crate::headers::{CACHE_STATUS, FieldsOf, REQUEST_ID};
 use crate::route::Route;
 use crate::store::{Content, Entry, Reader};
 use crate::upstream::Outgoing;
@@ -59,9 +59,9 @@ impl Wanted {
     }
 
     /// The request that goes to the upstream.
-    pub(super) fn outgoing(&self, send: &SendAs, pseudonym: &str) -> Outgoing {
+    pub(super) fn outgoing(&self, send: &SendAs, plane: &Plane) -> Outgoing {
         let mut headers = self.parts.headers.clone();
-        headers::to_upstream(&mut headers, self.asked.client, &self.asked.request_id, pseudonym);
+        plane.address(&mut headers, &self.asked);
         if *send != SendAs::AsReceived {
             let own: Vec<_> =
                 headers.keys().filter(|name| is_own(name.as_str())).cloned().collect();
