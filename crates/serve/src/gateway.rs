@@ -9,7 +9,7 @@ use gatewright_control::config::{self, SystemFile};
 use hyper::service::service_fn;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,6 +36,10 @@ use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
 pub(crate) const MAX_FRAME: u32 = 256 * 1024 * 1024;
+
+/// Connections that wait to be accepted; the kernel takes as many as `net.core.somaxconn` says. Where there is no room,
+/// a client that connects tries again after a second.
+const BACKLOG: u32 = 65_535;
 
 /// A running gateway. Dropped, it ends at once and takes its workers with it.
 #[derive(Debug)]
@@ -468,7 +472,15 @@ pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener
     let Some(address) = resolved.next() else {
         return Err(wrong(std::io::Error::other("it stands for no address")));
     };
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { key, address, source })
+    listen_at(address).map_err(|source| ServeError::Bind { key, address, source })
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A gateway that was restarted need not wait for the last packets of its predecessor's connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 pub(crate) fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
