@@ -26,6 +26,8 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
+pub(crate) use typed::PieceCheck;
+
 use crate::access::Access;
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;

@@ -9,6 +9,7 @@ pub(crate) mod memory;
 mod process;
 mod refusal;
 mod replica;
+mod runtime_dir;
 mod secure;
 mod socket;
 
