@@ -77,7 +77,7 @@ impl Network {
 pub fn origin(
     peer: IpAddr,
     dialect: Dialect,
-    fields: &impl Fields,
+    fields: &(impl Fields + ?Sized),
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Origin {
     match dialect {
