@@ -187,6 +187,10 @@ impl Pairs {
         loop {
             let equals = rest.iter().position(|byte| *byte == b'=')?;
             let name = rest[..equals].trim_ascii();
+            // A quote in a name is one that somebody left open, to swallow what the next proxy wrote.
+            if name.is_empty() || !name.iter().all(|byte| is_plain(*byte)) {
+                return None;
+            }
             let (value, after) = value(&rest[equals + 1..])?;
             let place = match () {
                 () if name.eq_ignore_ascii_case(b"for") => Some(&mut pairs.node),
@@ -210,11 +214,20 @@ impl Pairs {
     }
 }
 
+/// Whether a byte may be in a token (RFC 9110 section 5.6.2).
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
+
 /// A token or a quoted string, and what comes after it.
 fn value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|byte| *byte == b';').unwrap_or(text.len());
-        return Some((text[..end].trim_ascii().to_vec(), &text[end..]));
+        let value = text[..end].trim_ascii();
+        // Some write addresses of IPv6 without the quotes that they need.
+        let fits = |byte: &u8| is_plain(*byte) || matches!(byte, b':' | b'[' | b']');
+        return value.iter().all(fits).then(|| (value.to_vec(), &text[end..]));
     };
     let mut value = Vec::new();
     let mut bytes = quoted.iter().enumerate();
@@ -302,6 +315,9 @@ mod tests {
             ("for=6.6.6.6, for=\"1.2.3.4", "10.0.0.1", None, None),
             ("for=1.2.3.4;for=6.6.6.6", "10.0.0.1", None, None),
             ("for=1.2.3.4;", "1.2.3.4", None, None),
+            ("for=6.6.6.6;\"x, for=1.2.3.4", "10.0.0.1", None, None),
+            ("for=6.6.6.6;x=\", for=1.2.3.4;by=\"_b\"", "10.0.0.1", None, None),
+            ("for=6.6.6.6;x=y\", for=\"[2001:db8::1]\"", "10.0.0.1", None, None),
             ("nothing", "10.0.0.1", None, None),
         ] {
             let origin = read(Dialect::Forwarded, &[("forwarded", line)]);
@@ -330,6 +346,10 @@ mod tests {
             let own = format!("for={own}");
             let lines = [("forwarded", made_up.as_str()), ("forwarded", own.as_str())];
             prop_assert_eq!(read(Dialect::Forwarded, &lines).client, client);
+            // In one line it may hide the proxy's element, but then the request is the proxy's.
+            let whole = format!("{made_up}, {own};proto=https");
+            let found = read(Dialect::Forwarded, &[("forwarded", &whole)]).client;
+            prop_assert!(found == client || found == ip("10.0.0.1"), "{}", found);
         }
     }
 }
