@@ -114,13 +114,9 @@ pub(super) fn from_entry(
             };
             let mut response = Response::new(body);
             *response.status_mut() = StatusCode::from_u16(entry.meta.status).unwrap_or_default();
-            if let Some(age) = age {
-                let fields = entry.rendered.fields(age, status, || rendered(entry, age, status));
-                *response.headers_mut() = HeaderMap::clone(&fields);
-                return Some(response);
-            }
-            *response.headers_mut() = entry.headers.clone();
-            response
+            let fields = entry.rendered.fields(age, status, || rendered(entry, age, status));
+            *response.headers_mut() = HeaderMap::clone(&fields);
+            return Some(response);
         }
         Shape::NotModified => {
             let mut response = Response::new(Body::empty());
@@ -147,9 +143,9 @@ pub(super) fn from_entry(
 
 /// The fields of the answers of a second. There is a place for the request id already, so that the copy that each of
 /// them gets need not grow for it.
-fn rendered(entry: &Entry, age: u64, status: CacheStatus) -> HeaderMap {
+fn rendered(entry: &Entry, age: Option<u64>, status: CacheStatus) -> HeaderMap {
     let mut fields = entry.headers.clone();
-    fields.insert(AGE, HeaderValue::from(age));
+    age.into_iter().for_each(|age| drop(fields.insert(AGE, HeaderValue::from(age))));
     mark(&mut fields, status);
     fields.insert(REQUEST_ID, HeaderValue::from_static(""));
     fields

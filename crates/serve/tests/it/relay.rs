@@ -122,7 +122,7 @@ async fn a_thousand_clients_of_what_cannot_be_stored_do_not_queue() {
     for _ in 0..1000 {
         let client = Http::new(served.client.address);
         clients.push(tokio::spawn(async move {
-            client.get("/said/x?pause=3000&cc=private").await.status
+            client.get("/said/x?pause=1500&cc=private").await.status
         }));
     }
     // The first one finds out for all; then all the others are at the upstream together.
