@@ -44,7 +44,7 @@ impl Rehearsal {
 
     /// Where the scenario goes beyond what its models were fitted on.
     pub(crate) fn extrapolations(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut found = self.unlimited();
         for demand in &self.scenario.demand {
             let Some(rate) = demand.arrival.rate() else { continue };
             let of_route = |path: &String| {
@@ -66,6 +66,16 @@ impl Rehearsal {
             }
         }
         found
+    }
+
+    /// What of the system's rate limits a simulation leaves out: its requests have no clients to tell apart.
+    fn unlimited(&self) -> Vec<String> {
+        let say = |what: String| format!("{what}: its `limit` is not part of a simulation");
+        let routes = self.system.routes.iter().filter(|route| route.limit.is_some());
+        let functions =
+            self.system.function.iter().filter(|(_, function)| function.limit.is_some());
+        let functions = functions.map(|(name, _)| say(format!("function `{name}`")));
+        functions.chain(routes.map(|route| say(format!("route `{}`", route.path)))).collect()
     }
 }
 

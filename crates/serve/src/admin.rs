@@ -345,7 +345,8 @@ impl Admin {
         let table = serde_json::Value::Object(table);
         let config: config::Function =
             serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
-        let mut file = SystemFile::default();
+        let mut file =
+            SystemFile { key: self.plane.access.described.clone(), ..SystemFile::default() };
         let config = file.function.entry(name.clone()).or_insert(config).clone();
         file.check()
             .map_err(|error| Problem { hint: error.hint.clone(), ..wrong(error.to_string()) })?;

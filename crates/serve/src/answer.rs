@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatewright_control::{End, Outcome};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
@@ -368,7 +368,30 @@ pub(crate) struct Refusal {
     pub(crate) kind: Option<String>,
     pub(crate) traceback: Option<String>,
     /// When to come back, in seconds, if that helps.
-    pub(crate) retry_after: Option<u16>,
+    pub(crate) retry_after: Option<u32>,
+    /// How to say who one is, if that helps: `WWW-Authenticate`.
+    pub(crate) challenge: Option<Challenge>,
+}
+
+/// Why a client is asked to say who it is (RFC 6750 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// It did not.
+    Missing,
+    /// Nobody knows it.
+    Unknown,
+    /// It may not do this.
+    Forbidden,
+}
+
+impl Challenge {
+    const fn line(self) -> &'static str {
+        match self {
+            Self::Missing => "Bearer realm=\"gatewright\"",
+            Self::Unknown => "Bearer realm=\"gatewright\", error=\"invalid_token\"",
+            Self::Forbidden => "Bearer realm=\"gatewright\", error=\"insufficient_scope\"",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -392,6 +415,7 @@ impl Refusal {
             kind: None,
             traceback: None,
             retry_after: None,
+            challenge: None,
         }
     }
 
@@ -407,8 +431,21 @@ impl Refusal {
 
     /// Says that another try after this time may go better: in whole seconds, at least one and at most an hour.
     pub(crate) fn come_back_after(mut self, wait: Duration) -> Self {
+        self = self.come_back_in(wait);
+        self.retry_after = self.retry_after.map(|seconds| seconds.min(3_600));
+        self
+    }
+
+    /// Says that another try will go well after this time, and no sooner: in whole seconds, at least one.
+    pub(crate) fn come_back_in(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.retry_after = u16::try_from(seconds.clamp(1, 3_600)).ok();
+        self.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        self
+    }
+
+    /// Says how to say who one is.
+    pub(crate) fn challenge(mut self, challenge: Challenge) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -427,6 +464,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge.line()));
         }
         response
     }

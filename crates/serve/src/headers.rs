@@ -11,14 +11,13 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::forwarding::Forwarding;
+
 /// The request id, taken from the client or made.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the cache did (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -37,13 +36,15 @@ impl Fields for FieldsOf<'_> {
     }
 }
 
-/// Where a request came from.
+/// Where a request comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Client {
-    /// Its address, if it came over the network.
+    /// Its address, if it came over the network: behind proxies, as far as they are trusted.
     pub(crate) address: Option<IpAddr>,
     /// Whether it came over TLS.
     pub(crate) secure: bool,
+    /// The trusted proxy that it came through last, and whether that came over TLS.
+    pub(crate) proxy: Option<(IpAddr, bool)>,
 }
 
 /// Longest request id that is taken over from a client.
@@ -147,26 +148,13 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
 /// Makes the fields of a request to an upstream of those of the client's request.
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
+    forwarding: &Forwarding,
     client: Client,
     request_id: &HeaderValue,
     pseudonym: &str,
 ) {
     strip_hop_by_hop(headers);
-    // The client of the upstream sets its own, from the address.
-    if let Some(host) = headers.remove(HOST) {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    if let Some(client) = client.address {
-        let line = match headers.get(FORWARDED_FOR).and_then(|line| line.to_str().ok()) {
-            Some(line) => format!("{line}, {client}"),
-            None => client.to_string(),
-        };
-        if let Ok(line) = HeaderValue::try_from(line) {
-            headers.insert(FORWARDED_FOR, line);
-        }
-    }
-    let proto = if client.secure { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    forwarding.tell(headers, client);
     if let Ok(via) = HeaderValue::try_from(format!("1.1 {pseudonym}")) {
         headers.append(VIA, via);
     }
@@ -258,21 +246,5 @@ mod tests {
         for number in [0, 1, 15, 16, 0xabcdef, u64::MAX] {
             assert_eq!(numbered("run", number), format!("run-{number:x}"));
         }
-    }
-
-    #[test]
-    fn an_upstream_learns_who_asked() {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("front"));
-        headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
-        let client = Client { address, secure: true };
-        to_upstream(&mut headers, client, &HeaderValue::from_static("id"), "gw");
-        assert_eq!(headers[VIA], "1.1 gw");
-        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
-        assert_eq!(headers[FORWARDED_HOST], "front");
-        assert_eq!(headers[FORWARDED_PROTO], "https");
-        assert_eq!(headers[REQUEST_ID], "id");
-        assert!(!headers.contains_key(HOST));
     }
 }

@@ -124,7 +124,7 @@ pub(crate) async fn serve<S, B>(
         };
         let (server, ends) = (Arc::clone(&server), ends.clone());
         let (hush, calm) = (hush.clone(), calm.clone());
-        let service = service(Client { address: Some(address), secure });
+        let service = service(Client { address: Some(address), secure, proxy: None });
         let tls = listener.tls.as_ref().map(|identity| identity.acceptor());
         tokio::spawn(async move {
             let greeting = tokio::time::timeout(bounds.header_timeout, greet(stream, tls));

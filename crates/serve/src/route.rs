@@ -8,6 +8,7 @@ use matchit::{Params, Router};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
+use crate::limits::Limit;
 use crate::upgrade::Upgrades;
 
 /// Path under which every function can be asked for.
@@ -45,6 +46,10 @@ pub(crate) struct Route {
     pub(crate) upgrade: Option<Upgrades>,
     /// What of its answers is compressed.
     pub(crate) compress: Option<Arc<CompressRules>>,
+    /// How often each client may ask.
+    pub(crate) limit: Option<Limit>,
+    /// Names of the API keys that it asks for, if it says.
+    pub(crate) keys: Option<Vec<String>>,
 }
 
 /// A path with gaps.
@@ -91,6 +96,8 @@ impl Routes {
                 check: check.transpose().map_err(wrong)?,
                 upgrade: described.upgrade.as_ref().map(Upgrades::new),
                 compress: described.compress.as_ref().and_then(Compress::rules).map(Arc::new),
+                limit: described.limit.as_ref().map(|limit| Limit::new(limit, "route")),
+                keys: described.keys.clone(),
             };
             router
                 .insert(described.path.clone(), Destination::Route(Arc::new(route)))
@@ -181,6 +188,8 @@ mod tests {
                 check: None,
                 upgrade: None,
                 compress: None,
+                limit: None,
+                keys: None,
             })
             .collect();
         let system = config::SystemFile { routes, ..config::SystemFile::default() };

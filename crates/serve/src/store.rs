@@ -241,7 +241,7 @@ impl Store {
         clock: Clock,
         name: &str,
     ) -> Result<Arc<Self>, ServeError> {
-        let tiers = Tiers::open(described, base_dir, name.to_owned())?;
+        let tiers = Tiers::open(described, base_dir, name.to_owned(), clock)?;
         let (memory, max_body) = (described.memory.bytes(), described.max_body.bytes());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);

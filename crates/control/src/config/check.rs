@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Cache, Check, ConfigError, Function, Gateway, Hub, ImageRule, ProcessMode, Replicas, Runtime,
-    SystemFile, Timeouts, nearest,
+    Cache, Check, ConfigError, Function, Gateway, Hub, ImageRule, ProcessMode, RateLimit, Replicas,
+    Runtime, SystemFile, Timeouts, nearest,
 };
 use crate::Scale;
 use crate::cluster::Cluster;
@@ -105,6 +105,9 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
     ];
     if let Some((_, what)) = rules.into_iter().find(|(holds, _)| !holds) {
         return wrong(what);
+    }
+    if let Some(Err(what)) = function.limit.as_ref().map(RateLimit::check) {
+        return wrong(&format!("limit.{what}"));
     }
     function.balance.check().or_else(|what| wrong(&format!("balance.{what}")))?;
     function.autoscale.check().or_else(|what| wrong(&format!("autoscale.{what}")))?;

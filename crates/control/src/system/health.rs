@@ -182,7 +182,12 @@ impl System {
         effects.push(Effect::HealthChanged { replica: key, function: owner, from, to });
         if let Some(position) = replica.position {
             let load = function.pool.load(position);
-            function.pool.set_limit(position, load.saturating_add(health.allowance()));
+            // Where there is no room for another, what ends makes none.
+            let limit = match health.allowance() {
+                0 => 0,
+                more => load.saturating_add(more),
+            };
+            function.pool.set_limit(position, limit);
         }
         self.regulate(key);
         self.end_waiting_if_down(now, owner, effects);

@@ -88,7 +88,7 @@ impl Plane {
         parts: &mut Parts,
         asked: &Asked,
     ) -> Option<&'a Check> {
-        headers::to_upstream(&mut parts.headers, asked.client, &asked.request_id, &self.pseudonym);
+        self.address(&mut parts.headers, asked);
         let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
         let check = check.filter(|_| parts.method != Method::HEAD);
         if check.is_some() {
@@ -127,6 +127,12 @@ impl Plane {
         }
         let body = Relayed::new(None, incoming, attempt, status);
         Ok(streamed(parts, if trailers { body.with_trailers() } else { body }))
+    }
+
+    /// Makes the fields of a request to an upstream of those of the client's.
+    pub(super) fn address(&self, fields: &mut HeaderMap, asked: &Asked) {
+        let (id, name) = (&asked.request_id, &self.pseudonym);
+        headers::to_upstream(fields, &self.forwarding, asked.client, id, name);
     }
 
     /// The body for the upstream: a short one is read whole, so that it can be sent twice; a long one, or one of

@@ -1,5 +1,6 @@
 //! Requests from the network: routed, invoked or relayed, answered.
 
+mod admit;
 mod arriving;
 mod cached;
 mod coded;
@@ -33,11 +34,14 @@ use parking_lot::RwLock;
 
 pub(crate) use typed::PieceCheck;
 
+use crate::access::Access;
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;
 use crate::driver::Driver;
+use crate::forwarding::Forwarding;
 use crate::function::{Function, Runtime};
 use crate::headers::{self, Client, REQUEST_ID};
+use crate::limits::Told;
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
 use crate::route::{Destination, Route, Routes};
@@ -56,6 +60,8 @@ pub(crate) struct Plane {
     pub(crate) book: Arc<Book>,
     pub(crate) store: Arc<Store>,
     pub(crate) routes: Routes,
+    pub(crate) access: Access,
+    pub(crate) forwarding: Forwarding,
     /// The functions that can be asked for, by name.
     pub(crate) functions: RwLock<HashMap<Arc<str>, Arc<Function>>>,
     /// Largest request body in bytes.
@@ -162,14 +168,16 @@ impl Plane {
         let mut trail = Trail::begin(&self.book, id, received);
         let last = !http2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
+        let client = self.forwarding.client(client, request.headers());
         let mut asked = Asked { id, request_id, client, urgency, squeeze: None };
         let (mut parts, body) = request.into_parts();
         if let Some(response) = self.at_once(&mut parts, &body, &mut asked, &mut trail) {
-            return Answering::Ready(Some(finished(Ok(response), asked, last, trail)));
+            return Answering::Ready(Some(finished(Ok(response), asked, None, last, trail)));
         }
         Answering::Later(Box::pin(async move {
-            let result = self.route(parts, body, &asked, &mut trail).await;
-            finished(result, asked, last, trail)
+            let mut told = None;
+            let result = self.route(parts, body, &asked, &mut trail, &mut told).await;
+            finished(result, asked, told, last, trail)
         }))
     }
 
@@ -191,6 +199,9 @@ impl Plane {
         }
         self.acceptable(parts).ok()?;
         let function = self.functions.read().get(&route.function).cloned()?;
+        if self.is_guarded(&function, Some(route), asked) {
+            return None;
+        }
         let response = self.hit(route, parts, asked.coding(), trail)?;
         trail.asks(&function);
         trail.invocation.route = Some(Arc::clone(&route.pattern));
@@ -199,10 +210,11 @@ impl Plane {
 
     async fn route<B>(
         self: &Arc<Self>,
-        parts: Parts,
+        mut parts: Parts,
         body: B,
         asked: &Asked,
         trail: &mut Trail,
+        told: &mut Option<Told>,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
@@ -221,6 +233,7 @@ impl Plane {
         let Some(function) = function else { return Err(self.unknown(name)) };
         trail.asks(&function);
         trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
+        self.admit(&function, route.map(|route| &**route), &mut parts.headers, asked, trail, told)?;
         match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
@@ -401,6 +414,7 @@ impl Plane {
 fn finished(
     mut result: Result<Response<Body>, Failure>,
     asked: Asked,
+    told: Option<Told>,
     last: bool,
     mut trail: Trail,
 ) -> Response<Body> {
@@ -415,6 +429,9 @@ fn finished(
         failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
     });
     response.headers_mut().insert(REQUEST_ID, asked.request_id);
+    if let Some(told) = told {
+        told.add_to(response.headers_mut());
+    }
     if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -7,7 +7,6 @@ mod greeting;
 mod hub;
 mod link;
 pub(crate) mod memory;
-mod network;
 mod process;
 mod refusal;
 mod replica;

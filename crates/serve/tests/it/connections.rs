@@ -267,3 +267,20 @@ async fn a_body_is_asked_for_when_it_is_wanted_and_refused_before_it_is_sent() {
     assert!(nowhere.starts_with("HTTP/1.1 404 "), "{nowhere}");
     assert_eq!(origin.requests(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_connects_at_once_waits_to_be_accepted() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let crowd = most.trim().parse::<usize>().unwrap().min(2_000);
+    // It takes one, and the others wait: a listener without room for them would not answer them.
+    let served =
+        serve("[gateway]\nmax_connections = 1\n[function.f]\nhttp = \"http://127.0.0.1:1\"\n")
+            .await;
+    let mut connected = Vec::new();
+    for _ in 0..crowd {
+        let connecting = TcpStream::connect(served.client.address);
+        let connecting = tokio::time::timeout(Duration::from_secs(20), connecting);
+        connected.push(connecting.await.expect("there is room").unwrap());
+    }
+    assert_eq!(connected.len(), crowd);
+}

@@ -1,5 +1,6 @@
 //! The gateway from outside: real sockets, real workers, real signals.
 
+mod access;
 mod admin;
 mod cache;
 mod calls;
@@ -17,6 +18,7 @@ mod programs;
 mod relay;
 mod remote;
 mod shared;
+mod sick;
 mod start;
 mod support;
 mod tls;

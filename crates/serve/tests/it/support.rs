@@ -386,6 +386,11 @@ async fn origin(State(state): State<Arc<OriginState>>, request: Request) -> Resp
     response =
         response.header("connection", "x-own").header("x-own", "1").header("x-number", number);
     let text = match value("size") {
+        None if query.contains("show") => format!(
+            "auth={} key={}",
+            header(&parts.headers, "authorization"),
+            header(&parts.headers, "x-api-key"),
+        ),
         Some(size) => "x".repeat(size.parse().unwrap()),
         None => format!(
             "{} {} body={} host={} via={} xff={} own={}",

@@ -38,6 +38,7 @@ use self::link::Link;
 use self::writer::Job;
 use super::purge::Purge;
 use super::{Entry, Store, saved};
+use crate::clock::Clock;
 
 /// Operations that wait to be carried out behind the requests' backs, and the bytes of theirs; beyond, they are
 /// dropped.
@@ -120,10 +121,11 @@ impl Shared {
         tls: Option<ClientConfig>,
         deadline: Duration,
         name: String,
+        clock: Clock,
     ) -> Result<(Arc<Self>, Work), String> {
         let (jobs, work) = mpsc::channel(QUEUED);
         let shared = Self {
-            link: Link::new(url, tls)?,
+            link: Link::new(url, tls, clock)?,
             deadline,
             name,
             jobs,
