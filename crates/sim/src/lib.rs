@@ -24,6 +24,7 @@ pub use model::{
 pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
 pub use sharing::Contention;
 pub use simulation::{
-    DemandReport, FunctionReport, NodeReport, Phase, Progress, RecordSink, ReplicaStep, Scaling,
-    Simulation, SimulationError, SimulationReport, Transfer, TransferKind,
+    DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Progress,
+    RecordSink, ReplicaSample, ReplicaStep, Sample, Scaling, Simulation, SimulationError,
+    SimulationReport, Transfer, TransferKind,
 };

@@ -65,6 +65,9 @@ impl System {
             let dropped = outcome.is_dropped();
             limiter.ended(&Sample { took, in_flight, dropped });
         }
+        if replica.health.is_none() && replica.limiter.is_none() {
+            return;
+        }
         let verdict = outcome.verdict();
         let mut outlier = false;
         if let Some(health) = &mut replica.health {

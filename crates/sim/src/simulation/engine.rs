@@ -7,9 +7,10 @@ use gatewright_record::{Invocation, RunSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
-use super::flights::{FlightId, Flights};
+use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
 use super::requests::Reasons;
+use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
@@ -30,9 +31,8 @@ pub(super) struct Engine<'a> {
     pub(super) calendar: Calendar<Event>,
     pub(super) effects: Vec<Effect>,
     pub(super) flights: Flights,
-    pub(super) by_request: SecondaryMap<RequestKey, FlightId>,
-    /// What replicas work on, abandoned requests included.
-    pub(super) work: SecondaryMap<RequestKey, Attempt>,
+    /// What the system knows of: requests that have not ended, and those that replicas still work on.
+    pub(super) handled: SecondaryMap<RequestKey, Handled>,
     /// Service time of the batch that is being handed over, in nanoseconds.
     pub(super) batch_span: u64,
     pub(super) by_function: SecondaryMap<FunctionKey, usize>,
@@ -57,6 +57,9 @@ pub(super) struct Engine<'a> {
     pub(super) sites: SecondaryMap<ReplicaKey, Site>,
     pub(super) nodes: Vec<NodeRun>,
     pub(super) moves: Moves,
+    /// Whether the warm-up is over.
+    warm: bool,
+    pub(super) sampling: Option<Sampling>,
 }
 
 /// Something that will happen.
@@ -129,6 +132,8 @@ pub(super) enum Event {
     Operate {
         step: u32,
     },
+    /// A sample of the load is taken.
+    Sample,
 }
 
 /// Where in a session a request stands; the first of the first one, where there are no sessions.
@@ -144,6 +149,15 @@ enum Arrivals {
     Sessions(SessionStarts),
 }
 
+/// A request as the system knows it.
+#[derive(Clone, Copy)]
+pub(super) struct Handled {
+    /// [`NONE`] once it has ended for its client.
+    pub(super) flight: FlightId,
+    /// What a replica works on.
+    pub(super) work: Option<Attempt>,
+}
+
 /// An attempt in service.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -151,6 +165,7 @@ pub(super) struct Attempt {
     /// 1 for the first of its request.
     pub(super) number: u32,
     pub(super) function: usize,
+    pub(super) since: Time,
     /// Where it stands between its data and its service.
     pub(super) step: u32,
     /// Nanoseconds of service.
@@ -164,6 +179,8 @@ pub(super) struct FunctionRun {
     /// Replicas from start to stop.
     pub(super) allocated: Level,
     pub(super) in_service: Level,
+    /// Sum of the times that requests were in service, in nanoseconds.
+    pub(super) served: u128,
     pub(super) queued: Level,
     pub(super) scalings: u64,
     /// Whether an operation has removed it; its counts went with it.
@@ -207,6 +224,7 @@ impl Simulation {
         engine.deploy();
         engine.open_demands();
         engine.plan();
+        engine.plan_sample();
         engine.run(progress);
         engine.finish()
     }
@@ -214,7 +232,11 @@ impl Simulation {
 
 impl<'a> Engine<'a> {
     fn new(setup: &'a Simulation, seed: u64, sink: Option<&'a mut dyn RecordSink>) -> Self {
+        let every = sink.as_ref().and_then(|sink| sink.sample_every());
+        let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
+            warm: setup.warm_up == Time::ZERO,
+            sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,
             seed,
             now: Time::ZERO,
@@ -223,8 +245,7 @@ impl<'a> Engine<'a> {
             calendar: Calendar::new(),
             effects: Vec::new(),
             flights: Flights::default(),
-            by_request: SecondaryMap::new(),
-            work: SecondaryMap::new(),
+            handled: SecondaryMap::new(),
             batch_span: 0,
             by_function: SecondaryMap::new(),
             functions: Vec::new(),
@@ -290,12 +311,12 @@ impl<'a> Engine<'a> {
             // An answer at the very moment of a deadline is in time, so the calendar goes first.
             match self.system.next_wakeup() {
                 Some(wakeup) if wakeup < due => {
-                    self.now = wakeup;
+                    self.advance(wakeup);
                     self.tell(control::Event::Wakeup);
                 }
                 _ => {
                     let Some((due, event)) = self.calendar.pop() else { break };
-                    self.now = due;
+                    self.advance(due);
                     self.happen(event);
                 }
             }
@@ -308,6 +329,27 @@ impl<'a> Engine<'a> {
             }
         }
         progress(self.progress());
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = now;
+        if !self.warm && now >= self.setup.warm_up {
+            self.end_warm_up();
+        }
+    }
+
+    /// Averages over time begin at the end of the warm-up, which has just passed: nothing has changed since.
+    fn end_warm_up(&mut self) {
+        self.warm = true;
+        let at = self.setup.warm_up;
+        for run in &mut self.functions {
+            for level in
+                [&mut run.running, &mut run.allocated, &mut run.in_service, &mut run.queued]
+            {
+                level.begin(at);
+            }
+        }
+        self.nodes.iter_mut().for_each(|node| node.begin(at));
     }
 
     fn happen(&mut self, event: Event) {
@@ -346,6 +388,7 @@ impl<'a> Engine<'a> {
             Event::Moved { transfer } => self.moved(transfer),
             Event::Flow(end) => self.flow_ended(end),
             Event::Operate { step } => self.operate(step),
+            Event::Sample => self.sample(),
         }
         while let Some(flight) = self.follow_ups.pop() {
             self.invoke(flight);
@@ -491,7 +534,7 @@ impl<'a> Engine<'a> {
                 totals: self.system.function(run.key).map(|view| view.totals).unwrap_or_default(),
                 replicas_mean: run.running.mean(end),
                 replicas_max: run.running.max(),
-                replica_seconds: run.allocated.area(end) as f64 / 1e9,
+                replica_seconds: run.allocated.area_after_warm_up(end) as f64 / 1e9,
                 in_service_mean: run.in_service.mean(end),
                 queued_mean: run.queued.mean(end),
                 scalings: run.scalings,
@@ -503,7 +546,7 @@ impl<'a> Engine<'a> {
             if let (Some(span), Some(Arrivals::Requests(_)), false) =
                 (setup.limits.duration, &run.arrivals, run.cut)
             {
-                run.summary.set_offered_over(span);
+                run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
             }
             DemandReport {
                 function: run.record.function,
@@ -523,7 +566,8 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// What must hold of every run: who came has gone, and Little's law over the whole of it, to the nanosecond.
+    /// What must hold of every run: who came has gone; Little's law over the whole of it, and the law of utilisation
+    /// (requests in service over time are the sum of their services) for each function, to the nanosecond.
     fn check_identities(&self) -> Result<(), SimulationError> {
         let broken = |what: String| Err(SimulationError::Identity(what));
         if self.offered != self.ended || self.open.value() != 0 {
@@ -533,13 +577,45 @@ impl<'a> Engine<'a> {
         if area != self.sojourns {
             return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
         }
-        for (run, setup) in self.functions.iter().zip(&self.setup.functions) {
+        let mut served: Vec<u128> = self.functions.iter().map(|run| run.served).collect();
+        for work in self.handled.values().filter_map(|handled| handled.work) {
+            served[work.function] += u128::from(self.now.nanos_since(work.since));
+        }
+        for ((run, setup), served) in self.functions.iter().zip(&self.setup.functions).zip(served) {
+            let area = run.in_service.area(self.now);
+            if area != served {
+                let what = format!("utilisation of `{}`: {area} is not {served}", setup.name);
+                return broken(what);
+            }
             let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
             if !run.removed && totals.arrived != totals.ended() {
                 return broken(format!("function `{}` owes answers", setup.name));
             }
         }
         Ok(())
+    }
+
+    /// The attempt of a request that is in service, if it is this one.
+    pub(super) fn work_of(&mut self, request: RequestKey, attempt: u32) -> Option<&mut Attempt> {
+        let work = self.handled.get_mut(request)?.work.as_mut()?;
+        (work.number == attempt).then_some(work)
+    }
+
+    /// A replica no longer works on a request, which may still be waited for.
+    pub(super) fn end_work(&mut self, request: RequestKey) {
+        if let Some(handled) = self.handled.get_mut(request) {
+            if let Some(work) = handled.work.take() {
+                if let Some(sampling) = &mut self.sampling {
+                    sampling.load(self.now, work.replica, false);
+                }
+                let function = &mut self.functions[work.function];
+                function.in_service.down(self.now);
+                function.served += u128::from(self.now.nanos_since(work.since));
+            }
+            if handled.flight == NONE {
+                self.handled.remove(request);
+            }
+        }
     }
 
     /// The luck of a request or replica for a purpose.
@@ -575,7 +651,7 @@ mod tests {
         engine.open_demands();
         engine.run(&mut |_| ());
         assert_eq!(engine.ended, requests);
-        [engine.flights.capacity(), engine.by_request.capacity(), engine.effects.capacity()]
+        [engine.flights.capacity(), engine.handled.capacity(), engine.effects.capacity()]
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar,
 //! `requests` what happens to a request and `work` at its replica, `replicas` the life of replicas and `sites` their
 //! places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level` quantities over
-//! time, `streams` what a run leaves behind.
+//! time, `samples` what is seen of them now and then, `streams` what a run leaves behind.
 
 mod engine;
 mod flights;
 mod level;
 mod replicas;
 mod requests;
+mod samples;
 mod setup;
 mod sites;
 mod store;
@@ -30,6 +31,7 @@ use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
+pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
 use crate::model::{DeviceModel, KeySampler};
@@ -39,6 +41,8 @@ use crate::{Act, Contention, Sampler};
 #[derive(Clone, Debug)]
 pub struct Simulation {
     cold_start: bool,
+    /// Averages and summaries leave out what was before.
+    warm_up: Time,
     functions: Vec<FunctionSetup>,
     caches: Vec<CacheSetup>,
     demands: Vec<DemandSetup>,
@@ -146,6 +150,19 @@ pub trait RecordSink {
     fn scaled(&mut self, _scaling: &Scaling) -> Result<(), WriteError> {
         Ok(())
     }
+
+    /// How often [`RecordSink::sampled`] is called, in virtual time; never unless overridden.
+    fn sample_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The load of functions, replicas and nodes, at the moment and since the last time.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn sampled(&mut self, _sample: &Sample) -> Result<(), WriteError> {
+        Ok(())
+    }
 }
 
 /// A decision about the number of replicas.
@@ -191,7 +208,7 @@ pub struct SimulationReport {
     pub end: Time,
 }
 
-/// What became of a demand's requests.
+/// What became of a demand's requests, those of the warm-up left out.
 #[derive(Clone, Debug)]
 pub struct DemandReport {
     /// Name of the function.
@@ -204,7 +221,8 @@ pub struct DemandReport {
     pub summary: RunSummary,
 }
 
-/// What a function did during a run. Times in seconds of virtual time.
+/// What a function did during a run: its averages after the warm-up, its counts over the whole run. Times in seconds of
+/// virtual time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionReport {
     /// Its name.

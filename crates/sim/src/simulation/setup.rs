@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatewright_control::autoscale::Autoscale;
 use gatewright_control::cluster::{Cluster, ImageId, Layer};
@@ -63,6 +64,7 @@ impl<'a> Builder<'a> {
         let functions = functions?;
         let mut simulation = Simulation {
             cold_start: self.scenario.cold_start,
+            warm_up: Time::ZERO + self.scenario.warm_up.map_or(Duration::ZERO, HumanDuration::get),
             steps: self.steps(&names, cluster.as_ref())?,
             fleet: cluster.map(|cluster| self.fleet(cluster, &functions)).transpose()?,
             functions,

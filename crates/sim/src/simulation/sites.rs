@@ -36,12 +36,21 @@ pub(super) struct Site {
 pub(super) struct NodeRun {
     /// Layers that are there, or on their way with the replicas that wait for them.
     layers: BTreeMap<u32, Option<Vec<ReplicaKey>>>,
-    replicas: Level,
+    pub(super) replicas: Level,
     /// Thousandths of cores that its replicas asked for.
-    requested: Level,
+    pub(super) requested: Level,
     /// The same, of replicas for each request in service.
-    busy: Level,
+    pub(super) busy: Level,
     pulled: u64,
+}
+
+impl NodeRun {
+    /// The warm-up has ended.
+    pub(super) fn begin(&mut self, now: Time) {
+        for level in [&mut self.replicas, &mut self.requested, &mut self.busy] {
+            level.begin(now);
+        }
+    }
 }
 
 impl Simulation {
@@ -220,7 +229,7 @@ impl Engine<'_> {
 
     pub(super) fn node_reports(&self, end: Time) -> Vec<NodeReport> {
         let Some(fleet) = &self.setup.fleet else { return Vec::new() };
-        let seconds = end.as_secs_f64();
+        let seconds = end.nanos_since(self.setup.warm_up) as f64 / 1e9;
         let nodes = self.nodes.iter().zip(fleet.cluster.nodes()).zip(&fleet.nodes);
         let report = nodes.map(|((run, node), name)| {
             let share = |level: &Level| match node.capacity.cpu {

@@ -8,11 +8,10 @@ use super::transfers::Cargo;
 impl Engine<'_> {
     /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
     pub(super) fn step(&mut self, request: RequestKey, attempt: u32) {
-        let same = |work: &&mut super::engine::Attempt| work.number == attempt;
-        let Some(work) = self.work.get_mut(request).filter(same) else { return };
-        let (step, replica) = (work.step as usize, work.replica);
+        let Some(work) = self.work_of(request, attempt) else { return };
+        let (step, replica, function) = (work.step as usize, work.replica, work.function);
         work.step += 1;
-        let data = &self.setup.functions[work.function].deployment.data;
+        let data = &self.setup.functions[function].deployment.data;
         let node = self.sites.get(replica).and_then(|site| site.node);
         let reads = if node.is_some() { data.reads.len() } else { 0 };
         let Some(node) = node.filter(|_| step != reads) else {
@@ -34,7 +33,7 @@ impl Engine<'_> {
 
     /// A request is served, or waits for one of its replica's workers.
     fn serve(&mut self, request: RequestKey, attempt: u32, replica: ReplicaKey) {
-        let Some(work) = self.work.get(request).copied() else { return };
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
         let setup = &self.setup.functions[work.function];
         let Some(site) = self.sites.get_mut(replica) else { return };
         if site.busy >= setup.workers {
@@ -72,8 +71,7 @@ impl Engine<'_> {
 
     /// A request has been served; one that waits for its worker is next.
     pub(super) fn served(&mut self, request: RequestKey, attempt: u32) {
-        let same = |work: &super::engine::Attempt| work.number == attempt;
-        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
         if let Some(site) = self.sites.get_mut(work.replica) {
             site.busy -= 1;
             if let Some((next, attempt)) = site.inner.pop_front() {
