@@ -100,7 +100,11 @@ impl Sampling {
     /// A replica has been handed a request, or is done with one.
     pub(super) fn load(&mut self, now: Time, replica: ReplicaKey, begins: bool) {
         let Some(load) = self.replicas.get_mut(replica) else { return };
-        if begins { load.in_service.up(now) } else { load.in_service.down(now) }
+        if begins {
+            load.in_service.up(now)
+        } else {
+            load.in_service.down(now)
+        }
         let busy = u64::from(load.in_service.value() > 0);
         load.busy.set(now, busy);
     }
@@ -134,9 +138,11 @@ impl Engine<'_> {
             in_service_mean: mean(&run.in_service),
         });
         let functions = functions.collect();
-        let nodes = self.setup.fleet.iter().flat_map(|fleet| {
-            self.nodes.iter().zip(fleet.cluster.nodes()).zip(&fleet.nodes)
-        });
+        let nodes = self
+            .setup
+            .fleet
+            .iter()
+            .flat_map(|fleet| self.nodes.iter().zip(fleet.cluster.nodes()).zip(&fleet.nodes));
         let nodes = nodes.map(|((run, node), name)| {
             let cpu = (node.capacity.cpu as f64).max(1.0);
             NodeSample {
@@ -164,7 +170,8 @@ impl Engine<'_> {
         for (key, load) in &mut sampling.replicas {
             let Some(view) = self.system.replica(key) else { continue };
             let areas = [load.in_service.area(self.now), load.busy.area(self.now)];
-            let [in_service, busy] = [0, 1].map(|nth| (areas[nth] - load.before[nth]) as f64 / span);
+            let [in_service, busy] =
+                [0, 1].map(|nth| (areas[nth] - load.before[nth]) as f64 / span);
             load.before = areas;
             let fleet = self.setup.fleet.as_ref().zip(view.node);
             samples.push(ReplicaSample {

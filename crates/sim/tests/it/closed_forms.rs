@@ -9,9 +9,7 @@ use crate::rig::{assert_mean, queue, records, run, share, simulation};
 /// Erlang B by its recursion: the share of requests that find all of `servers` busy and are lost, `load` of them
 /// offered in the time of one service.
 fn erlang_b(servers: u32, load: f64) -> f64 {
-    (1..=servers).fold(1.0, |blocked, server| {
-        load * blocked / (f64::from(server) + load * blocked)
-    })
+    (1..=servers).fold(1.0, |blocked, server| load * blocked / (f64::from(server) + load * blocked))
 }
 
 /// Erlang C: the share of requests that have to wait.
@@ -52,9 +50,8 @@ fn limited(servers: u32, room: u32, law: &str, rate: f64) -> Simulation {
 }
 
 fn lost(simulation: &Simulation) -> Vec<f64> {
-    let lost = |record: &gatewright_record::Invocation| {
-        f64::from(u8::from(record.started.is_none()))
-    };
+    let lost =
+        |record: &gatewright_record::Invocation| f64::from(u8::from(record.started.is_none()));
     records(simulation, 1).iter().map(lost).collect()
 }
 
@@ -119,7 +116,11 @@ fn users_of_several_servers() {
         // Little's law: what is there, over the rate at which it leaves.
         assert_mean("response", &times.responses, there / rate);
         let busy = report.functions[0].in_service_mean;
-        assert!((busy / (rate * service) - 1.0).abs() < 0.01, "{busy} busy, not {}", rate * service);
+        assert!(
+            (busy / (rate * service) - 1.0).abs() < 0.01,
+            "{busy} busy, not {}",
+            rate * service
+        );
     }
 }
 
