@@ -7,8 +7,10 @@
 //! [`Simulation`] gives the same bytes on every machine.
 
 mod calendar;
+mod faults;
 mod flows;
 mod law;
+pub mod llm;
 mod measured;
 mod model;
 mod scenario;
@@ -16,6 +18,7 @@ mod sharing;
 mod simulation;
 
 pub use calendar::Calendar;
+pub use faults::{Fault, Faults, Outage};
 pub use flows::{FlowEnd, Flows, GOODPUT};
 pub use law::{Law, LawError, Sampler};
 pub use model::{

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use gatewright_control::config::{HumanDuration, Override};
-use gatewright_record::{Estimate, RunReport, RunSummary, batch_means};
+use gatewright_record::{
+    Estimate, RunReport, RunSummary, Summary, TokenReport, TokenSummary, batch_means,
+};
 use gatewright_sim::{
     DemandReport, FunctionReport, NodeReport, RecordSink, Simulation, SimulationReport,
 };
@@ -133,6 +135,9 @@ struct Demand {
     asks_for: String,
     arrival: gatewright_workload::Strategy,
     report: RunReport,
+    /// Where a language model was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<TokenReport>,
 }
 
 /// Means over replications with their standard errors.
@@ -157,6 +162,11 @@ impl Simulate {
         rehearsal.scenario.warm_up = self.warm_up().or(rehearsal.scenario.warm_up);
         let simulation = rehearsal.simulation(&self.scenario)?;
         rehearsal.extrapolations().iter().for_each(|text| output::warning(text));
+        for key in rehearsal.unmodelled() {
+            output::warning(&format!(
+                "{key} is not simulated: the run goes on as if it were not set"
+            ));
+        }
         let seed = self.seed.unwrap_or(rehearsal.scenario.seed);
         let mut batches = None;
         let reports = if self.replications > 1 {
@@ -247,8 +257,11 @@ fn document(
         let own: Vec<_> =
             reports.iter().map(|report| report.demands[nth].summary.clone()).collect();
         let DemandReport { function, route, arrival, .. } = &reports[0].demands[nth];
+        let tokens = reports.iter().filter_map(|report| report.demands[nth].tokens.as_deref());
+        let seconds = own.iter().map(|summary| summary.span().as_secs_f64()).sum();
+        let tokens = together_of_tokens(tokens, seconds);
         let asks_for = route.as_ref().unwrap_or(function).to_string();
-        Demand { asks_for, arrival: arrival.clone(), report: together(&own) }
+        Demand { asks_for, arrival: arrival.clone(), report: together(&own), tokens }
     });
     Document {
         schema: SCHEMA,
@@ -273,6 +286,18 @@ fn together(summaries: &[RunSummary]) -> RunReport {
     report.offered_rate = mean(summaries, RunSummary::offered_rate);
     report.achieved_rate = mean(summaries, RunSummary::achieved_rate);
     report
+}
+
+/// The tokens of all replications, which took so many seconds one after another.
+fn together_of_tokens<'a>(
+    tokens: impl Iterator<Item = &'a TokenSummary>,
+    seconds: f64,
+) -> Option<TokenReport> {
+    let all = tokens.cloned().reduce(|mut all, one| {
+        all.merge(&one);
+        all
+    });
+    all.map(|all| all.report(seconds))
 }
 
 fn mean(summaries: &[RunSummary], of: impl Fn(&RunSummary) -> Option<f64>) -> Option<f64> {
@@ -315,6 +340,7 @@ fn text(document: &Document) -> String {
     facts.extend(nodes(&document.nodes));
     facts.extend(document.estimates.iter().flat_map(intervals));
     facts.extend(document.batches.iter().flat_map(BatchReport::facts));
+    facts.extend(document.demands.iter().flat_map(tokens));
     let (level, verdict) = verdict(&document.report);
     let title = format!("simulate {} ({offered}, {runs})", document.scenario);
     let mut text = Sheet { title, level, verdict, facts, report: &document.report }.to_string();
@@ -385,6 +411,21 @@ fn nodes(nodes: &[NodeReport]) -> Vec<(&'static str, String)> {
     };
     let labels = std::iter::once("nodes").chain(std::iter::repeat(""));
     labels.zip(kinds.into_iter().map(line)).collect()
+}
+
+/// What a language model's tokens took.
+fn tokens(demand: &Demand) -> Vec<(&'static str, String)> {
+    let Some(tokens) = &demand.tokens else { return Vec::new() };
+    let times = |times: &Summary| {
+        let of = |nanos: Option<u64>| nanos.map_or_else(|| "-".to_owned(), |n| duration(n as f64));
+        format!("p50 {}, p95 {}, p99 {}", of(times.p50), of(times.p95), of(times.p99))
+    };
+    let per_second = tokens.output_tokens_per_second.unwrap_or(0.0);
+    vec![
+        ("tokens", format!("{}: {per_second:.1} of answers a second", demand.asks_for)),
+        ("", format!("time to first token {}", times(&tokens.ttft))),
+        ("", format!("from token to token {}", times(&tokens.itl))),
+    ]
 }
 
 /// Means over the replications with their confidence intervals.

@@ -215,9 +215,12 @@ impl System {
 
     /// How long until one of a function's replicas may be given requests again, if none may now.
     pub(super) fn back_in(&self, function: &Function) -> Option<Duration> {
+        if !function.is_down() {
+            return None;
+        }
         let now = self.now;
         let replicas = function.replicas.iter().filter_map(|key| self.replicas.get(*key));
         let spans = replicas.filter_map(|replica| replica.health.as_ref()?.back_in(now));
-        spans.min().filter(|_| function.is_down())
+        spans.min()
     }
 }

@@ -3,10 +3,11 @@ use std::mem;
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
-use gatewright_record::{Invocation, RunSummary, World};
+use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
+use super::faults::Down;
 use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
 use super::requests::Reasons;
@@ -18,7 +19,7 @@ use super::{
     DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
     SimulationReport,
 };
-use crate::{Act, Calendar, FlowEnd};
+use crate::{Act, Calendar, Fault, FlowEnd};
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -60,6 +61,8 @@ pub(super) struct Engine<'a> {
     /// Whether the warm-up is over.
     warm: bool,
     pub(super) sampling: Option<Sampling>,
+    /// Outages that last.
+    pub(super) down: Vec<Down>,
 }
 
 /// Something that will happen.
@@ -118,6 +121,15 @@ pub(super) enum Event {
         replica: ReplicaKey,
         version: u32,
     },
+    /// A request joins the batch of a language model.
+    Join {
+        request: RequestKey,
+        attempt: u32,
+    },
+    /// A step of a language model is over.
+    Step {
+        replica: ReplicaKey,
+    },
     /// A transfer's connection stands.
     Connected {
         transfer: u32,
@@ -134,6 +146,16 @@ pub(super) enum Event {
     },
     /// A sample of the load is taken.
     Sample,
+    /// An outage of a function begins or ends.
+    Outage {
+        function: u32,
+        number: u32,
+        begins: bool,
+    },
+    /// A replica's health has been checked.
+    Probed {
+        replica: ReplicaKey,
+    },
 }
 
 /// Where in a session a request stands; the first of the first one, where there are no sessions.
@@ -170,6 +192,8 @@ pub(super) struct Attempt {
     pub(super) step: u32,
     /// Nanoseconds of service.
     pub(super) span: u64,
+    /// How it fails, if it does otherwise than with an error.
+    pub(super) fault: Option<Fault>,
 }
 
 pub(super) struct FunctionRun {
@@ -201,6 +225,7 @@ pub(super) struct DemandRun {
     /// The next record, its names already in place.
     pub(super) record: Invocation,
     pub(super) summary: RunSummary,
+    pub(super) tokens: Option<Box<TokenSummary>>,
 }
 
 /// Events between two reports of progress.
@@ -224,6 +249,7 @@ impl Simulation {
         engine.deploy();
         engine.open_demands();
         engine.plan();
+        engine.plan_outages();
         engine.plan_sample();
         engine.run(progress);
         engine.finish()
@@ -235,6 +261,7 @@ impl<'a> Engine<'a> {
         let every = sink.as_ref().and_then(|sink| sink.sample_every());
         let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
+            down: Vec::new(),
             warm: setup.warm_up == Time::ZERO,
             sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,
@@ -292,6 +319,7 @@ impl<'a> Engine<'a> {
                     ..Invocation::default()
                 },
                 summary: RunSummary::new(),
+                tokens: self.setup.functions[setup.function].llm.is_some().then(Box::default),
             });
         }
         for demand in 0..self.demands.len() as u32 {
@@ -384,11 +412,17 @@ impl<'a> Engine<'a> {
             Event::Failed { replica } => self.failed(replica),
             Event::Served { request, attempt } => self.served(request, attempt),
             Event::Shared { replica, version } => self.shared(replica, version),
+            Event::Join { request, attempt } => self.join_batch(request, attempt),
+            Event::Step { replica } => self.end_step(replica),
             Event::Connected { transfer } => self.connected(transfer),
             Event::Moved { transfer } => self.moved(transfer),
             Event::Flow(end) => self.flow_ended(end),
             Event::Operate { step } => self.operate(step),
             Event::Sample => self.sample(),
+            Event::Outage { function, number, begins } => {
+                self.outage(function as usize, number, begins);
+            }
+            Event::Probed { replica } => self.probed(replica),
         }
         while let Some(flight) = self.follow_ups.pop() {
             self.invoke(flight);
@@ -485,11 +519,11 @@ impl<'a> Engine<'a> {
                 Effect::StopReplica { replica } => self.stop(replica),
                 Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-                // The replica works on, and reports the end of its work at its own time.
-                Effect::Abandon { .. }
-                | Effect::Removed { .. }
-                | Effect::Probe { .. }
-                | Effect::HealthChanged { .. } => {}
+                Effect::Abandon { request, replica } => self.abandon(request, replica),
+                Effect::Probe { replica, .. } => {
+                    self.calendar.push(self.now, Event::Probed { replica });
+                }
+                Effect::Removed { .. } | Effect::HealthChanged { .. } => {}
             }
         }
         self.effects = effects;
@@ -553,6 +587,7 @@ impl<'a> Engine<'a> {
                 route: run.record.route,
                 arrival: setup.arrival.clone(),
                 summary: run.summary,
+                tokens: run.tokens,
             }
         });
         let demands = demands.collect();

@@ -6,7 +6,9 @@
 //! time, `samples` what is seen of them now and then, `streams` what a run leaves behind.
 
 mod engine;
+mod faults;
 mod flights;
+mod language;
 mod level;
 mod replicas;
 mod requests;
@@ -27,15 +29,16 @@ use gatewright_control::cluster::{Cluster, ImageId, Route};
 use gatewright_control::placement::Placement;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
+use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, WriteError};
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
 pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
+use crate::llm::LlmModel;
 use crate::model::{DeviceModel, KeySampler};
-use crate::{Act, Contention, Sampler};
+use crate::{Act, Contention, Faults, Outage, Sampler};
 
 /// A system, its model and a scenario, ready to be run with any number of seeds.
 #[derive(Clone, Debug)]
@@ -66,13 +69,24 @@ struct FunctionSetup {
     gateway: Sampler,
     lifetime: Option<Sampler>,
     errors: f64,
+    faults: Option<Faults>,
+    outages: Vec<Outage>,
     fork: Sampler,
     workers: u32,
     contention: Option<Contention>,
+    llm: Option<LlmSetup>,
     /// The function that is called with the answer.
     then: Option<usize>,
     /// Whether what happens inside its replicas is more than one service time after another.
     deep: bool,
+}
+
+/// A language model.
+#[derive(Clone, Debug)]
+struct LlmSetup {
+    model: LlmModel,
+    prompt: Sampler,
+    output: Sampler,
 }
 
 /// How long things take in a replica.
@@ -219,6 +233,8 @@ pub struct DemandReport {
     pub arrival: Strategy,
     /// The requests.
     pub summary: RunSummary,
+    /// Tokens and their times, where a language model was asked.
+    pub tokens: Option<Box<TokenSummary>>,
 }
 
 /// What a function did during a run: its averages after the warm-up, its counts over the whole run. Times in seconds of

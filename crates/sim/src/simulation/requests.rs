@@ -8,6 +8,7 @@ use gatewright_record::{CacheResult, Status};
 
 use super::engine::{Attempt, Engine, Event, Handled, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
+use super::language;
 use super::store::Asked;
 
 /// Why requests end otherwise than well, made once.
@@ -82,6 +83,8 @@ impl Engine<'_> {
             replica: 0,
             attempts: 0,
             in_flight: 0,
+            tokens: [0; 2],
+            first_token: None,
             cold: false,
             waiting: false,
             role: Role::Plain,
@@ -193,7 +196,8 @@ impl Engine<'_> {
         }
         let span = self.batch_span;
         let (number, function, since) = (attempt, index, self.now);
-        handled.work = Some(Attempt { replica, number, function, since, step: 0, span });
+        let (step, fault) = (0, None);
+        handled.work = Some(Attempt { replica, number, function, since, step, span, fault });
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
@@ -201,6 +205,10 @@ impl Engine<'_> {
             sampling.load(self.now, replica, true);
         }
         self.occupy(replica, true);
+        let may_fail = setup.faults.is_some() || !setup.outages.is_empty();
+        if may_fail && self.fails(request, attempt) {
+            return;
+        }
         if setup.deep {
             self.step(request, attempt);
         } else {
@@ -215,10 +223,10 @@ impl Engine<'_> {
         let Some(work) = self.work_of(request, attempt).copied() else { return };
         self.occupy(work.replica, false);
         let errors = self.setup.functions[work.function].errors;
-        let outcome = if errors > 0.0 && self.errs(request, work, errors) {
-            Outcome::Error
-        } else {
-            Outcome::Ok
+        let outcome = match work.fault {
+            Some(fault) => self.outcome_of(work.function, fault),
+            None if errors > 0.0 && self.errs(request, work, errors) => Outcome::Error,
+            None => Outcome::Ok,
         };
         self.end_work(request);
         self.tell(control::Event::Finished { request, outcome });
@@ -226,14 +234,8 @@ impl Engine<'_> {
 
     /// Whether an attempt ends with an error, by the request's own luck.
     fn errs(&mut self, request: RequestKey, work: Attempt, share: f64) -> bool {
-        let Some(handled) = self.handled.get(request).filter(|handled| handled.flight != NONE)
-        else {
-            return false;
-        };
-        let Flight { id, stage, .. } = *self.flights.get_mut(handled.flight);
-        let nth = u64::from(work.number) + (u64::from(stage) << 32);
-        let own = Stream::new(self.seed, Purpose::Fault, id).bits();
-        Stream::new(own, Purpose::Fault, nth).unit() < share
+        let waits = self.handled.get(request).is_some_and(|handled| handled.flight != NONE);
+        waits && self.fault_luck(request, work.number).unit() < share
     }
 
     /// The system has ended a request.
@@ -324,9 +326,15 @@ impl Engine<'_> {
             Role::Fetch | Role::Alone | Role::Refresh => Some(CacheResult::Miss),
             Role::Collapsed => Some(CacheResult::Collapsed),
         };
+        let [tokens_in, tokens_out] = flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
+        (record.tokens_in, record.tokens_out) = (tokens_in, tokens_out);
+        record.first_byte = flight.first_token;
         record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));
         if flight.sent >= self.setup.warm_up {
             demand.summary.add(record);
+            if let Some(tokens) = &mut demand.tokens {
+                language::note(tokens, record);
+            }
         }
         if let Some(sink) = &mut self.sink
             && let Err(error) = sink.invocation(record)

@@ -11,6 +11,7 @@ use super::engine::Engine;
 use super::level::Level;
 use super::transfers::{Cargo, Moves};
 use super::{NodeReport, Phase, ReplicaStep, Simulation};
+use crate::llm::Batcher;
 use crate::sharing::Shared;
 
 /// A replica, where it is and what goes on in it.
@@ -29,6 +30,8 @@ pub(super) struct Site {
     /// Requests that wait for one of its workers.
     pub(super) inner: VecDeque<(RequestKey, u32)>,
     pub(super) shared: Shared<(RequestKey, u32)>,
+    /// The batch of a language model.
+    pub(super) batch: Option<Box<Batcher<(RequestKey, u32)>>>,
 }
 
 /// A node during a run.
@@ -97,6 +100,7 @@ impl Engine<'_> {
             busy: 0,
             inner: VecDeque::new(),
             shared: Shared::new(self.now),
+            batch: setup.llm.as_ref().map(|llm| Box::new(Batcher::new(&llm.model))),
         };
         self.sites.insert(replica, site);
         if !self.begun && !self.setup.cold_start {

@@ -35,6 +35,13 @@ impl Engine<'_> {
     fn serve(&mut self, request: RequestKey, attempt: u32, replica: ReplicaKey) {
         let Some(work) = self.work_of(request, attempt).copied() else { return };
         let setup = &self.setup.functions[work.function];
+        if setup.llm.is_some() {
+            if work.span == 0 {
+                return self.join_batch(request, attempt);
+            }
+            let due = self.now.plus_nanos(work.span);
+            return self.calendar.push(due, Event::Join { request, attempt });
+        }
         let Some(site) = self.sites.get_mut(replica) else { return };
         if site.busy >= setup.workers {
             site.inner.push_back((request, attempt));

@@ -3,5 +3,8 @@
 mod behaviour;
 mod closed_forms;
 mod cluster;
+mod failures;
+mod language;
+mod measuring;
 mod rig;
 mod theory;
