@@ -268,7 +268,7 @@ fn frames_and_sweeps() {
         let path = folder.path().join("frames").join(format!("{name}.csv"));
         std::fs::read_to_string(path).unwrap()
     };
-    assert_eq!(std::fs::read_dir(folder.path().join("frames")).unwrap().count(), 14);
+    assert_eq!(std::fs::read_dir(folder.path().join("frames")).unwrap().count(), 15);
     assert_eq!(frame("invocations").lines().count(), 51);
     assert_eq!(frame("fets").lines().count(), 51);
     let phases: Vec<_> = frame("replica_deployment")
