@@ -34,6 +34,13 @@ class Sleeper:
         return seconds
 
 
+class Unwatched(Sleeper):
+    """Its calls are looked after once an hour."""
+
+    def __init__(self):
+        gatewright.connection.LONG_CALL = 3600
+
+
 class Meeting:
     """Two calls must be there at once."""
 

@@ -185,8 +185,9 @@ def test_a_wider_window_runs_calls_side_by_side(start):
 
 
 def test_answers_that_wait_for_others_are_not_held_by_a_long_call(start):
-    worker = start("models:Sleeper", "--ahead", "100")
+    worker = start("models:Unwatched", "--ahead", "100")
     worker.begin()
+    time.sleep(0.3)  # the thread that watches begins a look that takes an hour
     encode = worker.encoder.encode
     frames = [encode(protocol.REQUEST, number, None, 1, [0], {}) for number in range(50)]
     worker.socket.sendall(b"".join(frames) + encode(protocol.REQUEST, 50, None, 1, [1000], {}))

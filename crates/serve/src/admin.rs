@@ -121,8 +121,11 @@ impl From<OperationError> for Problem {
             OperationError::UnknownFunction(_) => StatusCode::NOT_FOUND,
             OperationError::AlreadyDeployed(_) => StatusCode::CONFLICT,
             OperationError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            OperationError::NotWhileServed { .. } => StatusCode::CONFLICT,
         };
-        Self::new(status, error.to_string())
+        let anew = matches!(error, OperationError::NotWhileServed { .. });
+        let hint = anew.then(|| "remove it and deploy it anew".to_owned());
+        Self { hint, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -309,10 +312,9 @@ async fn update(
     let name = Arc::clone(&function.name);
     let served = admin.plane.functions.read().get(&name).cloned();
     let Some(served) = served else { return Err(admin.unknown(&name)) };
-    if let Some(what) = served.cannot_become(&function) {
-        let error = format!("function `{name}` cannot be updated: {what}");
-        let hint = "remove it and deploy it anew".to_owned();
-        return Err(Problem { hint: Some(hint), ..Problem::new(StatusCode::CONFLICT, error) });
+    if let Some(reason) = served.cannot_become(&function) {
+        let function = name.to_string();
+        return Err(OperationError::NotWhileServed { function, reason }.into());
     }
     function.logs = Arc::clone(&served.logs);
     let function = Arc::new(function);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::call::Step;
 use crate::driver::Ticket;
+use crate::plane::PieceCheck;
 use crate::records::Trail;
 use crate::store::Reader;
 use crate::upstream::{Received, SendError};
@@ -48,6 +49,8 @@ pub(crate) enum BrokenOff {
     Worker,
     #[error("the request's time was up in the middle of its answer")]
     TimedOut,
+    #[error("a piece of the answer does not fit the function's schema")]
+    Unfit,
 }
 
 /// The body of an upstream's answer and the request that it belongs to.
@@ -76,6 +79,10 @@ pub(crate) struct Attempt {
 pub(crate) struct Pieces {
     pieces: mpsc::Receiver<Bytes>,
     ticket: Ticket,
+    /// Against whose schema each piece is held, if it has one.
+    check: Option<PieceCheck>,
+    /// A piece that was looked at before there was a body.
+    first: Option<Bytes>,
     trail: Option<Trail>,
     bytes: u64,
 }
@@ -255,13 +262,29 @@ impl http_body::Body for Body {
 }
 
 impl Pieces {
-    pub(crate) fn new(pieces: mpsc::Receiver<Bytes>, ticket: Ticket) -> Self {
-        Self { pieces, ticket, trail: None, bytes: 0 }
+    pub(crate) fn new(
+        pieces: mpsc::Receiver<Bytes>,
+        ticket: Ticket,
+        check: Option<PieceCheck>,
+    ) -> Self {
+        Self { pieces, ticket, check, first: None, trail: None, bytes: 0 }
+    }
+
+    /// Holds the first piece against the schema while another answer can still be given.
+    pub(crate) async fn look_ahead(&mut self) -> Result<(), Refusal> {
+        let Some(check) = &self.check else { return Ok(()) };
+        // Sent with the word that there are pieces: it is here, or will never be.
+        self.first = self.pieces.recv().await;
+        self.first.as_ref().map_or(Ok(()), |piece| check.fits(piece))
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        if let Poll::Ready(Some(piece)) = self.pieces.poll_recv(context) {
+        if let Some(piece) = self.first.take() {
             return Poll::Ready(Some(Ok(piece)));
+        }
+        if let Poll::Ready(Some(piece)) = self.pieces.poll_recv(context) {
+            let fits = self.check.as_ref().is_none_or(|check| check.fits(&piece).is_ok());
+            return Poll::Ready(Some(if fits { Ok(piece) } else { Err(BrokenOff::Unfit) }));
         }
         // After the last piece the end of the request follows; its time may be up before that.
         match ready!(self.ticket.call.poll_step(context)) {

@@ -59,7 +59,10 @@ pub(crate) struct Workplace {
     pub(crate) base_dir: PathBuf,
     pub(crate) python: PathBuf,
     pub(crate) grace: Duration,
-    pub(crate) silence: Duration,
+    /// How long a worker that was started here may be silent.
+    pub(crate) liveness: Duration,
+    /// How long a worker that has joined may be silent.
+    pub(crate) remote_liveness: Duration,
     /// Longest frame in bytes that a worker may send.
     pub(crate) max_frame: u32,
 }

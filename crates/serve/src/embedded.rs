@@ -181,7 +181,8 @@ impl EmbeddedHub {
             base_dir: ".".into(),
             python: "python3".into(),
             grace: Duration::from_secs(5),
-            silence: options.silence,
+            liveness: options.silence,
+            remote_liveness: options.silence,
             max_frame: MAX_FRAME,
         };
         let driver = Driver::new(1, hub, workplace, Witness::default());

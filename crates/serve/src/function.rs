@@ -149,8 +149,13 @@ impl Function {
     /// Why it cannot take the place of this one while that serves; `None` if it can.
     pub(crate) fn cannot_become(&self, next: &Self) -> Option<&'static str> {
         let kind = std::mem::discriminant::<Runtime>;
-        (kind(&self.runtime) != kind(&next.runtime))
-            .then_some("its replicas would be of another kind")
+        if kind(&self.runtime) != kind(&next.runtime) {
+            Some("its replicas would be of another kind")
+        } else if matches!(self.runtime, Runtime::Remote) && next.window > self.window {
+            Some("its workers were let in for fewer requests at a time")
+        } else {
+            None
+        }
     }
 
     /// The table of the system file that it is made of, without what is at its default.

@@ -101,7 +101,7 @@ impl Gateway {
         let Opened { records, writer, witness, streams } = open_records(&options)?;
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
-        let workplace = workplace(&base_dir, &options)?;
+        let workplace = workplace(&system.hub, &base_dir, &options)?;
         let driver = Driver::new(options.seed, hub, workplace, witness);
         let kill = driver.kill.clone().drop_guard();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
@@ -367,7 +367,11 @@ fn bounds(gateway: &config::Gateway) -> Bounds {
 
 /// How workers are run. They have another working directory than the gateway: paths are made absolute, and
 /// links left as they are, because a virtual environment's Python is one.
-fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError> {
+fn workplace(
+    hub: &config::Hub,
+    base_dir: &Path,
+    options: &Options,
+) -> Result<Workplace, ServeError> {
     let absolute = |path: &Path| {
         std::path::absolute(path)
             .map_err(|source| ServeError::Folder { path: path.to_owned(), source })
@@ -377,7 +381,8 @@ fn workplace(base_dir: &Path, options: &Options) -> Result<Workplace, ServeError
         base_dir: absolute(base_dir)?,
         python: if is_name { options.python.clone() } else { absolute(&options.python)? },
         grace: options.grace,
-        silence: options.silence,
+        liveness: hub.liveness.get(),
+        remote_liveness: hub.remote_liveness.get(),
         max_frame: MAX_FRAME,
     })
 }

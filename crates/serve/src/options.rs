@@ -18,9 +18,6 @@ pub struct Options {
     pub seed: u64,
     /// How long a worker that was told to stop may take before it gets SIGTERM, and again before SIGKILL.
     pub grace: Duration,
-    /// How long a worker may leave pings unanswered before it is killed and replaced. It answers from a thread
-    /// of its own, so a long computation is no silence; a stopped process is.
-    pub silence: Duration,
     /// How long a connection to `hub.listen` may take to say hello, TLS handshake included.
     pub hello_timeout: Duration,
 }
@@ -34,7 +31,6 @@ impl Default for Options {
             python: PathBuf::from("python3"),
             seed: 1,
             grace: Duration::from_secs(5),
-            silence: Duration::from_secs(30),
             hello_timeout: Duration::from_secs(10),
         }
     }

@@ -173,7 +173,7 @@ impl Trail {
         if let Some(broken) = broken {
             let status = match broken {
                 BrokenOff::TimedOut | BrokenOff::Silent => Status::Timeout,
-                BrokenOff::Upstream => Status::Error,
+                BrokenOff::Upstream | BrokenOff::Unfit => Status::Error,
                 BrokenOff::Worker => Status::Lost,
             };
             self.failed(status, &broken.to_string());

@@ -25,6 +25,8 @@ LONG_CALL = 0.1
 SHORT_CALL, SHORT_CALLS = 0.0005, 16
 #: Bytes of answers that are held at most.
 HELD = 1 << 16
+#: Seconds after which answers are sent that a call still holds up: one tick of these or two.
+HELD_FOR = 0.001
 
 
 #: The frame that says that this worker is going.
@@ -79,6 +81,7 @@ class Connection:
         self._wake_reader, self._wake_writer = os.pipe()
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._holding = threading.Event()
         self._short_calls = 0
         self._calls = 0
         self._busy = False
@@ -103,7 +106,7 @@ class Connection:
         """Sends the answer of a call that took so many seconds, from the one thread that makes calls.
 
         While one short call follows another, answers wait for the next ones, so that the socket is written to once
-        for many. The first call that is long sends them from the other thread.
+        for many. When a call turns out to take longer, the other thread sends them.
         """
         if took > SHORT_CALL:
             self._short_calls = 0
@@ -113,6 +116,8 @@ class Connection:
             with self._sending:
                 self._held.append(frame)
                 self._held_bytes += len(frame)
+            if not self._holding.is_set():
+                self._holding.set()
             return
         self.send(frame)
 
@@ -220,12 +225,9 @@ class Connection:
     def _watch(self) -> None:
         seen = -1
         while not self._closed:
-            time.sleep(LONG_CALL)
-            if self._held:
-                try:
-                    self.send(b"")
-                except GatewayGone:
-                    pass  # the reader sees it
+            if self._holding.wait(LONG_CALL):
+                self._holding.clear()
+                self._send_held()
             if not self._busy or self._calls != seen:
                 seen = self._calls
             elif self._reading.acquire(blocking=False):
@@ -238,6 +240,18 @@ class Connection:
                     return
                 finally:
                     self._reading.release()
+
+    def _send_held(self) -> None:
+        """For as long as a call may be short: sends the answers that it holds up, as soon as it is not."""
+        seen = -1
+        for _ in range(round(LONG_CALL / HELD_FOR)):
+            time.sleep(HELD_FOR)
+            if self._held and self._calls == seen:
+                try:
+                    self.send(b"")
+                except GatewayGone:
+                    return  # the reader sees it
+            seen = self._calls
 
     def _read_until_woken(self) -> None:
         with selectors.DefaultSelector() as selector:

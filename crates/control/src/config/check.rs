@@ -1,11 +1,27 @@
 //! What the types of a function do not hold.
 
+use std::time::Duration;
+
 use super::{
-    Cache, Check, ConfigError, Function, ImageRule, ProcessMode, Replicas, Runtime, SystemFile,
-    Timeouts, nearest,
+    Cache, Check, ConfigError, Function, Hub, ImageRule, ProcessMode, Replicas, Runtime,
+    SystemFile, Timeouts, nearest,
 };
 use crate::Scale;
 use crate::cluster::Cluster;
+
+/// A busy worker answers a ping within about 0.3 s, from its second thread.
+const MIN_LIVENESS: Duration = Duration::from_millis(500);
+
+pub(super) fn check_hub(hub: &Hub) -> Result<(), ConfigError> {
+    let spans = [("hub.liveness", hub.liveness), ("hub.remote_liveness", hub.remote_liveness)];
+    match spans.into_iter().find(|(_, span)| span.get() < MIN_LIVENESS) {
+        Some((key, span)) => {
+            let what = format!("{span} is less than a worker that is well may take to answer");
+            Err(ConfigError::new(key, &what, Some("give at least 500ms".to_owned())))
+        }
+        None => Ok(()),
+    }
+}
 
 pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
     if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
@@ -35,6 +51,10 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
         (min <= max, "replicas.min is above replicas.max"),
         (max <= 100_000, "replicas.max is above 100000"),
         (function.concurrency != Some(0), "concurrency must be at least 1"),
+        (
+            function.concurrency.is_none() || function.batch.is_none(),
+            "`concurrency` is not for functions with `batch`: a worker has one batch at a time",
+        ),
         (
             function.retries.attempts >= 1,
             "retries.attempts must be at least 1, which means no retry",

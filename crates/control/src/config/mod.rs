@@ -106,6 +106,13 @@ pub struct Hub {
     pub allow: Vec<String>,
     /// Workers at a time.
     pub max_workers: u32,
+    /// How long a worker that the gateway has started may be silent, pings unanswered, before it is killed and
+    /// replaced: this, or up to a fifth more. A worker answers from a thread of its own, so a long computation is no
+    /// silence; a process that is stopped is. At least 500ms.
+    pub liveness: HumanDuration,
+    /// The same for a worker that has joined over TCP: after so long its connection counts as cut, and what it worked
+    /// on may be tried elsewhere. Longer than its code ever keeps Python's interpreter lock. At least 500ms.
+    pub remote_liveness: HumanDuration,
     /// Workers speak TLS, and are shown this certificate. Without it, what they say can be read on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
@@ -211,7 +218,9 @@ pub struct Function {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Check>,
     /// JSON Schema that the body of a good answer must fit. One that does not fit is answered with 500, or the
-    /// status given. An answer that comes in pieces is not checked.
+    /// status given. Of a worker's answer that comes in pieces each must fit by itself: what a generator yields, as a
+    /// value; the first one that does not breaks the answer off, or, as the very first piece, is answered like any
+    /// other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Check>,
     /// What a replica takes of its node, in a simulation.
@@ -361,7 +370,14 @@ impl Default for Gateway {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { listen: None, allow: Vec::new(), max_workers: 1_000, tls: None }
+        Self {
+            listen: None,
+            allow: Vec::new(),
+            max_workers: 1_000,
+            liveness: HumanDuration::from_secs(30),
+            remote_liveness: HumanDuration::from_secs(10),
+            tls: None,
+        }
     }
 }
 
@@ -560,6 +576,7 @@ impl SystemFile {
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_hub(&self.hub)?;
         check::check_cache(&self.cache)?;
         for (name, function) in &self.function {
             check::check_function(name, function)?;

@@ -73,6 +73,15 @@ fn a_wrong_type_or_unit_has_its_line() {
     assert!(line.contains("line 2") && line.contains("`many` is no size"), "{line}");
     let (line, _) = line_and_hint("[gateway]\ndrain = \"30\"\n");
     assert!(line.contains("line 2") && line.contains("`30` is no duration"), "{line}");
+    let (line, hint) = line_and_hint("[hub]\nremote_liveness = \"0.4s\"\n");
+    assert_eq!(
+        line,
+        "hub.remote_liveness: 400ms is less than a worker that is well may take to answer"
+    );
+    assert_eq!(hint.as_deref(), Some("give at least 500ms"));
+    assert!(line_and_hint("[hub]\nliveness = \"0s\"\n").0.starts_with("hub.liveness: 0s is less"));
+    let both = "[function.f]\npython = \"m:C\"\nconcurrency = 2\nbatch = { max_size = 2, max_wait = \"1ms\" }";
+    assert!(line_and_hint(both).0.contains("`concurrency` is not for functions with `batch`"));
     let (line, _) = line_and_hint("[gateway\n");
     assert!(line.starts_with("line 1"), "{line}");
 }

@@ -75,6 +75,14 @@ pub enum OperationError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The replicas at work could not go on beside those of the new description.
+    #[error("function `{function}` cannot be updated: {reason}")]
+    NotWhileServed {
+        /// Name of the function.
+        function: String,
+        /// What would change.
+        reason: &'static str,
+    },
 }
 
 impl System {
@@ -178,15 +186,18 @@ impl System {
         let function = &mut self.functions[key];
         let batches = deployment.batch.is_some() || function.deployment.batch.is_some();
         let slots = |deployment: &Deployment| deployment.concurrency.unwrap_or(u32::MAX);
+        if let Some(reason) = contradiction(&deployment) {
+            return Err(OperationError::Invalid { function: deployment.name, reason });
+        }
         let reason = if function.deployment.batch != deployment.batch {
-            Some("`batch` cannot change while it is served; remove it and deploy it anew")
+            Some("`batch` cannot change while it is served")
         } else if slots(&deployment) < slots(&function.deployment) {
-            Some("`concurrency` cannot shrink while it is served; remove it and deploy it anew")
+            Some("`concurrency` cannot shrink while it is served")
         } else {
-            contradiction(&deployment)
+            None
         };
         if let Some(reason) = reason {
-            return Err(OperationError::Invalid { function: deployment.name, reason });
+            return Err(OperationError::NotWhileServed { function: deployment.name, reason });
         }
         if !batches {
             function.pool.raise_limit(deployment.concurrency);

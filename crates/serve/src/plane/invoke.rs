@@ -10,6 +10,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
+use super::typed::PieceCheck;
 use super::{Asked, Failure, Plane};
 use crate::answer::{Body, Pieces, Refusal};
 use crate::call::{Answer, Call, Step};
@@ -49,7 +50,10 @@ impl Plane {
                     trail.invocation.first_byte = Some(self.book.clock.now());
                     let media =
                         if text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
-                    return Ok(typed(media, Body::Pieces(Box::new(Pieces::new(pieces, ticket)))));
+                    let check = PieceCheck::of(function, text);
+                    let mut pieces = Pieces::new(pieces, ticket, check);
+                    pieces.look_ahead().await?;
+                    return Ok(typed(media, Body::Pieces(Box::new(pieces))));
                 }
                 Step::Ended(end) => {
                     trail.invocation.first_byte = call.end().map(|(_, at)| at);

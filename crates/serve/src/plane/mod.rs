@@ -25,6 +25,8 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
+pub(crate) use typed::PieceCheck;
+
 use crate::answer::{Body, Refusal};
 use crate::bodies::Bodies;
 use crate::driver::Driver;

@@ -1,5 +1,7 @@
 //! What functions take and answer, held against their schemas.
 
+use std::sync::Arc;
+
 use gatewright_protocol::Reply;
 use http::HeaderMap;
 use serde_json::Value;
@@ -42,6 +44,37 @@ impl Plane {
             check.fits(&HeaderMap::new(), &reply.body)
         };
         counted(function, Side::Output, fits)
+    }
+}
+
+/// Holds the pieces of a streamed answer against the function's schema, each as the value that it stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct PieceCheck {
+    function: Arc<Function>,
+    /// Whether the pieces are text.
+    text: bool,
+}
+
+impl PieceCheck {
+    /// What pieces of this function's answers are held against, if it has a schema for them.
+    pub(super) fn of(function: &Arc<Function>, text: bool) -> Option<Self> {
+        function.output.as_ref()?;
+        Some(Self { function: Arc::clone(function), text })
+    }
+
+    /// Refuses a piece that does not fit. A line of JSON is its value, other text a string; bytes are JSON or nothing
+    /// that a schema can describe.
+    pub(crate) fn fits(&self, piece: &[u8]) -> Result<(), Refusal> {
+        let Some(check) = &self.function.output else { return Ok(()) };
+        let line = piece.strip_suffix(b"\n").map(serde_json::from_slice::<Value>);
+        let fits = match (self.text, line) {
+            (true, Some(Ok(value))) => check.fits_value(&value),
+            (true, _) => {
+                check.fits_value(&Value::String(String::from_utf8_lossy(piece).into_owned()))
+            }
+            (false, _) => check.fits(&HeaderMap::new(), piece),
+        };
+        counted(&self.function, Side::Output, fits)
     }
 }
 

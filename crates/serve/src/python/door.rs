@@ -26,6 +26,9 @@ use crate::function::Function;
 /// at once, so the oldest is none.
 const STRANGERS: usize = 256;
 
+/// Bytes that the system may take for a worker elsewhere beyond what is on its way.
+const UNSENT: u32 = 128 * 1024;
+
 /// What a worker of this machine is called in the log.
 const NEAR: &str = "this machine";
 
@@ -221,6 +224,7 @@ impl Guard {
 
     /// A connection on which frames may come. If none may, the way to say why, if there is one.
     async fn open(&self, stream: TcpStream) -> Result<(Reader, Writer), (Refusal, Option<Writer>)> {
+        limit_unsent(&stream);
         let Some(Secure(acceptor)) = &self.tls else { return Ok(split_tcp(stream)) };
         match secure::accept(acceptor, stream).await {
             Ok(halves) => Ok(halves),
@@ -259,6 +263,15 @@ impl Guard {
         let full = "there are as many workers as hub.max_workers allows";
         let place = place.map_err(|_| Cause::Full.because(full))?;
         Ok(Guest { hello, function, _place: place })
+    }
+}
+
+/// Keeps the system from taking megabytes that the network has not: whether a long request still moves could not be
+/// seen.
+fn limit_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "a long request may look stuck on a slow network");
     }
 }
 

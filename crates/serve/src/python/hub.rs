@@ -1,17 +1,16 @@
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_protocol::{FrameDecoder, Hello};
 use parking_lot::Mutex;
-use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::greeting::{HELLO_TIMEOUT, hello, refuse};
+use super::runtime_dir::RuntimeDir;
 use super::socket::{Reader, Writer, split_unix};
 
 /// Connections that have not said hello yet.
@@ -20,7 +19,7 @@ const STRANGERS: usize = 64;
 /// The socket that workers connect to, in a directory that only this user may enter.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    directory: TempDir,
+    directory: RuntimeDir,
     /// Secret of this run; a worker that was started by it knows it.
     token: String,
     expected: Arc<Mutex<HashMap<String, oneshot::Sender<Connection>>>>,
@@ -40,11 +39,8 @@ impl Hub {
     /// Makes the socket and accepts workers on it for as long as the runtime lives or the task is aborted.
     /// `max_frame` bounds what a worker may send.
     pub(crate) fn open(max_frame: u32) -> io::Result<(Self, impl Future<Output = ()> + use<>)> {
-        let directory = tempfile::Builder::new()
-            .prefix("gatewright-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir()?;
-        let listener = UnixListener::bind(socket_path(directory.path()))?;
+        let directory = RuntimeDir::create(&std::env::temp_dir())?;
+        let listener = UnixListener::bind(directory.socket())?;
         let hub = Self { directory, token: secret()?, expected: Arc::default() };
         let greeter = Greeter {
             token: hub.token.clone(),
@@ -55,7 +51,7 @@ impl Hub {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        socket_path(self.directory.path())
+        self.directory.socket()
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -70,10 +66,6 @@ impl Hub {
         expected.insert(name, sender);
         receiver
     }
-}
-
-fn socket_path(directory: &Path) -> PathBuf {
-    directory.join("hub.sock")
 }
 
 /// 128 random bits from the operating system, in hexadecimal.

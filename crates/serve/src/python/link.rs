@@ -107,6 +107,12 @@ impl Link {
         unread.map(|(_, request)| *request).collect()
     }
 
+    /// How many bytes the socket has taken, if there are more that it has not.
+    pub(crate) fn taken_of_more(&self) -> Option<u64> {
+        let outgoing = self.outgoing.lock();
+        (!outgoing.unsent.is_empty()).then_some(outgoing.written)
+    }
+
     /// Writes what the socket did not take at once, for as long as the link is used.
     pub(crate) async fn flush(&self) {
         loop {

@@ -10,6 +10,7 @@ mod network;
 mod process;
 mod refusal;
 mod replica;
+mod runtime_dir;
 mod secure;
 mod socket;
 

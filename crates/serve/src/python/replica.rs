@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const PIECES: usize = 16;
 const SENDING_TRIES: u32 = 50;
 /// How long what a process that has ended said last is read.
 const LAST_WORDS: Duration = Duration::from_millis(20);
-/// Pings that a worker may leave unanswered.
+/// Pings in the time that a worker may be silent.
 const PINGS: u32 = 5;
 
 /// One worker of a function, from its start or its coming to its end.
@@ -53,8 +53,8 @@ pub(crate) struct PythonReplica {
     flights: Mutex<Vec<Flight>>,
     /// The beginning of a batch whose end is not there yet.
     gathered: Mutex<Vec<Frame>>,
-    /// The nonce of the last pong; pings are numbered from 1.
-    heard: AtomicU64,
+    /// Set when anything has come from it.
+    heard: AtomicBool,
     /// Set while a client that reads slowly keeps this worker from being heard.
     held_up: AtomicBool,
     /// Set when its connection turned out to be closed with bytes unread.
@@ -144,7 +144,7 @@ impl PythonReplica {
             kill: CancellationToken::new(),
             flights: Mutex::default(),
             gathered: Mutex::default(),
-            heard: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
             reset: AtomicBool::new(false),
         })
@@ -364,6 +364,8 @@ impl PythonReplica {
             }
         };
         tokio::pin!(talked);
+        let place = &driver.workplace;
+        let patience = if pid.is_some() { place.liveness } else { place.remote_liveness };
         let mut cause = "exit";
         tokio::select! {
             biased;
@@ -379,8 +381,8 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
             () = unfit => {}
-            () = self.fall_silent(link, pid, driver.workplace.silence) => {
-                tracing::error!(worker = name, "answers no pings and is killed");
+            () = self.fall_silent(link, pid, patience) => {
+                tracing::error!(worker = name, ?patience, "answers no pings and is let go");
                 cause = "silent";
                 process.kill().await;
                 drop(tokio::time::timeout(LAST_WORDS, talked).await);
@@ -415,18 +417,27 @@ impl PythonReplica {
         fate
     }
 
-    /// Returns when the worker has left every ping of `silence` unanswered.
-    async fn fall_silent(&self, link: &Link, pid: Option<Pid>, silence: Duration) {
-        let every = (silence / PINGS).max(Duration::from_millis(1));
+    /// Returns when nothing has come from the worker for as long as its patience goes, though it was pinged. A worker
+    /// that is being sent a long request, or whose long answer is on its way, is not silent.
+    async fn fall_silent(&self, link: &Link, pid: Option<Pid>, patience: Duration) {
+        let every = (patience / PINGS).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval(every);
         // After a pause of the gateway itself, the worker gets its time again.
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut nonce: u64 = 0;
-        while nonce.saturating_sub(self.heard.load(Ordering::Relaxed)) <= u64::from(PINGS) {
+        let (mut nonce, mut unanswered, mut taken) = (0, 0, None);
+        loop {
             tick.tick().await;
-            if self.held_up.load(Ordering::Relaxed) {
-                self.heard.store(nonce, Ordering::Relaxed);
+            let takes = link.taken_of_more();
+            let moves = takes.is_some() && takes != taken;
+            taken = takes;
+            let heard = self.heard.swap(false, Ordering::Relaxed);
+            if heard || moves || self.held_up.load(Ordering::Relaxed) {
+                unanswered = 0;
             }
+            if unanswered == PINGS {
+                return;
+            }
+            unanswered += 1;
             nonce += 1;
             // Nothing is sent after a request that a stopped process has not read: it can then be told that it has not.
             if !pid.is_some_and(is_stopped) {
@@ -497,7 +508,7 @@ impl PythonReplica {
             }
             drop(corked);
             match reader.read(decoder.buffer()).await {
-                Ok(1..) => {}
+                Ok(1..) => self.heard.store(true, Ordering::Relaxed),
                 Ok(0) => return,
                 Err(error) => {
                     // On a network, a reset may come from anybody on the way.
@@ -541,7 +552,8 @@ impl PythonReplica {
             Frame::Ping { nonce } => link.pong(nonce),
             // It is going, and is told to when it has answered everything.
             Frame::Drain => driver.handle(Event::ReplicaLeaving { replica: self.key }),
-            Frame::Pong { nonce } => self.heard.store(nonce, Ordering::Relaxed),
+            // That it came is what counts.
+            Frame::Pong { .. } => {}
             _ => return Err("it sent a frame that is not for a gateway"),
         }
         Ok(())

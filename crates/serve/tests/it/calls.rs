@@ -231,3 +231,37 @@ async fn a_function_at_zero_starts_when_it_is_asked() {
     assert_eq!(served.client.call("f", "[9]").await.text(), "81");
     assert_eq!(served.function("f").await["availableReplicas"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_piece_of_an_answer_is_held_against_the_schema() {
+    let folder = folder();
+    let model = "class Yields:\n    def __call__(self, *pieces):\n        for piece in pieces:\n            \
+                 yield piece.encode() if piece == '7' else piece\n";
+    std::fs::write(folder.path().join("yields.py"), model).unwrap();
+    let schema = r#"{"anyOf": [{"type": "integer", "minimum": 3}, {"enum": ["text", "1"]}]}"#;
+    std::fs::write(folder.path().join("out.json"), schema).unwrap();
+    let text = "[function.f]\npython = \"yields:Yields\"\noutput = { schema = \"out.json\", status = 502 }\n";
+    let served = serve_with(text, folder, options()).await;
+    let answer = served.client.call("f", r#"[3, 4, "text", "1"]"#).await;
+    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "3\n4\ntext1"));
+    assert_eq!(served.client.call("f", "[\"7\"]").await.text(), "7", "bytes are JSON");
+    // The first piece: nothing has gone out yet.
+    for body in ["[2, 3]", r#"["other"]"#] {
+        let refused = served.client.call("f", body).await;
+        assert_eq!(refused.status, StatusCode::BAD_GATEWAY, "{}", refused.text());
+        let error = refused.json()["error"].as_str().unwrap().to_owned();
+        assert!(
+            error.starts_with("the function's answer is not as expected: at its top"),
+            "{error}"
+        );
+    }
+    // A later one: the answer must not look whole.
+    let json = [("content-type", "application/json")];
+    let broken = served.client.send(Method::POST, "/function/f", &json, "[3, 2, 4]").await;
+    assert!(broken.is_err(), "{broken:?}");
+    let counted = "gatewright_schema_mismatches_total{function=\"f\",side=\"output\"} 3";
+    let metrics = served.admin().get("/metrics").await.text();
+    assert!(metrics.contains(counted), "{metrics}");
+    served.until("f", |function| function["inFlight"] == 0).await;
+    assert_eq!(served.client.call("f", "[5]").await.text(), "5\n", "the worker is well");
+}

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Http, folder, options, serve, serve_with};
+use crate::support::{Http, serve};
 
 /// Ends a process the hard way.
 fn kill(pid: &str) {
@@ -232,10 +232,10 @@ async fn a_death_is_seen_though_a_child_of_the_worker_lives_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_frozen_is_replaced() {
-    let options = gatewright_serve::Options { silence: Duration::from_secs(3), ..options() };
-    let text = "[function.pid]\npython = \"models:Pid\"\n\
+    let text = "[hub]\nliveness = \"3s\"\n\
+                [function.pid]\npython = \"models:Pid\"\n\
                 [function.slow]\npython = \"models:Square\"\nargs = [4.0]\n";
-    let served = serve_with(text, folder(), options).await;
+    let served = serve(text).await;
     let slow = {
         let client = served.client.clone();
         tokio::spawn(async move { client.call("slow", "[3]").await.text() })

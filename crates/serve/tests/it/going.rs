@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Served, folder, options, serve, serve_with};
+use crate::support::{Answer, Served, serve};
 
 const ONCE: &str = "[function.pid]\npython = \"models:Pid\"\nretries = { attempts = 1 }\n";
 
@@ -43,8 +43,7 @@ async fn what_a_killed_worker_had_not_read_goes_to_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_frozen_worker_had_not_read_goes_to_another() {
-    let options = gatewright_serve::Options { silence: Duration::from_secs(2), ..options() };
-    let served = serve_with(ONCE, folder(), options).await;
+    let served = serve(&format!("[hub]\nliveness = \"2s\"\n{ONCE}")).await;
     let (call, stopped) = asked_of_a_stopped_worker(&served).await;
     answered_by_another(&served, call, &stopped).await;
 }
@@ -93,9 +92,8 @@ fn worker(served: &Served) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_slowly_does_not_make_its_worker_look_frozen() {
-    let options = gatewright_serve::Options { silence: Duration::from_millis(500), ..options() };
-    let text = "[function.f]\npython = \"models:Blocks\"\n";
-    let served = serve_with(text, folder(), options).await;
+    let text = "[hub]\nliveness = \"500ms\"\n[function.f]\npython = \"models:Blocks\"\n";
+    let served = serve(text).await;
     let mut slow = TcpStream::connect(served.client.address).await.unwrap();
     let body = "[1000]";
     let head = format!(

@@ -9,6 +9,7 @@ mod fault_table;
 mod faults;
 mod going;
 mod hub;
+mod liveness;
 mod order;
 mod programs;
 mod relay;

@@ -338,6 +338,52 @@ async fn an_update_goes_on_under_load_without_a_lost_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_replicas_at_work_could_not_bear_is_refused_and_changes_nothing() {
+    let text = "[function.f]\npython = \"models:Same\"\nconcurrency = 2\n\
+                [function.b]\npython = \"models:Same\"\nbatch = { max_size = 2, max_wait = \"1ms\" }\n\
+                [function.r]\nremote = true\n";
+    let served = serve(text).await;
+    let same = r#""python": "models:Same""#;
+    let refused = [
+        (
+            "f",
+            format!(r#"{same}, "concurrency": 1"#),
+            "`concurrency` cannot shrink while it is served",
+        ),
+        ("f", same.to_owned(), "`concurrency` cannot shrink while it is served"),
+        (
+            "f",
+            format!(r#"{same}, "batch": {{"max_size": 2, "max_wait": "1ms"}}"#),
+            "`batch` cannot change while it is served",
+        ),
+        (
+            "b",
+            format!(r#"{same}, "batch": {{"max_size": 3, "max_wait": "1ms"}}"#),
+            "`batch` cannot change while it is served",
+        ),
+        ("b", same.to_owned(), "`batch` cannot change while it is served"),
+        (
+            "r",
+            r#""remote": true, "concurrency": 2"#.to_owned(),
+            "its workers were let in for fewer requests at a time",
+        ),
+    ];
+    for (name, table, reason) in refused {
+        let before = served.function(name).await["config"].clone();
+        let body = format!(r#"{{"service": "{name}", {table}}}"#);
+        let json = [("content-type", "application/json")];
+        let put = served.admin().send(Method::PUT, "/system/functions", &json, body).await.unwrap();
+        assert_eq!(put.status, StatusCode::CONFLICT, "{}", put.text());
+        let error = format!("function `{name}` cannot be updated: {reason}");
+        assert_eq!(put.json()["error"], error);
+        assert_eq!(put.json()["hint"], "remove it and deploy it anew");
+        assert_eq!(served.function(name).await["config"], before);
+    }
+    assert_eq!(served.client.call("f", "1").await.text(), "1");
+    assert_eq!(served.client.call("b", "[[1]]").await.text(), "[1]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_and_answered_is_held_against_its_schema() {
     let folder = with_server();
     let write =
