@@ -145,7 +145,7 @@ impl<T: Copy + PartialEq> Batcher<T> {
         self.plan.clear();
         let mut budget = self.limits.token_budget;
         let had_room = self.plan_running(&mut budget);
-        if had_room {
+        if had_room || self.running.is_empty() {
             self.plan_waiting(&mut budget);
         }
         self.stepping = !self.running.is_empty();
@@ -237,10 +237,16 @@ impl<T: Copy + PartialEq> Batcher<T> {
             let tokens = sequence.left().min(*budget);
             let more = self.blocks_for(&sequence, tokens);
             if !self.blocks.take(more) {
-                if let Some((prefix, _)) = sequence.asked.prefix {
-                    self.blocks.leave(prefix);
+                let Some((prefix, _)) = sequence.asked.prefix else { return };
+                self.blocks.leave(prefix);
+                if !self.running.is_empty() {
+                    return;
                 }
-                return;
+                // More of its beginning is held for it than it can use: alone and without, it fits.
+                if let Some(first) = self.waiting.front_mut() {
+                    first.asked.prefix = None;
+                }
+                continue;
             }
             sequence.own = more;
             *budget -= tokens;
@@ -388,6 +394,19 @@ mod tests {
         // The last token of a prompt is always worked on.
         batcher.enter('d', Asked { prefix, ..asked(4, 1) });
         assert_eq!(steps(&mut batcher), of(&[(14, "D.")]));
+    }
+
+    /// Four blocks, three of which hold a beginning that a short prompt has too and cannot use: it is given up.
+    #[test]
+    fn a_beginning_is_given_up_for_who_has_it() {
+        let prefix = Some((1, 12));
+        let mut batcher =
+            Batcher::new(&LlmModel { kv_blocks: Some(4), token_budget: 64, ..model() });
+        batcher.enter('a', Asked { prefix, ..asked(13, 1) });
+        assert_eq!(steps(&mut batcher).len(), 1);
+        assert!(batcher.enter('b', Asked { prefix, ..asked(4, 10) }));
+        let text: String = steps(&mut batcher).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(text, "Bbbbbbbbbb.");
     }
 
     #[test]

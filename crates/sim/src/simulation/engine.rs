@@ -7,6 +7,7 @@ use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
+use super::event::{Event, Turn};
 use super::faults::Down;
 use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
@@ -15,11 +16,8 @@ use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
-use super::{
-    DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
-    SimulationReport,
-};
-use crate::{Act, Calendar, Fault, FlowEnd};
+use super::{Progress, RecordSink, Scaling, Simulation, SimulationError, SimulationReport};
+use crate::{Act, Calendar, Fault};
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -65,108 +63,8 @@ pub(super) struct Engine<'a> {
     pub(super) down: Vec<Down>,
 }
 
-/// Something that will happen.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Event {
-    /// The schedule of a demand wants a request sent.
-    Due {
-        demand: u32,
-    },
-    /// A stream of a closed loop asks (again).
-    Ask {
-        demand: u32,
-    },
-    /// A user asks again.
-    Turn {
-        demand: u32,
-        turn: Turn,
-    },
-    /// The gateway has read a request.
-    Admit {
-        flight: FlightId,
-    },
-    /// The cache's answer is there.
-    Answer {
-        flight: FlightId,
-    },
-    /// A replica is done with a request.
-    Finished {
-        request: RequestKey,
-        attempt: u32,
-    },
-    Ready {
-        replica: ReplicaKey,
-    },
-    StartFailed {
-        replica: ReplicaKey,
-    },
-    Stopped {
-        replica: ReplicaKey,
-    },
-    /// A replica has started and prepares itself.
-    Booted {
-        replica: ReplicaKey,
-    },
-    /// A replica fails.
-    Failed {
-        replica: ReplicaKey,
-    },
-    /// A request has had its service, and may have data to write.
-    Served {
-        request: RequestKey,
-        attempt: u32,
-    },
-    /// The same, in a replica whose requests slow one another down.
-    Shared {
-        replica: ReplicaKey,
-        version: u32,
-    },
-    /// A request joins the batch of a language model.
-    Join {
-        request: RequestKey,
-        attempt: u32,
-    },
-    /// A step of a language model is over.
-    Step {
-        replica: ReplicaKey,
-    },
-    /// A transfer's connection stands.
-    Connected {
-        transfer: u32,
-    },
-    /// A transfer within one node is done.
-    Moved {
-        transfer: u32,
-    },
-    /// A transfer over the network is done, unless its rate has changed.
-    Flow(FlowEnd),
-    /// The scenario's operation of this number.
-    Operate {
-        step: u32,
-    },
-    /// A sample of the load is taken.
-    Sample,
-    /// An outage of a function begins or ends.
-    Outage {
-        function: u32,
-        number: u32,
-        begins: bool,
-    },
-    /// A replica's health has been checked.
-    Probed {
-        replica: ReplicaKey,
-    },
-}
-
-/// Where in a session a request stands; the first of the first one, where there are no sessions.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
-    pub(super) session: u32,
-    pub(super) number: u32,
-}
-
 /// What says when a demand's requests are due, or its sessions begin.
-enum Arrivals {
+pub(super) enum Arrivals {
     Requests(Schedule),
     Sessions(SessionStarts),
 }
@@ -213,7 +111,7 @@ pub(super) struct FunctionRun {
 
 pub(super) struct DemandRun {
     /// Absent in a closed loop.
-    arrivals: Option<Arrivals>,
+    pub(super) arrivals: Option<Arrivals>,
     streams: u32,
     pub(super) sessions: Option<Sessions>,
     /// The session whose start is in the calendar.
@@ -221,7 +119,7 @@ pub(super) struct DemandRun {
     pub(super) offered: u64,
     pub(super) failed: u64,
     /// Whether a limit other than the duration has ended it.
-    cut: bool,
+    pub(super) cut: bool,
     /// The next record, its names already in place.
     pub(super) record: Invocation,
     pub(super) summary: RunSummary,
@@ -553,81 +451,6 @@ impl<'a> Engine<'a> {
         };
         let fraction = self.demands.iter().zip(&self.setup.demands).map(share).fold(1.0, f64::min);
         Progress { now: self.now, events: self.events, ended: self.ended, fraction }
-    }
-
-    fn finish(mut self) -> Result<SimulationReport, SimulationError> {
-        if let Some(error) = self.failure.take() {
-            return Err(error);
-        }
-        self.system.check_invariants()?;
-        self.check_identities()?;
-        let end = self.now;
-        let functions =
-            self.functions.iter().zip(&self.setup.functions).map(|(run, setup)| FunctionReport {
-                function: setup.name.clone(),
-                totals: self.system.function(run.key).map(|view| view.totals).unwrap_or_default(),
-                replicas_mean: run.running.mean(end),
-                replicas_max: run.running.max(),
-                replica_seconds: run.allocated.area_after_warm_up(end) as f64 / 1e9,
-                in_service_mean: run.in_service.mean(end),
-                queued_mean: run.queued.mean(end),
-                scalings: run.scalings,
-                unplaced: self.system.function(run.key).map_or(0, |view| view.unplaced),
-            });
-        let functions = functions.collect();
-        let nodes = self.node_reports(end);
-        let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
-            if let (Some(span), Some(Arrivals::Requests(_)), false) =
-                (setup.limits.duration, &run.arrivals, run.cut)
-            {
-                run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
-            }
-            DemandReport {
-                function: run.record.function,
-                route: run.record.route,
-                arrival: setup.arrival.clone(),
-                summary: run.summary,
-                tokens: run.tokens,
-            }
-        });
-        let demands = demands.collect();
-        Ok(SimulationReport {
-            seed: self.seed,
-            demands,
-            functions,
-            nodes,
-            events: self.events,
-            end,
-        })
-    }
-
-    /// What must hold of every run: who came has gone; Little's law over the whole of it, and the law of utilisation
-    /// (requests in service over time are the sum of their services) for each function, to the nanosecond.
-    fn check_identities(&self) -> Result<(), SimulationError> {
-        let broken = |what: String| Err(SimulationError::Identity(what));
-        if self.offered != self.ended || self.open.value() != 0 {
-            return broken(format!("{} requests came and {} ended", self.offered, self.ended));
-        }
-        let area = self.open.area(self.now);
-        if area != self.sojourns {
-            return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
-        }
-        let mut served: Vec<u128> = self.functions.iter().map(|run| run.served).collect();
-        for work in self.handled.values().filter_map(|handled| handled.work) {
-            served[work.function] += u128::from(self.now.nanos_since(work.since));
-        }
-        for ((run, setup), served) in self.functions.iter().zip(&self.setup.functions).zip(served) {
-            let area = run.in_service.area(self.now);
-            if area != served {
-                let what = format!("utilisation of `{}`: {area} is not {served}", setup.name);
-                return broken(what);
-            }
-            let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
-            if !run.removed && totals.arrived != totals.ended() {
-                return broken(format!("function `{}` owes answers", setup.name));
-            }
-        }
-        Ok(())
     }
 
     /// The attempt of a request that is in service, if it is this one.

@@ -4,7 +4,8 @@ use gatewright_control as control;
 use gatewright_control::{Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::flights::{Flight, NONE};
 use crate::faults::Fault;
 
@@ -58,7 +59,7 @@ impl Engine<'_> {
         let setup = &self.setup.functions[work.function];
         let mut luck = self.fault_luck(request, attempt);
         // Drawn in any case: an outage does not change the luck of other attempts.
-        let (which, where_) = (luck.unit(), luck.unit());
+        let (which, place) = (luck.unit(), luck.unit());
         let down = self.down_at(work.function, work.replica);
         let random = || setup.faults.as_ref().and_then(|faults| faults.of(which));
         let Some(fault) = down.or_else(random) else { return false };
@@ -67,7 +68,7 @@ impl Engine<'_> {
         }
         let due = match fault {
             Fault::Refused | Fault::Busy => self.now,
-            Fault::Unavailable => self.now.plus_nanos((work.span as f64 * where_) as u64),
+            Fault::Unavailable => self.now.plus_nanos((work.span as f64 * place) as u64),
             Fault::Hangs => return true,
         };
         self.calendar.push(due, Event::Finished { request, attempt });

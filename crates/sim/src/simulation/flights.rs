@@ -1,6 +1,6 @@
 use gatewright_determinism::Time;
 
-use super::engine::Turn;
+use super::event::Turn;
 
 /// Requests between sending and answer, in places that are used again: as many as there ever were at once.
 #[derive(Debug, Default)]

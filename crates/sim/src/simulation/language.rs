@@ -7,9 +7,9 @@ use gatewright_record::{Invocation, Status, TokenSummary, TokenTimes};
 use gatewright_workload::Strategy;
 
 use super::LlmSetup;
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::flights::{FlightId, NONE};
-use crate::Fault;
 use crate::llm::Asked;
 
 /// What laws of numbers draw, as laws of times do, in billionths.
@@ -102,19 +102,6 @@ impl Engine<'_> {
         }
         // Requests that came at its very end have joined.
         self.begin_step(replica);
-    }
-
-    /// Nobody waits for a request's answer any more: a language model's server lets go of it at once, and so does who
-    /// would never have answered. Others work on, and report the end of their work at its own time.
-    pub(super) fn abandon(&mut self, request: RequestKey, replica: ReplicaKey) {
-        let Some(work) = self.handled.get(request).and_then(|handled| handled.work) else { return };
-        let batch = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut());
-        match (work.fault, batch) {
-            (Some(Fault::Hangs), _) => {}
-            (None, Some(batch)) => batch.leave((request, work.number)),
-            _ => return,
-        }
-        self.calendar.push(self.now, Event::Finished { request, attempt: work.number });
     }
 }
 

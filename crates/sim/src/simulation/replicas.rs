@@ -3,7 +3,8 @@ use gatewright_control::cluster::NodeId;
 use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Engine, Event, FunctionRun, Handled};
+use super::engine::{Engine, FunctionRun, Handled};
+use super::event::Event;
 use super::flights::NONE;
 use super::level::Level;
 use super::transfers::Cargo;

@@ -6,7 +6,8 @@ use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URG
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
-use super::engine::{Attempt, Engine, Event, Handled, Turn};
+use super::engine::{Attempt, Engine, Handled};
+use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
 use super::language;
 use super::store::Asked;

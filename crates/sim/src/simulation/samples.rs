@@ -7,7 +7,8 @@ use gatewright_determinism::Time;
 use serde::Serialize;
 use slotmap::SecondaryMap;
 
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::level::Level;
 
 /// The state of the system at a moment, and averages since the sample before.

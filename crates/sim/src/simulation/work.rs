@@ -2,8 +2,10 @@
 
 use gatewright_control::{ReplicaKey, RequestKey};
 
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::transfers::Cargo;
+use crate::Fault;
 
 impl Engine<'_> {
     /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
@@ -86,5 +88,18 @@ impl Engine<'_> {
             }
         }
         self.step(request, attempt);
+    }
+
+    /// Nobody waits for a request's answer any more: a language model's server lets go of it at once, and so does who
+    /// would never have answered. Others work on, and report the end of their work at its own time.
+    pub(super) fn abandon(&mut self, request: RequestKey, replica: ReplicaKey) {
+        let Some(work) = self.handled.get(request).and_then(|handled| handled.work) else { return };
+        let batch = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut());
+        match (work.fault, batch) {
+            (Some(Fault::Hangs), _) => {}
+            (None, Some(batch)) => batch.leave((request, work.number)),
+            _ => return,
+        }
+        self.calendar.push(self.now, Event::Finished { request, attempt: work.number });
     }
 }

@@ -28,13 +28,12 @@ fn retries_hide_faults() {
         share(&records, |record| record.status == Status::Error)
     };
     let retries = "retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }";
-    // Three standard errors of 2,000 requests.
+    // Within three standard errors of 2,000 requests.
     let near = |found: f64, exact: f64| {
         (found - exact).abs() < 3.0 * (exact * (1.0 - exact) / 2_000.0).sqrt()
     };
     for fault in ["refused", "unavailable", "busy"] {
         let alone = failed("retries = { attempts = 1 }", &format!("{{ {fault} = 0.2 }}"));
-        // Who is told that there are too many requests has an answer.
         assert!(near(alone, 0.2), "{fault}: {alone}");
         let hidden = failed(retries, &format!("{{ {fault} = 0.2 }}"));
         assert!(near(hidden, 0.008), "{fault}: {hidden}");
