@@ -1,11 +1,13 @@
 """An upstream for the relay's benchmarks: 1024 bytes of JSON, fresh for an hour; `/slow*` after a second, `/slow6*`
-after six, `/own*` not to be stored; `/count` says how many requests there were."""
+after six, `/own*` not to be stored; `/count` says how many requests there were,
+`/last` at which moment of the machine's monotonic clock the last of them was answered."""
 
 import asyncio
 import sys
+import time
 
 BODY = b'{"x":"' + b"a" * 1016 + b'"}'
-count = 0
+count, last = 0, 0.0
 
 
 def head(length, control):
@@ -16,7 +18,7 @@ def head(length, control):
 
 
 async def serve(reader, writer):
-    global count
+    global count, last
     try:
         while True:
             request = await reader.readuntil(b"\r\n\r\n")
@@ -25,12 +27,17 @@ async def serve(reader, writer):
                 body = b"%d" % count
                 writer.write(head(len(body), b"no-store") + body)
                 continue
+            if path.startswith("/last"):
+                body = b"%.6f" % last
+                writer.write(head(len(body), b"no-store") + body)
+                continue
             count += 1
             if "/slow6" in path:
                 await asyncio.sleep(6)
             elif "/slow" in path or "/own" in path:
                 await asyncio.sleep(1)
             control = b"private" if "/own" in path else b"max-age=3600"
+            last = time.monotonic()
             writer.write(head(len(BODY), control) + BODY)
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gatewright_control::config::{Override, SystemFile};
+use gatewright_control::config::{Cache, Override, SystemFile, Timeouts};
 use gatewright_sim::{Model, Scenario, Simulation};
 
 use crate::failure::{Failure, Outcome};
@@ -42,9 +42,37 @@ impl Rehearsal {
             .map_err(|fault| Failure::of_config(path, fault))
     }
 
+    /// Settings that matter where the system is served, and that a simulation has no model of.
+    pub(crate) fn unmodelled(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let asked = |name: &str| self.model.function.contains_key(name);
+        for (name, function) in self.system.function.iter().filter(|(name, _)| asked(name)) {
+            let settings = [
+                ("timeouts", function.timeouts != Timeouts::default()),
+                ("memory_limit", function.memory_limit.is_some()),
+                ("input", function.input.is_some()),
+                ("output", function.output.is_some()),
+            ];
+            let set = settings.iter().filter(|(_, is_set)| *is_set);
+            found.extend(set.map(|(key, _)| format!("function.{name}.{key}")));
+        }
+        let cache = Cache::default();
+        let settings = [
+            ("cache.memory", self.system.cache.memory != cache.memory),
+            ("cache.shared", self.system.cache.shared.is_some()),
+            ("cache.disk", self.system.cache.disk.is_some()),
+        ];
+        found.extend(
+            settings.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| (*key).to_owned()),
+        );
+        let checked = self.system.routes.iter().filter(|route| route.check.is_some());
+        found.extend(checked.map(|route| format!("check of route {}", route.path)));
+        found
+    }
+
     /// Where the scenario goes beyond what its models were fitted on.
     pub(crate) fn extrapolations(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut found = self.unlimited();
         for demand in &self.scenario.demand {
             let Some(rate) = demand.arrival.rate() else { continue };
             let of_route = |path: &String| {
@@ -66,6 +94,16 @@ impl Rehearsal {
             }
         }
         found
+    }
+
+    /// What of the system's rate limits a simulation leaves out: its requests have no clients to tell apart.
+    fn unlimited(&self) -> Vec<String> {
+        let say = |what: String| format!("{what}: its `limit` is not part of a simulation");
+        let routes = self.system.routes.iter().filter(|route| route.limit.is_some());
+        let functions =
+            self.system.function.iter().filter(|(_, function)| function.limit.is_some());
+        let functions = functions.map(|(name, _)| say(format!("function `{name}`")));
+        functions.chain(routes.map(|route| say(format!("route `{}`", route.path)))).collect()
     }
 }
 

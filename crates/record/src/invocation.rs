@@ -20,7 +20,8 @@ pub struct Invocation {
     /// Pattern of the route that matched, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Arc<str>>,
-    /// Class of the request: a priority, or which of several weighted targets.
+    /// Class of the request: a priority, which of several weighted targets, or the name of the API key that it came
+    /// with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Arc<str>>,
 

@@ -345,7 +345,8 @@ impl Admin {
         let table = serde_json::Value::Object(table);
         let config: config::Function =
             serde_json::from_value(table).map_err(|error| wrong(error.to_string()))?;
-        let mut file = SystemFile::default();
+        let mut file =
+            SystemFile { key: self.plane.access.described.clone(), ..SystemFile::default() };
         let config = file.function.entry(name.clone()).or_insert(config).clone();
         file.check()
             .map_err(|error| Problem { hint: error.hint.clone(), ..wrong(error.to_string()) })?;
@@ -387,5 +388,8 @@ async fn invoke(State(admin): State<Admin>, request: Request) -> Response {
     let mut request = request;
     // The token is for this API, not for what it invokes.
     request.headers_mut().remove(header::AUTHORIZATION);
-    admin.plane.answer(request, Client::default()).await.map(axum::body::Body::new)
+    match admin.plane.answer(request, Client::default()).await {
+        Ok(answer) => answer.map(axum::body::Body::new),
+        Err(never) => match never {},
+    }
 }

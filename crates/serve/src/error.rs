@@ -89,6 +89,14 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The secret of an API key cannot be had.
+    #[error("key `{key}`: {what}")]
+    Key {
+        /// Its name.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The cache's folder cannot be used.
     #[error("cache.disk {path}: {source}")]
     Disk {

@@ -11,6 +11,7 @@ use gatewright_protocol::Arguments;
 
 use crate::ServeError;
 use crate::check::{Check, Side};
+use crate::limits::Limit;
 use crate::logs::Logs;
 use crate::metrics::FunctionMetrics;
 use crate::upstream::{Client, Endpoint, Upstreams};
@@ -40,6 +41,8 @@ pub(crate) struct Function {
     pub(crate) input: Option<Check>,
     /// What the body of a good answer must look like.
     pub(crate) output: Option<Check>,
+    /// How often each client may ask.
+    pub(crate) limit: Option<Limit>,
     /// The table of the system file that it was made of.
     pub(crate) config: config::Function,
 }
@@ -127,6 +130,7 @@ impl Function {
         Ok(Self {
             input: check(&config.input, Side::Input)?,
             output: check(&config.output, Side::Output)?,
+            limit: config.limit.as_ref().map(|limit| Limit::new(limit, "function")),
             config: config.clone(),
             logs: Logs::new(Arc::clone(&name)),
             name,

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use gatewright_control::Operation;
 use gatewright_control::config::{self, SystemFile};
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::access::Access;
 use crate::bodies::Bodies;
 use crate::driver::{Driver, Workplace};
 use crate::error::StartFailure;
+use crate::forwarding::Forwarding;
 use crate::function::{Function, Runtime};
 use crate::listener::{self, Bounds, Ends, Listener};
 use crate::metrics::Metrics;
@@ -34,6 +36,10 @@ use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
 pub(crate) const MAX_FRAME: u32 = 256 * 1024 * 1024;
+
+/// Connections that wait to be accepted; the kernel takes as many as `net.core.somaxconn` says. Where there is no room,
+/// a client that connects tries again after a second.
+const BACKLOG: u32 = 65_535;
 
 /// A running gateway. Dropped, it ends at once and takes its workers with it.
 #[derive(Debug)]
@@ -111,6 +117,8 @@ impl Gateway {
             book,
             store: Store::open(&system.cache, &base_dir, driver.clock, &run)?,
             routes,
+            access: Access::read(&system, &base_dir, &metrics)?,
+            forwarding: Forwarding::new(&system),
             functions: RwLock::default(),
             max_body: usize::try_from(system.gateway.max_body.bytes()).unwrap_or(usize::MAX),
             bodies: Bodies::new(system.gateway.body_memory.bytes(), metrics.body_bytes.clone()),
@@ -274,10 +282,7 @@ impl Gateway {
         let plane = Arc::clone(&self.plane);
         let service = move |client| {
             let plane = Arc::clone(&plane);
-            service_fn(move |request| {
-                let answer = Arc::clone(&plane).answer(request, client);
-                async move { Ok(answer.await) }
-            })
+            service_fn(move |request| Arc::clone(&plane).answer(request, client))
         };
         let ends = Ends { closing: self.closing.clone(), kill: self.plane.driver.kill.clone() };
         self.serving.spawn(listener::serve(listener, service, bounds, ends, self.drain));
@@ -398,7 +403,10 @@ fn background(
     let mut background = JoinSet::new();
     background.spawn(accepting);
     background.spawn(Arc::clone(driver).keep_time());
-    let service = move |_| TowerToHyperService::new(router.clone());
+    let service = move |_| {
+        let router = TowerToHyperService::new(router.clone());
+        service_fn(move |request| Box::pin(router.call(request)))
+    };
     // It stays open while the gateway drains: whoever watches sees it drain.
     let ends = Ends { closing: driver.kill.clone(), kill: driver.kill.clone() };
     background.spawn(listener::serve(operations, service, bounds, ends, Duration::ZERO));
@@ -469,7 +477,15 @@ pub(crate) async fn bind(key: &'static str, address: &str) -> Result<TcpListener
     let Some(address) = resolved.next() else {
         return Err(wrong(std::io::Error::other("it stands for no address")));
     };
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { key, address, source })
+    listen_at(address).map_err(|source| ServeError::Bind { key, address, source })
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A gateway that was restarted need not wait for the last packets of its predecessor's connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 pub(crate) fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {

@@ -5,21 +5,22 @@ use std::net::IpAddr;
 use gatewright_control::URGENCY_DEFAULT;
 use gatewright_control::cache::Fields;
 use http::header::{
-    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::forwarding::Forwarding;
 
 /// The request id, taken from the client or made.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the cache did (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// The fields of a message, as the rules of the cache read them.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +36,15 @@ impl Fields for FieldsOf<'_> {
     }
 }
 
-/// Where a request came from.
+/// Where a request comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Client {
-    /// Its address, if it came over the network.
+    /// Its address, if it came over the network: behind proxies, as far as they are trusted.
     pub(crate) address: Option<IpAddr>,
     /// Whether it came over TLS.
     pub(crate) secure: bool,
+    /// The trusted proxy that it came through last, and whether that came over TLS.
+    pub(crate) proxy: Option<(IpAddr, bool)>,
 }
 
 /// Longest request id that is taken over from a client.
@@ -81,37 +84,77 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,
         TE,
-        TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
+        HTTP2_SETTINGS,
     ] {
         headers.remove(name);
+    }
+}
+
+/// Whether the one who sent these fields takes trailer fields (RFC 9110 section 10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
+/// Makes a request ask for trailer fields.
+pub(crate) fn ask_for_trailers(headers: &mut HeaderMap) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// Whether a request's body waits until it is asked for (RFC 9110 section 10.1.1). `None` if it expects something
+/// else, which cannot be met.
+pub(crate) fn waits_to_send(headers: &HeaderMap) -> Option<bool> {
+    let mut waits = false;
+    for line in headers.get_all(EXPECT) {
+        if !line.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return None;
+        }
+        waits = true;
+    }
+    Some(waits)
+}
+
+/// The elements of a field that is a list of tokens.
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Removes from trailer fields what must not come behind a body, where whoever reads it late could be misled:
+/// framing, routing, credentials, and what describes the body (RFC 9110 section 6.5.1).
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    for name in [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TRAILER,
+    ] {
+        trailers.remove(name);
     }
 }
 
 /// Makes the fields of a request to an upstream of those of the client's request.
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
+    forwarding: &Forwarding,
     client: Client,
     request_id: &HeaderValue,
     pseudonym: &str,
 ) {
     strip_hop_by_hop(headers);
-    // The client of the upstream sets its own, from the address.
-    if let Some(host) = headers.remove(HOST) {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    if let Some(client) = client.address {
-        let line = match headers.get(FORWARDED_FOR).and_then(|line| line.to_str().ok()) {
-            Some(line) => format!("{line}, {client}"),
-            None => client.to_string(),
-        };
-        if let Ok(line) = HeaderValue::try_from(line) {
-            headers.insert(FORWARDED_FOR, line);
-        }
-    }
-    let proto = if client.secure { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    forwarding.tell(headers, client);
     if let Ok(via) = HeaderValue::try_from(format!("1.1 {pseudonym}")) {
         headers.append(VIA, via);
     }
@@ -203,21 +246,5 @@ mod tests {
         for number in [0, 1, 15, 16, 0xabcdef, u64::MAX] {
             assert_eq!(numbered("run", number), format!("run-{number:x}"));
         }
-    }
-
-    #[test]
-    fn an_upstream_learns_who_asked() {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("front"));
-        headers.insert(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"));
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
-        let client = Client { address, secure: true };
-        to_upstream(&mut headers, client, &HeaderValue::from_static("id"), "gw");
-        assert_eq!(headers[VIA], "1.1 gw");
-        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
-        assert_eq!(headers[FORWARDED_HOST], "front");
-        assert_eq!(headers[FORWARDED_PROTO], "https");
-        assert_eq!(headers[REQUEST_ID], "id");
-        assert!(!headers.contains_key(HOST));
     }
 }

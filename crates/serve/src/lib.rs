@@ -6,6 +6,7 @@
 //!
 //! - `plane`: HTTP requests from the network, routed, invoked or relayed, answered;
 //! - `store`: responses kept in memory, and one fetch for all who ask for the same meanwhile;
+//! - `access`, `limits`, `forwarding`: API keys, rate limits, and where requests come from;
 //! - `check`: what a response must look like;
 //! - `process`: programs, run for each request or served from;
 //! - `logs`: the last lines that replicas printed;
@@ -16,6 +17,7 @@
 //! - `admin`: operations, health and metrics on an address of their own;
 //! - `records`: one line for each request, written by a task that no request waits for.
 
+mod access;
 mod admin;
 mod admin_logs;
 mod answer;
@@ -26,9 +28,11 @@ mod clock;
 mod driver;
 mod embedded;
 mod error;
+mod forwarding;
 mod function;
 mod gateway;
 mod headers;
+mod limits;
 mod listener;
 mod logs;
 mod metrics;
@@ -44,9 +48,11 @@ mod quiet;
 mod records;
 mod route;
 mod shutdown;
+mod squeeze;
 mod store;
 mod streams;
 mod tls;
+mod upgrade;
 mod upstream;
 
 pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus, ROOM, SharedHub};

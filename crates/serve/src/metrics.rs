@@ -54,11 +54,13 @@ const STATES: [(ReplicaState, &str); 5] = [
 pub(crate) const DEATHS: [&str; 4] = ["start", "exit", "overdue", "silent"];
 
 /// Why requests are refused.
-const REJECTIONS: [(Rejection, &str); 4] = [
+const REJECTIONS: [(Rejection, &str); 6] = [
     (Rejection::Queue(Shed::QueueFull), "queue_full"),
     (Rejection::Queue(Shed::Unavailable), "unavailable"),
     (Rejection::Queue(Shed::Removed), "removed"),
     (Rejection::Memory, "memory"),
+    (Rejection::Rate, "rate"),
+    (Rejection::Key, "key"),
 ];
 
 /// Failures to start in a row from which on a function is said to be in a crash loop.
@@ -71,6 +73,10 @@ pub(crate) enum Rejection {
     Queue(Shed),
     /// The bodies of others take the memory that there is for bodies.
     Memory,
+    /// By a rate limit.
+    Rate,
+    /// For want of an API key.
+    Key,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -89,6 +95,12 @@ struct ReasonLabels {
 struct SideLabels {
     function: String,
     side: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    function: String,
+    to: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -126,6 +138,11 @@ struct TierLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeyLabel {
+    key: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CacheLabel {
     result: &'static str,
 }
@@ -153,6 +170,9 @@ pub(crate) struct Metrics {
     upstream_healthy: Family<UpstreamLabels, Gauge>,
     rejected: Family<ReasonLabels, Counter>,
     mismatches: Family<SideLabels, Counter>,
+    tunnels: Family<FunctionLabel, Gauge>,
+    tunnel_bytes: Family<DirectionLabels, Counter>,
+    keyed: Family<KeyLabel, Counter>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
     /// Memory of request bodies that are held whole.
@@ -180,6 +200,10 @@ pub(crate) struct FunctionMetrics {
     deaths: [Counter; DEATHS.len()],
     rejected: [Counter; REJECTIONS.len()],
     mismatches: [Counter; 2],
+    /// Tunnels that are open.
+    pub(crate) tunnels: Gauge,
+    /// Bytes of tunnels: to the upstream, to the client.
+    pub(crate) tunnel_bytes: [Counter; 2],
 }
 
 /// Where metrics are registered.
@@ -244,6 +268,9 @@ impl Metrics {
                 "schema_mismatches",
                 "Bodies that do not fit the function's schema, by side",
             ),
+            tunnels: s.fresh("tunnels", "Connections that have switched to another protocol"),
+            tunnel_bytes: s.fresh("tunnel_bytes", "Bytes passed through tunnels, by direction"),
+            keyed: s.fresh("key_requests", "Requests that presented an API key, by its name"),
             cold: s.fresh("cold_requests", "Requests that waited for a replica to start"),
             replicas: s.fresh("replicas", "Replicas by state"),
             joined: s.fresh("replicas_joined", "Running workers that were started elsewhere"),
@@ -299,7 +326,17 @@ impl Metrics {
                 let labels = SideLabels { function: function.clone(), side };
                 self.mismatches.get_or_create_owned(&labels)
             }),
+            tunnels: self.tunnels.get_or_create_owned(&label),
+            tunnel_bytes: ["upstream", "client"].map(|to| {
+                let labels = DirectionLabels { function: function.clone(), to };
+                self.tunnel_bytes.get_or_create_owned(&labels)
+            }),
         }
+    }
+
+    /// Counts requests with the API key of this name.
+    pub(crate) fn key(&self, name: &str) -> Counter {
+        self.keyed.get_or_create_owned(&KeyLabel { key: name.to_owned() })
     }
 
     pub(crate) fn cache(&self, result: CacheResult) {

@@ -18,6 +18,7 @@ pub(super) fn page(schema: &Value) -> String {
         ("gateway", "Gateway", "[gateway]"),
         ("hub", "Hub", "[hub]"),
         ("cache", "Cache", "[cache]"),
+        ("key", "ApiKey", "[key.NAME]"),
         ("function", "Function", "[function.NAME]"),
         ("route", "Route", "[[route]]"),
         ("cluster", "Cluster", "[cluster]"),

@@ -76,6 +76,14 @@ fn a_load_outside_the_model_is_warned_of() {
 }
 
 #[test]
+fn a_rate_limit_is_said_to_be_no_part_of_a_simulation() {
+    let folder = folder();
+    let limited = "simulate scenario.toml --set function.square.limit.requests=5";
+    let output = run(folder.path(), limited);
+    assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @"warning: function `square`: its `limit` is not part of a simulation");
+}
+
+#[test]
 fn broken_records_are_said_with_their_line() {
     let folder = folder();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -37,7 +37,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
 
 /// The elements of a comma-separated value, without white space around them and without the empty ones
 /// (RFC 9110 section 5.6.1). A comma within a quoted string does not separate.
-pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     let mut escaped = false;
     value

@@ -92,6 +92,7 @@ pub use date::{Moment, WallAnchor};
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use failure::{Failure, on_failure};
 pub use fields::Fields;
+pub(crate) use fields::elements;
 pub use invalidation::invalidated;
 pub use key::{KEY_MAX, PrimaryKey};
 pub use method::Method;

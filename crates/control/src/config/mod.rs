@@ -4,31 +4,38 @@
 //! Overrides (`--set`, environment variables, a scenario's `[change]`) are [`Override`]s applied to the text's
 //! table before it is read, so that every key can be overridden and none twice in different ways.
 
+mod access;
 mod cache;
 mod check;
 mod cluster;
 mod error;
+mod limit;
 mod overrides;
 mod quantities;
 mod tls;
+mod upgrade;
 mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use access::{ApiKey, ProxyFields, SecretPlace, SentFields};
 pub use cache::{Cache, Disk, SharedUrl};
 pub use cluster::{
     Bucket, Build, Cluster, DataRule, Image, ImageDetail, ImageRule, NetworkLink, NodeGroup,
     Requests, Scene,
 };
 pub use error::{ConfigError, nearest};
+pub use limit::{LimitBy, RateLimit};
 pub use overrides::{Override, read_with};
 pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
+pub use upgrade::{Upgrade, UpgradeRules};
 pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
@@ -36,6 +43,7 @@ use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::compress::Compress;
 use crate::health::{BreakerRules, EjectRules, HealthRules};
 use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
@@ -50,6 +58,9 @@ pub struct SystemFile {
     pub hub: Hub,
     /// Where responses are stored.
     pub cache: Cache,
+    /// API keys by name. Which of them are asked for, `keys` of the gateway, a function or a route says.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub key: BTreeMap<String, ApiKey>,
     /// The functions by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub function: BTreeMap<String, Function>,
@@ -91,6 +102,28 @@ pub struct Gateway {
     pub idle_timeout: HumanDuration,
     /// How long a stopping gateway waits for the requests that it has taken.
     pub drain: HumanDuration,
+    /// Threads that serve requests, at most 1024. Unless set: one for each processor, or for every second one where
+    /// Python workers or programs run on the same machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroU16>,
+    /// Proxies before the gateway, addresses or networks such as "10.0.0.0/8", that are believed about where a request
+    /// comes from. None unless set: what clients say of that themselves is dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// Which fields of a trusted proxy say where a request comes from. Only these are believed: a proxy passes on what
+    /// clients wrote into others.
+    #[serde(skip_serializing_if = "is_default")]
+    pub proxy_fields: ProxyFields,
+    /// Which fields tell an upstream where a request comes from.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sent_fields: SentFields,
+    /// Names of the API keys of which every request must present one, as `Authorization: Bearer` or `X-API-Key`;
+    /// "*" stands for all of them. `keys` of a function or a route takes its place. Anybody may ask unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
+    /// Whether upstreams get to see the API keys of this gateway.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pass_keys: bool,
 }
 
 /// Where workers that the gateway did not start may join, over TCP, and how long any worker may be silent.
@@ -188,6 +221,12 @@ pub struct Function {
     pub keep_alive: KeepAlive,
     /// Requests that wait.
     pub queue: Queue,
+    /// How often each client may ask, by whichever route or name. As often as it likes unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RateLimit>,
+    /// Names of the API keys of which a request must present one, in place of the gateway's; [] for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
     /// How long a request may take in all, waiting and retries included.
     pub timeout: HumanDuration,
     /// How long a replica may take to start.
@@ -317,6 +356,23 @@ pub struct Route {
     /// One that does not fit is answered with 502, or that status, and never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// Protocols that a client may switch its connection to, if the upstream agrees: ["websocket"], or
+    /// { protocols = ["websocket"], idle_timeout = "5m", max = 1000 }. From then on bytes go both ways unseen. None
+    /// unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Whether answers are compressed for clients that accept it: true, ["zstd", "br", "gzip"], or
+    /// { codings = ["gzip"], min_size = "1KiB", types = ["text/*", "+json"] }. The upstream is asked for plain ones. As
+    /// they come unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
+    /// How often each client may ask, beside what the function says. As often as it likes unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RateLimit>,
+    /// Names of the API keys of which a request must present one, in place of the function's and the gateway's; [] for
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
 }
 
 /// What a body must look like.
@@ -364,6 +420,12 @@ impl Default for Gateway {
             header_timeout: HumanDuration::from_secs(10),
             idle_timeout: HumanDuration::from_secs(75),
             drain: HumanDuration::from_secs(30),
+            threads: None,
+            trusted_proxies: Vec::new(),
+            proxy_fields: ProxyFields::default(),
+            sent_fields: SentFields::default(),
+            keys: None,
+            pass_keys: false,
         }
     }
 }
@@ -405,6 +467,8 @@ impl Default for Function {
             autoscale: Autoscale::default(),
             keep_alive: KeepAlive::default(),
             queue: Queue::default(),
+            limit: None,
+            keys: None,
             timeout: HumanDuration::new(deployment.timeout),
             start_timeout: HumanDuration::from_secs(60),
             max_execution: None,
@@ -571,13 +635,27 @@ impl SystemFile {
         Ok(file)
     }
 
+    /// Threads that serve requests, on a machine with so many processors. Workers need processors too: with as many
+    /// threads as processors the two would take turns on them.
+    #[must_use]
+    pub fn threads(&self, processors: usize) -> usize {
+        let beside = |function: &Function| function.python.is_some() || function.process.is_some();
+        match self.gateway.threads {
+            Some(threads) => threads.get().into(),
+            None if self.function.values().any(beside) => processors.div_ceil(2),
+            None => processors,
+        }
+    }
+
     /// Checks what the types alone do not hold.
     ///
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_gateway(&self.gateway)?;
         check::check_hub(&self.hub)?;
         check::check_cache(&self.cache)?;
+        self.check_access()?;
         for (name, function) in &self.function {
             check::check_function(name, function)?;
         }
@@ -614,6 +692,21 @@ impl SystemFile {
             let wrong =
                 |error: PolicyError| ConfigError::new(&at, &format!("cache: {error}"), None);
             policy.clone().checked().map_err(wrong)?;
+        }
+        if let Some(upgrade) = &route.upgrade {
+            if !function.passes_on() || function.http2 {
+                let what = "only upstreams that speak HTTP/1.1 switch protocols";
+                return Err(ConfigError::new(at, what, Some("leave `upgrade` out".to_owned())));
+            }
+            if let Some(fault) = upgrade.fault() {
+                return Err(ConfigError::new(at, &fault, None));
+            }
+        }
+        if let Some(fault) = route.compress.as_ref().and_then(Compress::fault) {
+            return Err(ConfigError::new(at, fault, None));
+        }
+        if let Some(Err(what)) = route.limit.as_ref().map(RateLimit::check) {
+            return Err(ConfigError::new(at, &format!("limit.{what}"), None));
         }
         if let Some(check) = &route.check {
             if !function.passes_on() {

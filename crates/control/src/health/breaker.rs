@@ -169,6 +169,13 @@ impl Breaker {
         }
     }
 
+    /// Opens it whatever it has counted: it is known that nothing is there.
+    pub fn trip(&mut self, now: Time) {
+        if !matches!(self.state, State::Open { .. }) {
+            self.open(now);
+        }
+    }
+
     /// Time has passed.
     pub fn wake(&mut self, now: Time) {
         if let State::Open { until } = self.state
@@ -267,6 +274,18 @@ mod tests {
         assert_eq!(breaker.condition(), Condition::Healthy);
         breaker.record(now, now, Verdict::Gone);
         assert_eq!(breaker.next(), now + Duration::from_secs(5), "it begins anew");
+    }
+
+    #[test]
+    fn what_is_known_to_be_gone_is_not_counted_first() {
+        let mut breaker = breaker(BreakerRules::default());
+        breaker.trip(at(1.0));
+        assert_eq!((breaker.condition(), breaker.next()), (Condition::Open, at(6.0)));
+        breaker.trip(at(2.0));
+        assert_eq!(breaker.next(), at(6.0), "it is open already");
+        breaker.wake(at(6.0));
+        breaker.trip(at(6.0));
+        assert_eq!(breaker.next(), at(16.0), "twice as long");
     }
 
     proptest! {

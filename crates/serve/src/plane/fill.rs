@@ -11,7 +11,7 @@ use gatewright_control::cache::{
 };
 use gatewright_determinism::Time;
 use gatewright_record::CacheResult;
-use http::header::{CONTENT_LENGTH, VARY};
+use http::header::{CONTENT_LENGTH, TRAILER, VARY};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -25,10 +25,11 @@ use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{
-    Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Rendered, Stage,
-};
+use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
 use crate::upstream::Received;
+
+/// Longest body in bytes that is waited for where something stale could stand in for it.
+const HELD_BACK: u64 = 64 * 1024;
 
 /// A request on its way to the upstream, for one client or for all.
 pub(super) struct Fetch {
@@ -112,6 +113,10 @@ impl Plane {
                 return self.went_wrong(fetch, refusal.into());
             }
             if came.parts.status != StatusCode::NOT_MODIFIED {
+                let came = match self.whole_if_short(&fetch, came).await {
+                    Ok(came) => came,
+                    Err(failure) => return self.went_wrong(fetch, failure),
+                };
                 self.store.note_upstream(&fetch.key, Cause::Status(code).is_one());
                 return self.take(fetch, came).await;
             }
@@ -142,7 +147,7 @@ impl Plane {
     async fn head(&self, fetch: &mut Fetch) -> Result<Option<Came>, Failure> {
         let Fetch { wanted, forward, call, fill, reply, .. } = fetch;
         let (sent, marks) = (self.store.moment().now, self.store.marks());
-        let outgoing = wanted.outgoing(&forward.send, &self.pseudonym);
+        let outgoing = wanted.outgoing(&forward.send, self);
         let answer = self.fetch(&wanted.function, outgoing, Arc::clone(call));
         let (mut response, attempt) = match reply {
             Some(reply) if fill.is_none() => tokio::select! {
@@ -154,6 +159,8 @@ impl Plane {
         };
         let received = self.store.moment().now;
         headers::strip_hop_by_hop(response.headers_mut());
+        // What comes behind a body is not stored, nor passed on from here (RFC 9111 section 3).
+        response.headers_mut().remove(TRAILER);
         let (parts, incoming) = response.into_parts();
         let body = match &wanted.route.check {
             Some(check) if check.concerns(parts.status) && !wanted.is_head() => {
@@ -174,11 +181,52 @@ impl Plane {
         &self,
         check: &Check,
         parts: &Parts,
+        incoming: Received,
+        attempt: Attempt,
+        call: &Call,
+        max: usize,
+        function: &crate::function::Function,
+    ) -> Result<Bytes, Failure> {
+        let too_long = || check.refusal(&format!("it is longer than {max} bytes"));
+        let status = parts.status;
+        let body = self.read(status, incoming, attempt, call, max, function, too_long).await?;
+        let fits = check.fits(&parts.headers, &body);
+        fits.inspect_err(|_| super::typed::count_mismatch(function, check))?;
+        Ok(body)
+    }
+
+    /// Where something stale could be served in its place, a short response is answered with when it is whole: one
+    /// that breaks off is a failure of the upstream, and no longer one of the client's.
+    async fn whole_if_short(&self, fetch: &Fetch, came: Came) -> Result<Came, Failure> {
+        let short = length_of(&came.parts).is_some_and(|length| length <= HELD_BACK);
+        if !short || fetch.wanted.is_head() || !self.has_stale(fetch, Cause::Broken) {
+            return Ok(came);
+        }
+        let Came { parts, body, sent, marks, received } = came;
+        let body = match body {
+            Arriving::Coming(incoming, attempt) => {
+                let (call, function) = (&fetch.call, &*fetch.wanted.function);
+                let status = parts.status;
+                let max = self.store.max_body;
+                let read = self.read(status, incoming, attempt, call, max, function, broken_off);
+                Arriving::Whole(read.await?)
+            }
+            whole @ Arriving::Whole(_) => whole,
+        };
+        Ok(Came { parts, body, sent, marks, received })
+    }
+
+    /// Reads a whole body of at most `max` bytes.
+    #[expect(clippy::too_many_arguments, reason = "what a response consists of at this point")]
+    async fn read(
+        &self,
+        status: StatusCode,
         mut incoming: Received,
         mut attempt: Attempt,
         call: &Call,
         max: usize,
         function: &crate::function::Function,
+        too_long: impl Fn() -> Refusal,
     ) -> Result<Bytes, Failure> {
         let mut body = BytesMut::new();
         loop {
@@ -197,17 +245,13 @@ impl Plane {
                     let Ok(data) = frame.into_data() else { continue };
                     body.extend_from_slice(&data);
                     if body.len() > max {
-                        let what = format!("it is longer than {max} bytes");
-                        return Err(check.refusal(&what).into());
+                        return Err(too_long().into());
                     }
                 }
             }
         }
-        attempt.finish(outcome_of(parts.status));
-        let body = body.freeze();
-        let fits = check.fits(&parts.headers, &body);
-        fits.inspect_err(|_| super::typed::count_mismatch(function, check))?;
-        Ok(body)
+        attempt.finish(outcome_of(status));
+        Ok(body.freeze())
     }
 
     fn has_stale(&self, fetch: &Fetch, cause: Cause) -> bool {
@@ -257,14 +301,7 @@ impl Plane {
         let (entry, stage) = match outcome {
             Storing::Store { stored, fields } => {
                 let headers = kept(&merged, &fields);
-                let (body, marks) = (old.body.clone(), came.marks);
-                let entry = Arc::new(Entry {
-                    meta: *stored,
-                    headers,
-                    body,
-                    marks,
-                    rendered: Rendered::default(),
-                });
+                let entry = Arc::new(old.renewed(*stored, headers, came.marks));
                 let lease = fetch.lease.take();
                 status.stored = self.store.put(&fetch.key, Arc::clone(&entry), lease);
                 status.ttl = Some(entry.meta.ttl(came.received));
@@ -273,18 +310,7 @@ impl Plane {
             Storing::Refuse(refusal) => {
                 status.detail = Some(refusal.as_str());
                 self.store.remove(&fetch.key, old);
-                let (meta, body) = (old.meta.clone(), old.body.clone());
-                let marks = came.marks;
-                (
-                    Arc::new(Entry {
-                        meta,
-                        headers: merged,
-                        body,
-                        marks,
-                        rendered: Rendered::default(),
-                    }),
-                    Stage::Own,
-                )
+                (Arc::new(old.renewed(old.meta.clone(), merged, came.marks)), Stage::Own)
             }
         };
         if let Some(fill) = &fetch.fill {
@@ -364,13 +390,7 @@ impl Plane {
                 let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
                 if let Storing::Store { stored, fields } = outcome {
                     let headers = kept(&header_map(merged), &fields);
-                    let entry = Entry {
-                        meta: *stored,
-                        headers,
-                        body: old.body.clone(),
-                        marks,
-                        rendered: Rendered::default(),
-                    };
+                    let entry = old.renewed(*stored, headers, marks);
                     self.store.put(&fetch.key, Arc::new(entry), None);
                 }
             }
@@ -390,9 +410,10 @@ impl Plane {
         status: CacheStatus,
     ) {
         let headers = kept(&came.parts.headers, fields);
+        let making = Arc::default();
         let entry = |body| {
-            let (meta, headers) = (meta.clone(), headers.clone());
-            Entry { meta, headers, body, marks: came.marks, rendered: Rendered::default() }
+            let entry = Entry::new(meta.clone(), headers.clone(), body, came.marks);
+            Entry { making: Arc::clone(&making), ..entry }
         };
         let (pieces, rest) = came.body.gather(came.parts.status).await;
         let body = Arc::new(Growing::default());
@@ -564,9 +585,7 @@ impl Fetch {
 
     /// Whether a response says of itself that it is too long to be stored.
     fn is_too_long(&self, parts: &Parts, plane: &Plane) -> bool {
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let length = length.and_then(|length| length.parse::<u64>().ok());
-        length.is_some_and(|length| length > plane.store.max_body as u64)
+        length_of(parts).is_some_and(|length| length > plane.store.max_body as u64)
     }
 
     /// Lets whoever comes from now on ask anew; who waits already has what was told. Before a client has all of its
@@ -596,6 +615,11 @@ impl Fetch {
             }
         });
     }
+}
+
+/// How long a body says of itself that it is.
+fn length_of(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A response whose body is all here.

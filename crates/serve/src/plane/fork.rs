@@ -46,7 +46,7 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let body = self.body(body, function, trail).await?;
+        let body = self.body(body, &parts.headers, function, trail).await?;
         self.check_input(function, &parts.headers, &body)?;
         let received = trail.invocation.received.unwrap_or_default();
         let call = Call::new(asked.id, None, received + function.timeout);

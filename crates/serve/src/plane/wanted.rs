@@ -4,16 +4,18 @@ use gatewright_control::cache::{
     CachePolicy, CacheStatus, Part, PrimaryKey, Request, SendAs, Shape, Target, in_not_modified,
     is_own,
 };
+use gatewright_control::compress::Coding;
 use gatewright_determinism::Time;
-use http::header::{ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_RANGE, HOST};
+use http::header::{ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
-use super::Asked;
+use super::{Asked, Plane};
 use crate::answer::{Body, Shared};
 use crate::function::Function;
-use crate::headers::{self, CACHE_STATUS, FieldsOf, REQUEST_ID};
+use crate::headers::{CACHE_STATUS, FieldsOf, REQUEST_ID};
 use crate::route::Route;
+use crate::squeeze::describe;
 use crate::store::{Content, Entry, Reader};
 use crate::upstream::Outgoing;
 
@@ -59,9 +61,12 @@ impl Wanted {
     }
 
     /// The request that goes to the upstream.
-    pub(super) fn outgoing(&self, send: &SendAs, pseudonym: &str) -> Outgoing {
+    pub(super) fn outgoing(&self, send: &SendAs, plane: &Plane) -> Outgoing {
         let mut headers = self.parts.headers.clone();
-        headers::to_upstream(&mut headers, self.asked.client, &self.asked.request_id, pseudonym);
+        plane.address(&mut headers, &self.asked);
+        // It goes without a body.
+        headers.remove(TRAILER);
+        headers.remove(EXPECT);
         if *send != SendAs::AsReceived {
             let own: Vec<_> =
                 headers.keys().filter(|name| is_own(name.as_str())).cloned().collect();
@@ -104,9 +109,25 @@ pub(super) fn from_entry(
     age: Option<u64>,
     status: CacheStatus,
     head: bool,
+    coding: Option<Coding>,
 ) -> Option<Response<Body>> {
     let mut response = match shape {
         Shape::Whole => {
+            if let Some(coding) = coding
+                && let Some(form) = entry.forms.get(coding)
+            {
+                let fields = form.rendered.fields(age, status, || {
+                    let mut fields = rendered(entry, age, status);
+                    describe(&mut fields, coding, Some(form.body.len()));
+                    fields
+                });
+                let body = if head { Body::empty() } else { Body::whole(form.body.clone()) };
+                let mut response = Response::new(body);
+                *response.status_mut() =
+                    StatusCode::from_u16(entry.meta.status).unwrap_or_default();
+                *response.headers_mut() = HeaderMap::clone(&fields);
+                return Some(response);
+            }
             let body = match &entry.body {
                 _ if head => Body::empty(),
                 Content::Whole(bytes) => Body::whole(bytes.clone()),
@@ -114,13 +135,9 @@ pub(super) fn from_entry(
             };
             let mut response = Response::new(body);
             *response.status_mut() = StatusCode::from_u16(entry.meta.status).unwrap_or_default();
-            if let Some(age) = age {
-                let fields = entry.rendered.fields(age, status, || rendered(entry, age, status));
-                *response.headers_mut() = HeaderMap::clone(&fields);
-                return Some(response);
-            }
-            *response.headers_mut() = entry.headers.clone();
-            response
+            let fields = entry.rendered.fields(age, status, || rendered(entry, age, status));
+            *response.headers_mut() = HeaderMap::clone(&fields);
+            return Some(response);
         }
         Shape::NotModified => {
             let mut response = Response::new(Body::empty());
@@ -147,9 +164,9 @@ pub(super) fn from_entry(
 
 /// The fields of the answers of a second. There is a place for the request id already, so that the copy that each of
 /// them gets need not grow for it.
-fn rendered(entry: &Entry, age: u64, status: CacheStatus) -> HeaderMap {
+fn rendered(entry: &Entry, age: Option<u64>, status: CacheStatus) -> HeaderMap {
     let mut fields = entry.headers.clone();
-    fields.insert(AGE, HeaderValue::from(age));
+    age.into_iter().for_each(|age| drop(fields.insert(AGE, HeaderValue::from(age))));
     mark(&mut fields, status);
     fields.insert(REQUEST_ID, HeaderValue::from_static(""));
     fields

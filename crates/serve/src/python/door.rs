@@ -13,7 +13,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::greeting::{hello, refuse, until_ready};
 use super::link::Link;
-use super::network::Network;
 use super::refusal::{Cause, Refusal, Refusals};
 use super::replica::{Origin, PythonReplica};
 use super::secure;
@@ -21,6 +20,7 @@ use super::socket::{Reader, Writer, split_tcp, split_unix};
 use crate::driver::Driver;
 use crate::embedded::is_ours;
 use crate::function::Function;
+use gatewright_control::forwarded::Network;
 
 /// Connections that have not said hello yet. When one more comes, the oldest of them is closed: a worker says hello
 /// at once, so the oldest is none.

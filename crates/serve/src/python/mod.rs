@@ -2,11 +2,11 @@
 //! elsewhere, and each one's life.
 
 mod door;
+mod ear;
 mod greeting;
 mod hub;
 mod link;
 pub(crate) mod memory;
-mod network;
 mod process;
 mod refusal;
 mod replica;

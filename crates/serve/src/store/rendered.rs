@@ -13,16 +13,16 @@ pub(crate) struct Rendered {
 
 #[derive(Debug)]
 struct Last {
-    age: u64,
+    age: Option<u64>,
     status: CacheStatus,
     fields: Arc<HeaderMap>,
 }
 
 impl Rendered {
-    /// The fields for this age and status; they are made if the last ones were for others.
+    /// The fields for this age, if it is said, and status; they are made if the last ones were for others.
     pub(crate) fn fields(
         &self,
-        age: u64,
+        age: Option<u64>,
         status: CacheStatus,
         make: impl FnOnce() -> HeaderMap,
     ) -> Arc<HeaderMap> {
@@ -47,6 +47,7 @@ mod tests {
         let rendered = Rendered::default();
         let mut made = 0;
         for (age, ttl) in [(1, 9), (1, 9), (2, 8), (2, 8), (2, 7), (1, 9)] {
+            let age = Some(age);
             let mut make = || {
                 made += 1;
                 HeaderMap::new()

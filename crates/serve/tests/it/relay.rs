@@ -115,6 +115,25 @@ async fn a_thousand_clients_of_one_cold_url_make_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_of_what_cannot_be_stored_do_not_queue() {
+    let origin = Origin::start().await;
+    let served = relay(&origin, "").await;
+    let mut clients = Vec::new();
+    for _ in 0..1000 {
+        let client = Http::new(served.client.address);
+        clients.push(tokio::spawn(async move {
+            client.get("/said/x?pause=1500&cc=private").await.status
+        }));
+    }
+    // The first one finds out for all; then all the others are at the upstream together.
+    served.until("o", |function| function["inFlight"].as_u64() >= Some(900)).await;
+    for client in clients {
+        assert_eq!(client.await.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(origin.requests(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stored_response_is_served_until_it_is_stale() {
     let origin = Origin::start().await;
     let served = relay(&origin, "").await;

@@ -332,7 +332,7 @@ struct OriginState {
 }
 
 impl Origin {
-    /// What it answers with is said by the query: `pause` in ms, `status`, `cc` (Cache-Control), `size`.
+    /// What it answers with is said by the query: `pause` in ms, `status`, `cc` (Cache-Control), `size`, and other fields.
     pub(crate) async fn start() -> Self {
         let state = Arc::<OriginState>::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -366,9 +366,18 @@ async fn origin(State(state): State<Arc<OriginState>>, request: Request) -> Resp
     let body = body.collect().await.unwrap().to_bytes();
     let mut response = Response::builder()
         .status(value("status").map_or(StatusCode::OK, |status| status.parse().unwrap()));
-    for (name, field) in [("cc", "cache-control"), ("vary", "vary"), ("age", "age")] {
+    let fields = [
+        ("cc", "cache-control"),
+        ("vary", "vary"),
+        ("age", "age"),
+        ("type", "content-type"),
+        ("etag", "etag"),
+        ("coding", "content-encoding"),
+    ];
+    for (name, field) in fields {
         if let Some(value) = value(name) {
-            response = response.header(field, value.replace('+', " "));
+            let value = value.replace('+', " ").replace("%22", "\"");
+            response = response.header(field, value);
         }
     }
     if let Some(cookie) = value("cookie") {
@@ -377,6 +386,11 @@ async fn origin(State(state): State<Arc<OriginState>>, request: Request) -> Resp
     response =
         response.header("connection", "x-own").header("x-own", "1").header("x-number", number);
     let text = match value("size") {
+        None if query.contains("show") => format!(
+            "auth={} key={}",
+            header(&parts.headers, "authorization"),
+            header(&parts.headers, "x-api-key"),
+        ),
         Some(size) => "x".repeat(size.parse().unwrap()),
         None => format!(
             "{} {} body={} host={} via={} xff={} own={}",

@@ -91,6 +91,20 @@ fn another_attempt_waits_as_long_as_the_upstream_wants_if_there_is_time() {
 }
 
 #[test]
+fn what_ends_at_an_open_breaker_makes_no_room() {
+    let (mut rig, key) = Rig::with(1, upstreams(1, breaker()));
+    let hanging: Vec<_> = (0..10).map(|_| rig.invoke(key)).collect();
+    for request in &hanging[..3] {
+        rig.finish(*request, Outcome::Unavailable);
+    }
+    for request in &hanging[3..] {
+        rig.finish(*request, Outcome::Unavailable);
+        let refused = rig.invoke(key);
+        assert_eq!(rig.ended[&refused], End::Shed(Shed::Unavailable));
+    }
+}
+
+#[test]
 fn a_breaker_opens_refuses_and_closes() {
     let (mut rig, key) = Rig::with(1, upstreams(1, breaker()));
     let waiting = rig.invoke(key);

@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::super::purge::RECENT;
 use super::{Purge, Shared, Store, scripts};
 
-/// Pause before the first try to connect anew, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// How long it may take to connect and to hear what was missed.
 const SETTING_UP: Duration = Duration::from_secs(5);
 /// Purges that are read together.
@@ -30,7 +28,6 @@ struct Told {
 
 /// Keeps the connection up, and follows what is told, until the store is gone.
 pub(super) async fn follow(shared: Arc<Shared>, store: Weak<Store>) {
-    let mut pause = PAUSES[0];
     let mut tries = 0_u64;
     loop {
         let late = || RedisError::from((ErrorKind::Io, "it does not answer in time"));
@@ -38,7 +35,7 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Weak<Store>) {
         match connected.unwrap_or_else(|_| Err(late())) {
             Ok(Some(told)) => {
                 tracing::info!(server = shared.link.server(), "the shared tier is used");
-                (pause, tries) = (PAUSES[0], 0);
+                tries = 0;
                 tokio::select! {
                     () = listen(&shared, &store, told) => shared.link.give_up(),
                     () = shared.link.broken() => {}
@@ -58,8 +55,7 @@ pub(super) async fn follow(shared: Arc<Shared>, store: Weak<Store>) {
                 }
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES[1]);
+        shared.link.rested().await;
     }
 }
 

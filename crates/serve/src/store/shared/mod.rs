@@ -27,6 +27,7 @@ use bytes::Bytes;
 use gatewright_control::cache::Moment;
 use gatewright_control::config::SharedUrl;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -37,6 +38,7 @@ use self::link::Link;
 use self::writer::Job;
 use super::purge::Purge;
 use super::{Entry, Store, saved};
+use crate::clock::Clock;
 
 /// Operations that wait to be carried out behind the requests' backs, and the bytes of theirs; beyond, they are
 /// dropped.
@@ -116,12 +118,14 @@ impl Shared {
     /// Whoever holds the work must begin it.
     pub(super) fn new(
         url: &SharedUrl,
+        tls: Option<ClientConfig>,
         deadline: Duration,
         name: String,
+        clock: Clock,
     ) -> Result<(Arc<Self>, Work), String> {
         let (jobs, work) = mpsc::channel(QUEUED);
         let shared = Self {
-            link: Link::new(url)?,
+            link: Link::new(url, tls, clock)?,
             deadline,
             name,
             jobs,
