@@ -21,6 +21,7 @@ pub(crate) struct Draft {
     path: PathBuf,
     draft: PathBuf,
     complete: bool,
+    kept: bool,
 }
 
 impl RecordFile {
@@ -63,15 +64,25 @@ impl Draft {
         if path.is_dir() {
             return Err(refused(io::ErrorKind::IsADirectory.into()));
         }
-        // Pipes and devices are written to as they are.
-        let is_special = path.metadata().is_ok_and(|about| !about.is_file());
+        let draft = Self::name(path);
+        let file = File::create(&draft).map_err(refused)?;
+        let complete = draft == path;
+        Ok((Self { path: path.to_owned(), draft, complete, kept: false }, file))
+    }
+
+    /// The name of a file until it is complete; its own for pipes and devices, which are written to as they are.
+    pub(crate) fn name(path: &Path) -> PathBuf {
         let mut draft = path.as_os_str().to_owned();
-        if !is_special {
+        if !path.metadata().is_ok_and(|about| !about.is_file()) {
             draft.push(".partial");
         }
-        let draft = PathBuf::from(draft);
-        let file = File::create(&draft).map_err(refused)?;
-        Ok((Self { path: path.to_owned(), draft, complete: is_special }, file))
+        PathBuf::from(draft)
+    }
+
+    /// What there is of it stays, even if it is never completed.
+    pub(crate) const fn keep(mut self) -> Self {
+        self.kept = true;
+        self
     }
 
     pub(crate) fn complete(&mut self) -> io::Result<()> {
@@ -85,7 +96,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.complete {
+        if !self.complete && !self.kept {
             // What is left of a run that failed; if it cannot be removed, its name says what it is.
             drop(std::fs::remove_file(&self.draft));
         }

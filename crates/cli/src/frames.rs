@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatewright_control::config::SystemFile;
 use gatewright_record::{Invocation, WriteError};
 use gatewright_sim::{
-    Phase, RecordSink, ReplicaStep, Scaling, SimulationReport, Transfer, TransferKind,
+    FunctionSample, Phase, RecordSink, ReplicaSample, ReplicaStep, Sample, Scaling,
+    SimulationReport, Transfer, TransferKind,
 };
 
 use crate::failure::{Failure, Outcome};
@@ -22,10 +24,13 @@ pub(crate) struct Frames<'a> {
     /// Image of each replica.
     images: BTreeMap<u64, Arc<str>>,
     requests: BTreeMap<String, (u64, u64)>,
+    /// How often utilisation is written.
+    every: Option<Duration>,
 }
 
-/// The frames and their columns, as faas-sim's `extract_dataframe` gives them.
-const FRAMES: [(&str, &str); 14] = [
+/// The frames and their columns, as faas-sim's `extract_dataframe` gives them, and one more: `replica_utilization`, which
+/// it has as `function_utilization`.
+const FRAMES: [(&str, &str); 15] = [
     ("allocation", "t,cpu,mem,node"),
     ("invocations", "t,t_wait,t_exec,t_start,memory,function_name,function_image,node,replica_id"),
     ("scale", "t,value,function_name"),
@@ -40,6 +45,10 @@ const FRAMES: [(&str, &str); 14] = [
     ("node_utilization", "t,cpu_util,requested_util,replicas,node"),
     ("function_utilization", "t,in_service,queued,replicas,function_name"),
     (
+        "replica_utilization",
+        "t,in_service,in_service_mean,utilization,function_name,node,replica_id",
+    ),
+    (
         "fets",
         "t,t_fet_start,t_fet_end,t_wait_start,t_wait_end,function_name,function_image,node,replica_id,request_id",
     ),
@@ -50,6 +59,7 @@ impl<'a> Frames<'a> {
     pub(crate) fn create(
         folder: &Path,
         system: &SystemFile,
+        every: Option<Duration>,
         records: Option<&'a mut dyn RecordSink>,
     ) -> Outcome<Self> {
         let refused = |fault: io::Error| Failure::of_writing(folder, &fault);
@@ -66,7 +76,7 @@ impl<'a> Frames<'a> {
             (name.clone(), requests)
         });
         let mut frames =
-            Self { files, records, images: BTreeMap::new(), requests: requests.collect() };
+            Self { files, records, images: BTreeMap::new(), requests: requests.collect(), every };
         frames.deployments(system).map_err(refused)?;
         Ok(frames)
     }
@@ -155,18 +165,39 @@ impl<'a> Frames<'a> {
         self.row("network", end, &format!("{bytes},{source},{sink},{kind}"))
     }
 
+    fn load(&mut self, sample: &Sample) -> io::Result<()> {
+        let at = sample.at.as_secs_f64();
+        for one in &sample.functions {
+            let FunctionSample { function, running, queued_mean, in_service_mean, .. } = one;
+            let row = format!("{in_service_mean},{queued_mean},{running},{function}");
+            self.row("function_utilization", at, &row)?;
+        }
+        for one in &sample.replicas {
+            let ReplicaSample { replica, function, in_service, in_service_mean, .. } = one;
+            let (node, share) = (name(one.node.as_ref()), one.utilisation);
+            let row = format!("{in_service},{in_service_mean},{share},{function},{node},{replica}");
+            self.row("replica_utilization", at, &row)?;
+        }
+        for one in &sample.nodes {
+            let row = format!("{},{},{},{}", one.busy, one.requested, one.replicas, one.node);
+            self.row("node_utilization", at, &row)?;
+        }
+        Ok(())
+    }
+
     /// Writes what is known in the end, and the files out.
     pub(crate) fn finish(mut self, folder: &Path, report: &SimulationReport) -> Outcome<()> {
         let end = report.end.as_secs_f64();
+        let sampled = self.every.is_some();
         let mut write = || -> io::Result<()> {
-            for node in &report.nodes {
+            for node in report.nodes.iter().filter(|_| !sampled) {
                 let row = format!(
                     "{},{},{},{}",
                     node.busy_mean, node.requested_mean, node.replicas_mean, node.node
                 );
                 self.row("node_utilization", end, &row)?;
             }
-            for function in &report.functions {
+            for function in report.functions.iter().filter(|_| !sampled) {
                 let row = format!(
                     "{},{},{},{}",
                     function.in_service_mean,
@@ -205,5 +236,13 @@ impl RecordSink for Frames<'_> {
 
     fn transfer(&mut self, transfer: &Transfer) -> Result<(), WriteError> {
         Ok(self.flow(transfer)?)
+    }
+
+    fn sample_every(&self) -> Option<Duration> {
+        self.every
+    }
+
+    fn sampled(&mut self, sample: &Sample) -> Result<(), WriteError> {
+        Ok(self.load(sample)?)
     }
 }

@@ -6,7 +6,9 @@
 
 mod admin;
 mod arguments;
+mod batches;
 mod commands;
+mod design;
 mod failure;
 mod files;
 mod frames;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gatewright_control::config::{Override, SystemFile};
+use gatewright_control::config::{Cache, Override, SystemFile, Timeouts};
 use gatewright_sim::{Model, Scenario, Simulation};
 
 use crate::failure::{Failure, Outcome};
@@ -40,6 +40,34 @@ impl Rehearsal {
     pub(crate) fn simulation(&self, path: &Path) -> Outcome<Simulation> {
         Simulation::new(&self.system, &self.model, &self.scenario)
             .map_err(|fault| Failure::of_config(path, fault))
+    }
+
+    /// Settings that matter where the system is served, and that a simulation has no model of.
+    pub(crate) fn unmodelled(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let asked = |name: &str| self.model.function.contains_key(name);
+        for (name, function) in self.system.function.iter().filter(|(name, _)| asked(name)) {
+            let settings = [
+                ("timeouts", function.timeouts != Timeouts::default()),
+                ("memory_limit", function.memory_limit.is_some()),
+                ("input", function.input.is_some()),
+                ("output", function.output.is_some()),
+            ];
+            let set = settings.iter().filter(|(_, is_set)| *is_set);
+            found.extend(set.map(|(key, _)| format!("function.{name}.{key}")));
+        }
+        let cache = Cache::default();
+        let settings = [
+            ("cache.memory", self.system.cache.memory != cache.memory),
+            ("cache.shared", self.system.cache.shared.is_some()),
+            ("cache.disk", self.system.cache.disk.is_some()),
+        ];
+        found.extend(
+            settings.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| (*key).to_owned()),
+        );
+        let checked = self.system.routes.iter().filter(|route| route.check.is_some());
+        found.extend(checked.map(|route| format!("check of route {}", route.path)));
+        found
     }
 
     /// Where the scenario goes beyond what its models were fitted on.

@@ -1,26 +1,20 @@
-//! A scenario at every point of a grid of settings.
+//! A scenario at many points of its settings.
 
-use std::path::Path;
-use std::str::FromStr;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use gatewright_control::config::Override;
 use gatewright_record::{Estimate, batch_means};
-use gatewright_sim::SimulationReport;
+use gatewright_sim::{Simulation, SimulationReport};
 
+use crate::design::Sweep;
 use crate::failure::{Failure, Outcome};
+use crate::files::Draft;
 use crate::progress::Meter;
 use crate::rehearsal::Rehearsal;
-use crate::replicate;
+use crate::{output, replicate};
 
-/// A key of the system file and the values it is given, one after another.
-#[derive(Clone, Debug)]
-pub(crate) struct Sweep {
-    key: String,
-    values: Vec<toml::Value>,
-}
-
-/// Points of the grid at most.
-const MAX_POINTS: usize = 100_000;
 const CONFIDENCE: f64 = 0.95;
 const COLUMNS: [&str; 14] = [
     "replications",
@@ -39,82 +33,160 @@ const COLUMNS: [&str; 14] = [
     "difference_plus_minus_s",
 ];
 
-impl FromStr for Sweep {
-    type Err = String;
+/// What is run, and where the table goes.
+pub(crate) struct Plan<'a> {
+    pub(crate) scenario: &'a Path,
+    pub(crate) models: &'a [PathBuf],
+    /// Settings of all points.
+    pub(crate) set: &'a [Override],
+    pub(crate) sweeps: &'a [Sweep],
+    pub(crate) points: Vec<Vec<Override>>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) warm_up: Option<gatewright_control::config::HumanDuration>,
+    pub(crate) replications: u32,
+    /// Standard output if there is none.
+    pub(crate) output: Option<&'a Path>,
+    /// Whether to go on with a table that was not finished.
+    pub(crate) resume: bool,
+}
 
-    /// `KEY=[VALUE, VALUE]`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write key=[value, value], such as function.square.replicas.max=[4, 8]";
-        let (key, values) = text.split_once('=').ok_or_else(wrong)?;
-        match toml::Value::from_str(values.trim()) {
-            Ok(toml::Value::Array(values)) if !values.is_empty() && !key.trim().is_empty() => {
-                Ok(Self { key: key.trim().to_owned(), values })
+/// Runs the scenario at every point, each with the same seeds, so that the differences between points are not those
+/// between seeds. Writes a table as CSV: a row for each point, with its differences in mean response time from the first
+/// point, seed by seed. A row is in the file as soon as its runs are done.
+pub(crate) fn run(plan: &Plan<'_>, quiet: bool) -> Outcome<()> {
+    // Everything that is wrong anywhere is said before the first run.
+    let mut ready = Vec::new();
+    for point in &plan.points {
+        let settings: Vec<_> = plan.set.iter().chain(point).cloned().collect();
+        let mut rehearsal = Rehearsal::load(plan.scenario, plan.models, &settings)?;
+        rehearsal.scenario.warm_up = plan.warm_up.or(rehearsal.scenario.warm_up);
+        let simulation = rehearsal.simulation(plan.scenario)?;
+        ready.push((simulation, plan.seed.unwrap_or(rehearsal.scenario.seed)));
+    }
+    let keys = plan.sweeps.iter().map(|sweep| quote(&sweep.key));
+    let header = keys.chain(COLUMNS.map(str::to_owned)).collect::<Vec<_>>().join(",") + "\n";
+    let mut table = Table::open(plan, &header)?;
+    let mut meter = Meter::new("simulate", quiet);
+    let mut first: Option<Vec<f64>> = None;
+    let count = plan.points.len();
+    for (number, (point, (simulation, seed))) in plan.points.iter().zip(&ready).enumerate() {
+        let cells = point.iter().map(|one| quote(&one.value.to_string()));
+        let cells: Vec<String> = cells.collect();
+        if number > 0 && table.has(number, &cells)? {
+            continue;
+        }
+        let fraction = number as f64 / count as f64;
+        meter.update(fraction, None, &format!("point {} of {count}", number + 1));
+        let row = row(cells, simulation, *seed, plan.replications, &mut first)?;
+        table.add(number, row)?;
+    }
+    table.finish()
+}
+
+/// A row of the table; `first` has the means of the first point, seed by seed, once that is known.
+fn row(
+    mut cells: Vec<String>,
+    simulation: &Simulation,
+    seed: u64,
+    replications: u32,
+    first: &mut Option<Vec<f64>>,
+) -> Outcome<String> {
+    let reports = replicate::all(simulation, seed, replications, true)?;
+    let means: Vec<f64> = reports.iter().map(mean_response).collect();
+    let base = first.get_or_insert_with(|| means.clone());
+    cells.extend(self::cells(&reports, &means, base));
+    Ok(cells.join(",") + "\n")
+}
+
+/// The table on its way to where it belongs. Until it is whole, a file has another name, under which it stays if the
+/// program is interrupted.
+struct Table {
+    /// Header and rows that were there, and then those that were added.
+    lines: Vec<String>,
+    /// How many lines were there.
+    kept: usize,
+    file: Option<(Draft, File)>,
+    name: String,
+}
+
+impl Table {
+    fn open(plan: &Plan<'_>, header: &str) -> Outcome<Self> {
+        let Some(path) = plan.output else {
+            return Ok(Self {
+                lines: vec![header.to_owned()],
+                kept: 1,
+                file: None,
+                name: String::new(),
+            });
+        };
+        let mut lines = vec![header.to_owned()];
+        let draft = Draft::name(path);
+        if plan.resume {
+            lines = kept(&draft, header, plan.points.len())?;
+        }
+        let name = draft.display().to_string();
+        let (draft, mut file) = Draft::create(path)?;
+        let text = lines.concat();
+        file.write_all(text.as_bytes()).map_err(|fault| Failure::of_writing(path, &fault))?;
+        Ok(Self { kept: lines.len(), lines, file: Some((draft.keep(), file)), name })
+    }
+
+    /// Whether the row of a point is there already.
+    fn has(&self, number: usize, cells: &[String]) -> Outcome<bool> {
+        if number + 1 >= self.kept {
+            return Ok(false);
+        }
+        if self.lines[number + 1].starts_with(&(cells.join(",") + ",")) {
+            return Ok(true);
+        }
+        Err(self.other(number))
+    }
+
+    fn add(&mut self, number: usize, row: String) -> Outcome<()> {
+        if number + 1 < self.kept {
+            // The first point is run again, for the others' differences from it.
+            return if self.lines[number + 1] == row { Ok(()) } else { Err(self.other(number)) };
+        }
+        if let Some((_, file)) = &mut self.file {
+            let path = Path::new(&self.name);
+            file.write_all(row.as_bytes()).map_err(|fault| Failure::of_writing(path, &fault))?;
+        }
+        self.lines.push(row);
+        Ok(())
+    }
+
+    fn other(&self, number: usize) -> Failure {
+        let what = format!("{}: row {} is not of this sweep", self.name, number + 1);
+        Failure::usage(what)
+            .hint("the scenario or the sweep has changed; leave out --resume to begin anew")
+    }
+
+    fn finish(self) -> Outcome<()> {
+        match self.file {
+            None => output::data(&self.lines.concat()),
+            Some((mut draft, _)) => {
+                draft.complete().map_err(|fault| Failure::of_writing(Path::new(&self.name), &fault))
             }
-            _ => Err(wrong().to_owned()),
         }
     }
 }
 
-/// Runs the scenario at every point, each with the same seeds, so that the differences between points are not those
-/// between seeds. Gives a table as CSV: a row for each point, with its differences in mean response time from the first
-/// point, seed by seed.
-pub(crate) fn run(
-    path: &Path,
-    models: &[std::path::PathBuf],
-    set: &[Override],
-    sweeps: &[Sweep],
-    seed: Option<u64>,
-    replications: u32,
-    quiet: bool,
-) -> Outcome<String> {
-    let points = grid(sweeps)?;
-    // Everything that is wrong anywhere is said before the first run.
-    let mut ready = Vec::new();
-    for point in &points {
-        let settings: Vec<_> = set.iter().chain(point).cloned().collect();
-        let rehearsal = Rehearsal::load(path, models, &settings)?;
-        let simulation = rehearsal.simulation(path)?;
-        ready.push((simulation, seed.unwrap_or(rehearsal.scenario.seed)));
+/// The lines of a table that was not finished, its header first.
+fn kept(draft: &Path, header: &str, points: usize) -> Outcome<Vec<String>> {
+    let text = match std::fs::read_to_string(draft) {
+        Ok(text) => text,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => header.to_owned(),
+        Err(fault) => return Err(Failure::of_reading(draft, &fault)),
+    };
+    // The last line may have been cut off.
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let lines: Vec<String> = whole.split_inclusive('\n').map(str::to_owned).collect();
+    match lines.first() {
+        None => Ok(vec![header.to_owned()]),
+        Some(first) if first == header && lines.len() <= points + 1 => Ok(lines),
+        Some(_) => Err(Failure::usage(format!("{}: it is of another sweep", draft.display()))
+            .hint("leave out --resume to begin anew")),
     }
-    let keys = sweeps.iter().map(|sweep| quote(&sweep.key));
-    let mut table: String =
-        keys.chain(COLUMNS.map(str::to_owned)).collect::<Vec<_>>().join(",") + "\n";
-    let mut meter = Meter::new("simulate", quiet);
-    let mut first: Option<Vec<f64>> = None;
-    for (number, (point, (simulation, seed))) in points.iter().zip(&ready).enumerate() {
-        let fraction = number as f64 / points.len() as f64;
-        meter.update(fraction, None, &format!("point {} of {}", number + 1, points.len()));
-        let reports = replicate::all(simulation, *seed, replications, true)?;
-        let means: Vec<f64> = reports.iter().map(mean_response).collect();
-        let base = first.get_or_insert_with(|| means.clone());
-        let values = point.iter().map(|value| quote(&value.value.to_string()));
-        let cells = cells(&reports, &means, base);
-        table.push_str(&(values.chain(cells).collect::<Vec<_>>().join(",") + "\n"));
-    }
-    Ok(table)
-}
-
-/// All combinations, the last key changing fastest.
-fn grid(sweeps: &[Sweep]) -> Outcome<Vec<Vec<Override>>> {
-    let count = sweeps.iter().try_fold(1usize, |all, one| all.checked_mul(one.values.len()));
-    if count.is_none_or(|count| count > MAX_POINTS) {
-        let what = format!("the sweeps have more than {MAX_POINTS} points together");
-        return Err(Failure::usage(what));
-    }
-    let mut points = vec![Vec::new()];
-    for sweep in sweeps {
-        let further = |point: &Vec<Override>| {
-            let point = point.clone();
-            sweep.values.iter().map(move |value| {
-                let mut point = point.clone();
-                let (key, value) = (sweep.key.clone(), value.clone());
-                point.push(Override { key, value, source: "--sweep".to_owned() });
-                point
-            })
-        };
-        points = points.iter().flat_map(further).collect();
-    }
-    Ok(points)
 }
 
 fn mean_response(report: &SimulationReport) -> f64 {
@@ -174,22 +246,6 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn grids_have_every_combination() {
-        let sweeps = ["a.b=[1, 2]", "c=[\"x\", \"y\", \"z\"]"].map(|text| text.parse().unwrap());
-        let points = grid(&sweeps).unwrap();
-        let text: Vec<String> = points
-            .iter()
-            .map(|point| point.iter().map(|one| one.value.to_string()).collect())
-            .collect();
-        assert_eq!(text, ["1\"x\"", "1\"y\"", "1\"z\"", "2\"x\"", "2\"y\"", "2\"z\""]);
-        assert!("a=1".parse::<Sweep>().is_err());
-        assert!("a=[]".parse::<Sweep>().is_err());
-        let wide = format!("a=[{}]", vec!["1"; 400].join(","));
-        let wide: Vec<Sweep> = (0..2).map(|_| wide.parse().unwrap()).collect();
-        assert!(grid(&wide).is_err());
-    }
 
     #[test]
     fn cells_with_commas_are_quoted() {

@@ -21,6 +21,7 @@ pub mod autoscale;
 pub mod balance;
 pub mod cache;
 pub mod cluster;
+pub mod compress;
 pub mod config;
 mod deployment;
 pub mod forwarded;

@@ -1,15 +1,36 @@
 use gatewright_determinism::Time;
 use slotmap::{Key, SecondaryMap};
 
-/// One timer per key, the earliest first: a 4-ary heap that knows where each key stands, so that a timer can be
-/// moved or dropped in O(log n) and a request that ends early leaves nothing behind.
+/// One timer per key, the earliest first, each of which can be moved or dropped: a request that ends early leaves
+/// nothing behind. Timers due at the same moment fire in the order in which they were set.
 ///
-/// Timers due at the same moment fire in the order in which they were set.
+/// Most are set later than all before them, as the deadlines of a function are that has one time limit: they stand in
+/// a row through the keys, where setting and dropping takes constant time however many there are. The others are in a
+/// 4-ary heap that knows where each key stands, in O(log n).
 #[derive(Clone, Debug)]
 pub(crate) struct Timers<K: Key> {
+    places: SecondaryMap<K, Place<K>>,
+    row: Row<K>,
     heap: Vec<Entry<K>>,
-    places: SecondaryMap<K, u32>,
     sequence: u64,
+    /// When the earliest is due: asked for after every event, and changed by few.
+    next: Time,
+}
+
+/// Where a timer stands.
+#[derive(Clone, Copy, Debug)]
+enum Place<K> {
+    Row { before: K, after: K, entry: Entry<K> },
+    Heap(u32),
+}
+
+/// Timers in the order in which they were set, which is that in which they are due.
+#[derive(Clone, Copy, Debug)]
+struct Row<K> {
+    first: Option<Entry<K>>,
+    last: K,
+    /// When the last one is due.
+    until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +44,19 @@ const ARITY: usize = 4;
 
 impl<K: Key> Timers<K> {
     pub(crate) fn new() -> Self {
-        Self { heap: Vec::new(), places: SecondaryMap::new(), sequence: 0 }
+        let row = Row { first: None, last: K::null(), until: Time::ZERO };
+        let (places, heap) = (SecondaryMap::new(), Vec::new());
+        Self { places, row, heap, sequence: 0, next: Time::MAX }
     }
 
     /// When the earliest timer is due; [`Time::MAX`] if there is none.
-    pub(crate) fn next(&self) -> Time {
-        self.heap.first().map_or(Time::MAX, |entry| entry.due)
+    pub(crate) const fn next(&self) -> Time {
+        self.next
+    }
+
+    fn look_ahead(&mut self) {
+        let due = |first: Option<&Entry<K>>| first.map_or(Time::MAX, |entry| entry.due);
+        self.next = due(self.row.first.as_ref()).min(due(self.heap.first()));
     }
 
     /// Sets the timer of `key`, in place of the one it had.
@@ -38,32 +66,88 @@ impl<K: Key> Timers<K> {
             return;
         }
         self.sequence += 1;
+        self.next = self.next.min(due);
+        let entry = Entry { due, sequence: self.sequence, key };
+        if self.row.first.is_none() || due >= self.row.until {
+            return self.append(entry);
+        }
         let place = self.heap.len();
-        self.places.insert(key, place as u32);
-        self.heap.push(Entry { due, sequence: self.sequence, key });
+        self.places.insert(key, Place::Heap(place as u32));
+        self.heap.push(entry);
         self.rise(place);
     }
 
     /// Drops the timer of `key`, if it has one.
     pub(crate) fn clear(&mut self, key: K) {
-        if let Some(place) = self.places.remove(key) {
-            let place = place as usize;
-            self.heap.swap_remove(place);
-            if place < self.heap.len() && self.rise(place) == place {
-                self.sink(place);
+        match self.places.remove(key) {
+            None => {}
+            Some(Place::Row { before, after, .. }) => {
+                self.unlink(before, after);
+                if before.is_null() {
+                    self.look_ahead();
+                }
+            }
+            Some(Place::Heap(place)) => {
+                let place = place as usize;
+                self.heap.swap_remove(place);
+                if place < self.heap.len() && self.rise(place) == place {
+                    self.sink(place);
+                }
+                if place == 0 {
+                    self.look_ahead();
+                }
             }
         }
     }
 
     /// Takes the earliest timer that is due at `now`.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<K> {
-        let first = self.heap.first()?;
+        let first = match (&self.row.first, self.heap.first()) {
+            (Some(row), Some(heap)) => *if before(row, heap) { row } else { heap },
+            (one, other) => *one.as_ref().or(other)?,
+        };
         if first.due > now {
             return None;
         }
-        let key = first.key;
-        self.clear(key);
-        Some(key)
+        self.clear(first.key);
+        Some(first.key)
+    }
+
+    /// Puts an entry at the end of the row.
+    fn append(&mut self, entry: Entry<K>) {
+        let before = if self.row.first.is_some() { self.row.last } else { K::null() };
+        match self.places.get_mut(before) {
+            Some(Place::Row { after, .. }) => *after = entry.key,
+            _ => self.row.first = Some(entry),
+        }
+        self.row.last = entry.key;
+        self.row.until = entry.due;
+        self.places.insert(entry.key, Place::Row { before, after: K::null(), entry });
+    }
+
+    /// Joins the neighbours of an entry that has left the row.
+    fn unlink(&mut self, before: K, after: K) {
+        let next = match self.places.get_mut(after) {
+            Some(Place::Row { before: own, entry, .. }) => {
+                *own = before;
+                Some(*entry)
+            }
+            _ => None,
+        };
+        let previous = match self.places.get_mut(before) {
+            Some(Place::Row { after: own, entry, .. }) => {
+                *own = after;
+                Some(*entry)
+            }
+            _ => None,
+        };
+        if previous.is_none() {
+            self.row.first = next;
+        }
+        if next.is_none() {
+            self.row.last = before;
+            self.row.until = previous.map_or(Time::ZERO, |entry| entry.due);
+        }
     }
 
     /// Moves an entry up to where it belongs, and returns the place.
@@ -103,7 +187,7 @@ impl<K: Key> Timers<K> {
     fn put(&mut self, place: usize, entry: Entry<K>) {
         self.heap[place] = entry;
         if let Some(known) = self.places.get_mut(entry.key) {
-            *known = place as u32;
+            *known = Place::Heap(place as u32);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here reads a clock or shares a generator. A live run measures its [`Time`] from a monotonic clock
 //! once per event; a simulation counts it up; the decisions cannot tell the difference.
 
+mod logarithm;
 mod stream;
 mod time;
 

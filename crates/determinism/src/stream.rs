@@ -1,3 +1,5 @@
+use crate::logarithm::minus_ln;
+
 /// What a random stream is for, so that no two purposes share their luck.
 ///
 /// A stream is named by (seed, purpose, id); `id` is a request's number wherever a draw belongs to a request.
@@ -68,14 +70,14 @@ impl Stream {
         ((self.bits() as u128 * bound as u128) >> 64) as u64
     }
 
-    /// Exponential with mean 1, by inversion. Its logarithm is libm's, the same on every machine.
+    /// Exponential with mean 1, by inversion. Its logarithm is our own, the same on every machine.
     pub fn exponential(&mut self) -> f64 {
-        -libm::log(self.open_unit())
+        minus_ln(self.open_unit())
     }
 
     /// Normal with mean 0 and variance 1 (Box and Muller, 1958; one of the pair is thrown away).
     pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * libm::log(self.open_unit())).sqrt();
+        let radius = (2.0 * minus_ln(self.open_unit())).sqrt();
         radius * libm::cos(std::f64::consts::TAU * self.unit())
     }
 }

@@ -2,6 +2,7 @@
 //! what is made of many of them: distributions of time ([`LatencyHistogram`]), the summary of a run
 //! ([`RunSummary`]) and confidence intervals ([`batch_means`]).
 
+mod batch_series;
 mod difference;
 mod distribution;
 mod estimate;
@@ -14,6 +15,7 @@ mod summary;
 mod tokens;
 mod write;
 
+pub use batch_series::BatchSeries;
 pub use difference::{Difference, welch};
 pub use distribution::{Distribution, QUANTILES, Quantile};
 pub use estimate::{Estimate, EstimateError, batch_means, student_t};

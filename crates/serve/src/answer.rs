@@ -12,8 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::call::Step;
 use crate::driver::Ticket;
+use crate::headers::strip_trailers;
 use crate::plane::PieceCheck;
 use crate::records::Trail;
+use crate::squeeze::Squeezed;
 use crate::store::Reader;
 use crate::upstream::{Received, SendError};
 
@@ -28,6 +30,8 @@ pub(crate) enum Body {
     Shared(Box<Shared>),
     /// What a worker sends, as it comes.
     Pieces(Box<Pieces>),
+    /// Another one, compressed.
+    Squeezed(Box<Squeezed>),
 }
 
 /// A body that may be sent to many clients.
@@ -62,6 +66,8 @@ pub(crate) struct Relayed {
     attempt: Attempt,
     /// What it means when all of it has come.
     outcome: Outcome,
+    /// Whether what comes behind it is passed on.
+    trailers: bool,
     trail: Option<Trail>,
     bytes: u64,
 }
@@ -123,7 +129,13 @@ impl Relayed {
         status: StatusCode,
     ) -> Self {
         let outcome = outcome_of(status);
-        Self { prefix, incoming, attempt, outcome, trail: None, bytes: 0 }
+        Self { prefix, incoming, attempt, outcome, trailers: false, trail: None, bytes: 0 }
+    }
+
+    /// The same with the trailer fields that come behind it.
+    pub(crate) fn with_trailers(mut self) -> Self {
+        self.trailers = true;
+        self
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -133,7 +145,17 @@ impl Relayed {
         if let Poll::Ready(Step::Ended(_)) = self.attempt.ticket.call.poll_step(context) {
             return Poll::Ready(Some(Err(BrokenOff::TimedOut)));
         }
-        Poll::Ready(ready!(Pin::new(&mut self.incoming).poll_frame(context)).map(|next| {
+        let mut next = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        if let Some(Ok(frame)) = &mut next
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            if !self.trailers {
+                // They are the last of it.
+                return Poll::Ready(None);
+            }
+            strip_trailers(trailers);
+        }
+        Poll::Ready(next.map(|next| {
             next.map_err(|error| match error {
                 SendError::Late(..) => BrokenOff::Silent,
                 _ => BrokenOff::Upstream,
@@ -231,6 +253,7 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(next.map(|next| next.map(Frame::data)))
             }
+            Self::Squeezed(body) => body.poll(context),
         }
     }
 
@@ -240,6 +263,7 @@ impl http_body::Body for Body {
             Self::Upstream(body) => body.is_end(),
             Self::Shared(body) => body.reader.is_at_end(),
             Self::Pieces(_) => false,
+            Self::Squeezed(body) => body.is_end(),
         }
     }
 
@@ -256,7 +280,7 @@ impl http_body::Body for Body {
             Self::Shared(body) => {
                 body.reader.left().map_or_else(SizeHint::new, SizeHint::with_exact)
             }
-            Self::Pieces(_) => SizeHint::new(),
+            Self::Pieces(_) | Self::Squeezed(_) => SizeHint::new(),
         }
     }
 }
@@ -316,7 +340,7 @@ impl Body {
     pub(crate) fn len(&self) -> Option<u64> {
         match self {
             Self::Whole(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Upstream(_) | Self::Shared(_) | Self::Pieces(_) => None,
+            Self::Upstream(_) | Self::Shared(_) | Self::Pieces(_) | Self::Squeezed(_) => None,
         }
     }
 
@@ -327,6 +351,7 @@ impl Body {
             Self::Upstream(body) => body.trail = Some(trail),
             Self::Shared(body) => body.trail = Some(trail),
             Self::Pieces(body) => body.trail = Some(trail),
+            Self::Squeezed(body) => body.follow(trail),
         }
     }
 }

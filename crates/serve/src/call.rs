@@ -111,7 +111,10 @@ impl Call {
         state.fresh = true;
         // What an attempt before it had begun to say has no end.
         state.answer = None;
-        wake(state);
+        // Whoever waits for a worker's answer has nothing to do yet.
+        if self.arguments.is_none() {
+            wake(state);
+        }
     }
 
     /// Notes what the worker said; the driver's word that the request ended follows.

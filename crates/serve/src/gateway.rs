@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gatewright_control::Operation;
 use gatewright_control::config::{self, SystemFile};
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::RwLock;
 use tokio::net::{TcpListener, TcpSocket};
@@ -282,10 +282,7 @@ impl Gateway {
         let plane = Arc::clone(&self.plane);
         let service = move |client| {
             let plane = Arc::clone(&plane);
-            service_fn(move |request| {
-                let answer = Arc::clone(&plane).answer(request, client);
-                async move { Ok(answer.await) }
-            })
+            service_fn(move |request| Arc::clone(&plane).answer(request, client))
         };
         let ends = Ends { closing: self.closing.clone(), kill: self.plane.driver.kill.clone() };
         self.serving.spawn(listener::serve(listener, service, bounds, ends, self.drain));
@@ -406,7 +403,10 @@ fn background(
     let mut background = JoinSet::new();
     background.spawn(accepting);
     background.spawn(Arc::clone(driver).keep_time());
-    let service = move |_| TowerToHyperService::new(router.clone());
+    let service = move |_| {
+        let router = TowerToHyperService::new(router.clone());
+        service_fn(move |request| Box::pin(router.call(request)))
+    };
     // It stays open while the gateway drains: whoever watches sees it drain.
     let ends = Ends { closing: driver.kill.clone(), kill: driver.kill.clone() };
     background.spawn(listener::serve(operations, service, bounds, ends, Duration::ZERO));

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use gatewright_control::URGENCY_DEFAULT;
 use gatewright_control::cache::Fields;
 use http::header::{
-    CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,6 +20,7 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// The fields of a message, as the rules of the cache read them.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +84,64 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,
         TE,
-        TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
+        HTTP2_SETTINGS,
     ] {
         headers.remove(name);
+    }
+}
+
+/// Whether the one who sent these fields takes trailer fields (RFC 9110 section 10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
+/// Makes a request ask for trailer fields.
+pub(crate) fn ask_for_trailers(headers: &mut HeaderMap) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// Whether a request's body waits until it is asked for (RFC 9110 section 10.1.1). `None` if it expects something
+/// else, which cannot be met.
+pub(crate) fn waits_to_send(headers: &HeaderMap) -> Option<bool> {
+    let mut waits = false;
+    for line in headers.get_all(EXPECT) {
+        if !line.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return None;
+        }
+        waits = true;
+    }
+    Some(waits)
+}
+
+/// The elements of a field that is a list of tokens.
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Removes from trailer fields what must not come behind a body, where whoever reads it late could be misled:
+/// framing, routing, credentials, and what describes the body (RFC 9110 section 6.5.1).
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    for name in [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TRAILER,
+    ] {
+        trailers.remove(name);
     }
 }
 

@@ -48,9 +48,11 @@ mod quiet;
 mod records;
 mod route;
 mod shutdown;
+mod squeeze;
 mod store;
 mod streams;
 mod tls;
+mod upgrade;
 mod upstream;
 
 pub use embedded::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus, ROOM, SharedHub};

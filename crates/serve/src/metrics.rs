@@ -98,6 +98,12 @@ struct SideLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    function: String,
+    to: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpstreamLabels {
     function: String,
     upstream: String,
@@ -164,6 +170,8 @@ pub(crate) struct Metrics {
     upstream_healthy: Family<UpstreamLabels, Gauge>,
     rejected: Family<ReasonLabels, Counter>,
     mismatches: Family<SideLabels, Counter>,
+    tunnels: Family<FunctionLabel, Gauge>,
+    tunnel_bytes: Family<DirectionLabels, Counter>,
     keyed: Family<KeyLabel, Counter>,
     cache: Vec<(CacheResult, Counter)>,
     cache_bytes: Gauge,
@@ -192,6 +200,10 @@ pub(crate) struct FunctionMetrics {
     deaths: [Counter; DEATHS.len()],
     rejected: [Counter; REJECTIONS.len()],
     mismatches: [Counter; 2],
+    /// Tunnels that are open.
+    pub(crate) tunnels: Gauge,
+    /// Bytes of tunnels: to the upstream, to the client.
+    pub(crate) tunnel_bytes: [Counter; 2],
 }
 
 /// Where metrics are registered.
@@ -256,6 +268,8 @@ impl Metrics {
                 "schema_mismatches",
                 "Bodies that do not fit the function's schema, by side",
             ),
+            tunnels: s.fresh("tunnels", "Connections that have switched to another protocol"),
+            tunnel_bytes: s.fresh("tunnel_bytes", "Bytes passed through tunnels, by direction"),
             keyed: s.fresh("key_requests", "Requests that presented an API key, by its name"),
             cold: s.fresh("cold_requests", "Requests that waited for a replica to start"),
             replicas: s.fresh("replicas", "Replicas by state"),
@@ -311,6 +325,11 @@ impl Metrics {
             mismatches: ["input", "output"].map(|side| {
                 let labels = SideLabels { function: function.clone(), side };
                 self.mismatches.get_or_create_owned(&labels)
+            }),
+            tunnels: self.tunnels.get_or_create_owned(&label),
+            tunnel_bytes: ["upstream", "client"].map(|to| {
+                let labels = DirectionLabels { function: function.clone(), to };
+                self.tunnel_bytes.get_or_create_owned(&labels)
             }),
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// What one HTTP/1 connection is doing. hyper cannot tell a client that sends a head slowly from one that has
@@ -23,6 +24,8 @@ pub(crate) struct Talk {
     idle: AtomicU64,
     /// When the first byte of a head came, and 1 more; 0 if there is none.
     head: AtomicU64,
+    /// Whether bytes between two exchanges are a head: not where they may be a ping.
+    hears_heads: bool,
 }
 
 /// How long a connection may be silent.
@@ -38,11 +41,12 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Half(Arc<Talk>);
 
-/// A stream whose bytes are noticed.
+/// A stream whose bytes are noticed. Its slot among the connections is free when it is gone.
 #[derive(Debug)]
 pub(crate) struct Heard<S> {
     stream: S,
     talk: Arc<Talk>,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// A body that is one half of an exchange.
@@ -53,11 +57,11 @@ pub(crate) struct Held<B> {
 }
 
 impl Talk {
-    /// A connection on which a head is coming.
-    pub(crate) fn new() -> Arc<Self> {
+    /// A connection on which a head is coming, if it is one on which heads can be told from other bytes.
+    pub(crate) fn new(hears_heads: bool) -> Arc<Self> {
         let start = Instant::now();
-        let (open, idle, head) = (0.into(), 0.into(), 1.into());
-        Arc::new(Self { start, open, idle, head })
+        let (open, idle, head) = (0.into(), 0.into(), u64::from(hears_heads).into());
+        Arc::new(Self { start, open, idle, head, hears_heads })
     }
 
     fn now(&self) -> u64 {
@@ -77,7 +81,10 @@ impl Talk {
     }
 
     fn heard(&self) {
-        if self.open.load(Ordering::Relaxed) == 0 && self.head.load(Ordering::Relaxed) == 0 {
+        if self.hears_heads
+            && self.open.load(Ordering::Relaxed) == 0
+            && self.head.load(Ordering::Relaxed) == 0
+        {
             self.head.store(self.now() + 1, Ordering::Relaxed);
         }
     }
@@ -120,8 +127,8 @@ impl Drop for Half {
 }
 
 impl<S> Heard<S> {
-    pub(crate) fn new(stream: S, talk: &Arc<Talk>) -> Self {
-        Self { stream, talk: Arc::clone(talk) }
+    pub(crate) fn new(stream: S, talk: &Arc<Talk>, slot: OwnedSemaphorePermit) -> Self {
+        Self { stream, talk: Arc::clone(talk), _slot: slot }
     }
 }
 
@@ -206,7 +213,7 @@ mod tests {
         // Far longer than the test takes: what it notes itself happens at second 0.
         let limits = Limits { head: second(1_000), idle: second(10_000) };
         let is_over = |talk: &Talk, at: u64| talk.next_look(second(at), limits).is_none();
-        let talk = Talk::new();
+        let talk = Talk::new(true);
         assert!(!is_over(&talk, 999) && is_over(&talk, 1_001), "the first head");
         let (request, answer) = talk.begin(Request::new(()));
         assert!(!is_over(&talk, 100_000), "an exchange takes as long as it takes");
@@ -222,5 +229,9 @@ mod tests {
         assert!(look.is_some_and(|look| look <= second(1_010)), "a head is seen in time");
         drop(talk.begin(Request::new(())));
         assert!(!is_over(&talk, 1_001) && is_over(&talk, 10_001), "it was whole");
+
+        let talk = Talk::new(false);
+        talk.heard();
+        assert!(!is_over(&talk, 9_999) && is_over(&talk, 10_001), "a ping is no head");
     }
 }

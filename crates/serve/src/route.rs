@@ -2,12 +2,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gatewright_control::cache::CachePolicy;
+use gatewright_control::compress::{Compress, CompressRules};
 use gatewright_control::config;
 use matchit::{Params, Router};
 
 use crate::ServeError;
 use crate::check::{Check, Side};
 use crate::limits::Limit;
+use crate::upgrade::Upgrades;
 
 /// Path under which every function can be asked for.
 const FUNCTION_PATH: &str = "/function/{name}";
@@ -40,6 +42,10 @@ pub(crate) struct Route {
     pub(crate) cache: Option<CachePolicy>,
     /// What successful responses must look like.
     pub(crate) check: Option<Check>,
+    /// What its connections may switch to, if they may.
+    pub(crate) upgrade: Option<Upgrades>,
+    /// What of its answers is compressed.
+    pub(crate) compress: Option<Arc<CompressRules>>,
     /// How often each client may ask.
     pub(crate) limit: Option<Limit>,
     /// Names of the API keys that it asks for, if it says.
@@ -88,6 +94,8 @@ impl Routes {
                 target,
                 cache: cache.transpose().map_err(|error| wrong(format!("cache: {error}")))?,
                 check: check.transpose().map_err(wrong)?,
+                upgrade: described.upgrade.as_ref().map(Upgrades::new),
+                compress: described.compress.as_ref().and_then(Compress::rules).map(Arc::new),
                 limit: described.limit.as_ref().map(|limit| Limit::new(limit, "route")),
                 keys: described.keys.clone(),
             };
@@ -178,6 +186,8 @@ mod tests {
                 to: (*to).to_owned(),
                 cache: None,
                 check: None,
+                upgrade: None,
+                compress: None,
                 limit: None,
                 keys: None,
             })

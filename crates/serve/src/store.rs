@@ -5,6 +5,7 @@
 
 mod disk;
 mod flight;
+mod forms;
 mod growing;
 mod index;
 mod lines;
@@ -23,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use gatewright_control::cache::{Forward, Moment, Plan, StoredResponse, WallAnchor};
+use gatewright_control::compress::Coding;
 use gatewright_control::config;
 use gatewright_determinism::Time;
 use http::HeaderMap;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use self::flight::{Fill, Flight, Passing, Stage};
+use self::forms::{Forms, Making};
 pub(crate) use self::growing::{Growing, Reader};
 use self::lines::Lines;
 use self::purge::{Fate, Purges};
@@ -63,6 +66,10 @@ pub(crate) struct Entry {
     /// Which purges it was asked for after.
     pub(crate) marks: Marks,
     pub(crate) rendered: Rendered,
+    /// Its body in content codings.
+    pub(crate) forms: Forms,
+    /// Those that are being made: for the response while it comes in, and when it is stored.
+    pub(crate) making: Arc<Making>,
 }
 
 /// The last purges that were known when a request was sent: here, and among those who share a tier.
@@ -141,6 +148,22 @@ impl AsRef<StoredResponse> for Variant {
 }
 
 impl Entry {
+    pub(crate) fn new(
+        meta: StoredResponse,
+        headers: HeaderMap,
+        body: Content,
+        marks: Marks,
+    ) -> Self {
+        let (rendered, forms, making) = Default::default();
+        Self { meta, headers, body, marks, rendered, forms, making }
+    }
+
+    /// The same body as part of a newer response.
+    pub(crate) fn renewed(&self, meta: StoredResponse, headers: HeaderMap, marks: Marks) -> Self {
+        let (forms, making) = (self.forms.again(), Arc::clone(&self.making));
+        Self { forms, making, ..Self::new(meta, headers, self.body.clone(), marks) }
+    }
+
     fn weight(&self) -> usize {
         let fields: usize = self.headers.iter().map(field_weight).sum();
         let body = match &self.body {
@@ -148,7 +171,7 @@ impl Entry {
             Content::Growing(_) => 0,
         };
         let tags: usize = self.meta.tags.iter().map(|tag| tag.len() + TAG_OVERHEAD).sum();
-        OVERHEAD + fields + tags + body
+        OVERHEAD + fields + tags + body + self.forms.bytes()
     }
 }
 
@@ -371,6 +394,18 @@ impl Store {
         });
     }
 
+    /// Keeps the body of a stored response in a coding that was made of it.
+    pub(crate) fn keep_form(&self, key: &str, making: &Arc<Making>, coding: Coding, body: Bytes) {
+        self.change(key, |line| {
+            let mut variants = line.variants.iter_mut();
+            if let Some(variant) = variants.find(|it| Arc::ptr_eq(&it.0.making, making)) {
+                let old = &variant.0;
+                let new = old.renewed(old.meta.clone(), old.headers.clone(), old.marks);
+                variant.0 = Arc::new(Entry { forms: old.forms.with(coding, body), ..new });
+            }
+        });
+    }
+
     /// Remembers that responses of this key cannot be stored, so that its requests do not wait for one another.
     pub(crate) fn note_uncacheable(&self, key: &str, span: Duration) {
         let until = self.clock.now() + span;
@@ -490,7 +525,6 @@ impl Variant {
         let old = &self.0;
         let mut meta = old.meta.clone();
         meta.expire(now);
-        let (headers, body, marks) = (old.headers.clone(), old.body.clone(), old.marks);
-        self.0 = Arc::new(Entry { meta, headers, body, marks, rendered: Rendered::default() });
+        self.0 = Arc::new(old.renewed(meta, old.headers.clone(), old.marks));
     }
 }

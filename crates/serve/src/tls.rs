@@ -145,7 +145,7 @@ pub(crate) fn client(tls: Option<&ClientTls>, base: &Path) -> Result<ClientConfi
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

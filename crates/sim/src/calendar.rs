@@ -6,10 +6,13 @@ use gatewright_determinism::Time;
 /// entered first.
 ///
 /// A 4-ary heap: half as deep as a binary one, and the four children of a node lie side by side in memory. It
-/// holds as many entries as are pending and allocates nothing once it has held them.
+/// holds as many entries as are pending and allocates nothing once it has held them. What is taken leaves its place
+/// open until it is known what comes next: most events enter another one, which takes the place at once.
 #[derive(Clone)]
 pub struct Calendar<E> {
     heap: Vec<Entry<E>>,
+    /// Whether the first entry has been taken.
+    open: bool,
     entered: u64,
 }
 
@@ -26,24 +29,24 @@ impl<E: Copy> Calendar<E> {
     /// An empty calendar.
     #[must_use]
     pub const fn new() -> Self {
-        Self { heap: Vec::new(), entered: 0 }
+        Self { heap: Vec::new(), open: false, entered: 0 }
     }
 
     /// Number of pending events.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.heap.len()
+        self.heap.len() - self.open as usize
     }
 
     /// Whether nothing is pending.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.len() == 0
     }
 
     /// When the next event is due.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Time> {
+    pub fn next_due(&mut self) -> Option<Time> {
+        self.close();
         self.heap.first().map(|entry| entry.due)
     }
 
@@ -51,6 +54,10 @@ impl<E: Copy> Calendar<E> {
     pub fn push(&mut self, due: Time, event: E) {
         let entry = Entry { due, sequence: self.entered, event };
         self.entered += 1;
+        if self.open {
+            self.open = false;
+            return self.sink(entry);
+        }
         let mut place = self.heap.len();
         self.heap.push(entry);
         while place > 0 {
@@ -66,10 +73,20 @@ impl<E: Copy> Calendar<E> {
 
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<(Time, E)> {
-        let last = self.heap.pop()?;
-        let Some(first) = self.heap.first().copied() else { return Some((last.due, last.event)) };
-        self.sink(last);
+        self.close();
+        let first = self.heap.first()?;
+        self.open = true;
         Some((first.due, first.event))
+    }
+
+    /// Fills the place of what was taken with the last entry.
+    fn close(&mut self) {
+        if self.open {
+            self.open = false;
+            if let Some(last) = self.heap.pop().filter(|_| !self.heap.is_empty()) {
+                self.sink(last);
+            }
+        }
     }
 
     /// Puts `entry` in the place of the first.
@@ -114,7 +131,9 @@ impl<E: Copy> Default for Calendar<E> {
 
 impl<E> fmt::Debug for Calendar<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calendar").field("pending", &self.heap.len()).finish_non_exhaustive()
+        f.debug_struct("Calendar")
+            .field("pending", &(self.heap.len() - usize::from(self.open)))
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,8 +7,10 @@
 //! [`Simulation`] gives the same bytes on every machine.
 
 mod calendar;
+mod faults;
 mod flows;
 mod law;
+pub mod llm;
 mod measured;
 mod model;
 mod scenario;
@@ -16,6 +18,7 @@ mod sharing;
 mod simulation;
 
 pub use calendar::Calendar;
+pub use faults::{Fault, Faults, Outage};
 pub use flows::{FlowEnd, Flows, GOODPUT};
 pub use law::{Law, LawError, Sampler};
 pub use model::{
@@ -24,6 +27,7 @@ pub use model::{
 pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
 pub use sharing::Contention;
 pub use simulation::{
-    DemandReport, FunctionReport, NodeReport, Phase, Progress, RecordSink, ReplicaStep, Scaling,
-    Simulation, SimulationError, SimulationReport, Transfer, TransferKind,
+    DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Progress,
+    RecordSink, ReplicaSample, ReplicaStep, Sample, Scaling, Simulation, SimulationError,
+    SimulationReport, Transfer, TransferKind,
 };

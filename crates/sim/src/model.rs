@@ -5,7 +5,8 @@ use gatewright_determinism::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Contention, Law, LawError};
+use crate::llm::LlmModel;
+use crate::{Contention, Faults, Law, LawError, Outage};
 
 /// What a simulation must know of functions and cannot decide: the contents of a `*.model.toml`, made by
 /// `gatewright calibrate` or by hand.
@@ -61,6 +62,12 @@ pub struct FunctionModel {
     /// Share of the requests that are answered with an error, 0 to 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub errors: f64,
+    /// How else attempts fail: refused, broken off, too many, never answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
+    /// When some of its replicas, or the upstream, are down.
+    #[serde(default, rename = "outage", skip_serializing_if = "Vec::is_empty")]
+    pub outages: Vec<Outage>,
     /// What starting a process for each request takes, as OpenFaaS' forking watchdog does, before its service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<Law>,
@@ -74,6 +81,10 @@ pub struct FunctionModel {
     /// The function that is called with the answer before the client gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<String>,
+    /// A language model: its replicas work requests off in steps, many at a time. `service` is then what comes before a
+    /// request joins the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm: Option<LlmModel>,
     /// Name of measured service times by device, in place of `service` on those devices: python-pi, fio,
     /// resnet-inference-cpu and so on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,10 +263,13 @@ impl FunctionModel {
             setup: None,
             lifetime: None,
             errors: 0.0,
+            faults: None,
+            outages: Vec::new(),
             fork: None,
             workers: None,
             contention: None,
             then: None,
+            llm: None,
             measured: None,
             on: BTreeMap::new(),
             cache: None,
@@ -290,11 +304,22 @@ impl FunctionModel {
         if !(0.0..=1.0).contains(&self.errors) {
             return wrong("`errors` must be 0 to 1");
         }
+        if let Some(Err(what)) = self.faults.as_ref().map(Faults::check) {
+            return wrong(&format!("faults: {what}"));
+        }
         if self.workers == Some(0) {
             return wrong("`workers` must be at least 1");
         }
         if let Some(Err(what)) = self.contention.as_ref().map(Contention::check) {
             return wrong(&format!("contention: {what}"));
+        }
+        if let Some(Err(what)) = self.llm.as_ref().map(LlmModel::check) {
+            return wrong(&format!("llm: {what}"));
+        }
+        if self.llm.is_some() && (self.contention.is_some() || self.workers.is_some()) {
+            return wrong(
+                "`llm` says how requests share a replica: leave out `contention` and `workers`",
+            );
         }
         match &self.cache {
             Some(cache) => cache.keys.check(&format!("function `{name}`, `cache.keys`")),

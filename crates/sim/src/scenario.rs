@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gatewright_control::config::{ConfigError, HumanDuration, Override};
 use gatewright_workload::{Limits, Strategy};
@@ -27,6 +28,10 @@ pub struct Scenario {
     /// first request comes.
     #[serde(default)]
     pub cold_start: bool,
+    /// How long the run takes to come into its stride: requests sent before this are in no summary, and averages over
+    /// time begin here. Records are written all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<HumanDuration>,
     /// Who asks for what.
     pub demand: Vec<Demand>,
     /// What operators do and machines suffer meanwhile.
@@ -174,6 +179,13 @@ impl Scenario {
         if self.demand.is_empty() || self.demand.len() > MAX_DEMANDS {
             let what = format!("there are {}; give 1 to {MAX_DEMANDS}", self.demand.len());
             return Err(ConfigError::new("`demand`", &what, None));
+        }
+        let warm_up = self.warm_up.map_or(Duration::ZERO, HumanDuration::get);
+        let offered = |demand: &Demand| demand.duration.is_none_or(|span| span.get() > warm_up);
+        if !self.demand.iter().any(offered) {
+            let hint = Some("make it shorter, or a demand's `duration` longer".to_owned());
+            let what = "it outlasts every demand, so that nothing would be left to sum up";
+            return Err(ConfigError::new("`warm_up`", what, hint));
         }
         let mut numbered = (1..).zip(&self.demand);
         numbered.try_for_each(|(number, demand)| demand.check(&format!("demand {number}")))

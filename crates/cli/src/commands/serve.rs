@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -87,7 +88,9 @@ impl Serve {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
         };
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(loaded.system.threads(processors))
             .enable_all()
             .build()
             .map_err(|fault| Failure::failed(format!("cannot start: {}", reason(&fault))))?;

@@ -1,20 +1,27 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use gatewright_control::config::Override;
-use gatewright_record::{Estimate, RunReport, RunSummary, batch_means};
-use gatewright_sim::{DemandReport, FunctionReport, NodeReport, RecordSink, SimulationReport};
+use gatewright_control::config::{HumanDuration, Override};
+use gatewright_record::{
+    Estimate, RunReport, RunSummary, Summary, TokenReport, TokenSummary, batch_means,
+};
+use gatewright_sim::{
+    DemandReport, FunctionReport, NodeReport, RecordSink, Simulation, SimulationReport,
+};
 use serde::Serialize;
 
 use super::Format;
+use crate::batches::{BatchReport, Batches};
+use crate::design::{self, Draw, Sweep};
 use crate::failure::{Exit, Outcome};
 use crate::files::{self, RecordFile};
 use crate::frames::Frames;
 use crate::rehearsal::Rehearsal;
 use crate::render::{Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
-use crate::sweep::{self, Sweep};
+use crate::sweep::{self, Plan};
 use crate::{output, replicate};
 
 /// Run a system in virtual time, with the same decisions.
@@ -26,7 +33,9 @@ Examples:
   gatewright simulate scenario.toml
   gatewright simulate scenario.toml --set function.square.replicas.max=8 --set function.square.replicas.min=8
   gatewright simulate scenario.toml --model measured.model.toml --replications 20
+  gatewright simulate scenario.toml --warm-up 1m --batches 20
   gatewright simulate scenario.toml --sweep function.square.replicas.min=[3,4,5] --replications 10
+  gatewright simulate scenario.toml --sweep function.square.replicas.max=4..40 --sweep function.square.queue.capacity=0..100 --samples 30 --output table.csv
   gatewright simulate scenario.toml --records simulated.csv --format json")]
 pub(crate) struct Simulate {
     /// The scenario: the system, its models, and who asks for what.
@@ -49,9 +58,32 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     set: Vec<Override>,
 
+    /// Leave out of summaries and averages what was sent before this, such as 5m [default: the scenario's].
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    warm_up: Option<Duration>,
+
+    /// Tell from one long run how far its mean response time may be off, by the means of at least so many batches.
+    #[arg(long, value_name = "N", conflicts_with = "replications")]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    batches: Option<u32>,
+
     /// Run at every value of a key of the system file, and with several sweeps at every combination; a table as CSV.
-    #[arg(long, value_name = "KEY=[VALUE,...]", conflicts_with_all = ["records", "frames", "format"])]
+    #[arg(long, value_name = "KEY=[VALUE,...]|MIN..MAX")]
+    #[arg(conflicts_with_all = ["records", "frames", "format", "batches"])]
     sweep: Vec<Sweep>,
+
+    /// Of a sweep, run so many points, drawn from all there are; ranges need it.
+    #[arg(long, value_name = "N", requires = "sweep")]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    samples: Option<u32>,
+
+    /// How the points of a sweep are drawn.
+    #[arg(long, value_enum, default_value_t, requires = "samples")]
+    draw: Draw,
+
+    /// Go on with a sweep that was interrupted: rows that its --output has already are kept.
+    #[arg(long, requires_all = ["sweep", "output"])]
+    resume: bool,
 
     /// File for a record of every request, .csv or .jsonl.
     #[arg(long, value_name = "FILE", conflicts_with = "replications")]
@@ -60,6 +92,10 @@ pub(crate) struct Simulate {
     /// Folder for faas-sim's data frames as CSV files: invocations, replica_deployment, flow and so on.
     #[arg(long, value_name = "FOLDER", conflicts_with = "replications")]
     frames: Option<PathBuf>,
+
+    /// How often the frames of utilisation get rows, for each function, replica and node; in the end only unless set.
+    #[arg(long, value_name = "SPAN", requires = "frames", value_parser = humantime::parse_duration)]
+    sample: Option<Duration>,
 
     /// File for the result as JSON, or for the table of a sweep.
     #[arg(long, value_name = "FILE")]
@@ -83,6 +119,9 @@ struct Document {
     /// Of single numbers over the replications, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     estimates: Option<Estimates>,
+    /// Of the mean response time, by batches of one run, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches: Option<BatchReport>,
     demands: Vec<Demand>,
     /// Of the first replication.
     functions: Vec<FunctionReport>,
@@ -96,6 +135,9 @@ struct Demand {
     asks_for: String,
     arrival: gatewright_workload::Strategy,
     report: RunReport,
+    /// Where a language model was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<TokenReport>,
 }
 
 /// Means over replications with their standard errors.
@@ -116,29 +158,25 @@ impl Simulate {
         if !self.sweep.is_empty() {
             return self.run_sweep(quiet);
         }
-        let rehearsal = Rehearsal::load(&self.scenario, &self.model, &self.set)?;
+        let mut rehearsal = Rehearsal::load(&self.scenario, &self.model, &self.set)?;
+        rehearsal.scenario.warm_up = self.warm_up().or(rehearsal.scenario.warm_up);
         let simulation = rehearsal.simulation(&self.scenario)?;
         rehearsal.extrapolations().iter().for_each(|text| output::warning(text));
+        for key in rehearsal.unmodelled() {
+            output::warning(&format!(
+                "{key} is not simulated: the run goes on as if it were not set"
+            ));
+        }
         let seed = self.seed.unwrap_or(rehearsal.scenario.seed);
+        let mut batches = None;
         let reports = if self.replications > 1 {
             replicate::all(&simulation, seed, self.replications, quiet)?
         } else {
-            let path = self.records.as_deref().or(rehearsal.records.as_deref());
-            let mut records = path.map(RecordFile::create).transpose()?;
-            let sink = records.as_mut().map(|file| file.writer() as &mut dyn RecordSink);
-            let report = match &self.frames {
-                None => replicate::once(&simulation, seed, sink, quiet)?,
-                Some(folder) => {
-                    let mut frames = Frames::create(folder, &rehearsal.system, sink)?;
-                    let report = replicate::once(&simulation, seed, Some(&mut frames), quiet)?;
-                    frames.finish(folder, &report)?;
-                    report
-                }
-            };
-            records.map_or(Ok(()), RecordFile::finish)?;
+            let (report, of_batches) = self.once(&rehearsal, &simulation, seed, quiet)?;
+            batches = of_batches;
             vec![report]
         };
-        let document = document(self.scenario.display().to_string(), seed, &reports);
+        let document = document(self.scenario.display().to_string(), seed, &reports, batches);
         if let Some(path) = &self.output {
             files::write(path, &output::to_json(&document)?)?;
         }
@@ -151,25 +189,79 @@ impl Simulate {
 }
 
 impl Simulate {
+    /// One run with all that is to be left behind of it.
+    fn once(
+        &self,
+        rehearsal: &Rehearsal,
+        simulation: &Simulation,
+        seed: u64,
+        quiet: bool,
+    ) -> Outcome<(SimulationReport, Option<BatchReport>)> {
+        let path = self.records.as_deref().or(rehearsal.records.as_deref());
+        let mut records = path.map(RecordFile::create).transpose()?;
+        let mut sink = records.as_mut().map(|file| file.writer() as &mut dyn RecordSink);
+        let mut series = self.batches.map(|batches| {
+            let warm_up = rehearsal.scenario.warm_up.map(HumanDuration::get);
+            Batches::new(batches, warm_up.unwrap_or_default(), sink.take())
+        });
+        let sink = match &mut series {
+            Some(series) => Some(series as &mut dyn RecordSink),
+            None => sink.map(|sink| sink as &mut dyn RecordSink),
+        };
+        let report = match &self.frames {
+            None => replicate::once(simulation, seed, sink, quiet)?,
+            Some(folder) => {
+                let mut frames = Frames::create(folder, &rehearsal.system, self.sample, sink)?;
+                let report = replicate::once(simulation, seed, Some(&mut frames), quiet)?;
+                frames.finish(folder, &report)?;
+                report
+            }
+        };
+        let batches = series.map(Batches::finish).transpose()?;
+        records.map_or(Ok(()), RecordFile::finish)?;
+        Ok((report, batches))
+    }
+
+    fn warm_up(&self) -> Option<HumanDuration> {
+        self.warm_up.map(HumanDuration::new)
+    }
+
     fn run_sweep(&self, quiet: bool) -> Outcome {
         let Self { scenario, model, set, sweep, seed, replications, .. } = self;
-        let table = sweep::run(scenario, model, set, sweep, *seed, *replications, quiet)?;
-        match &self.output {
-            Some(path) => files::write(path, &table)?,
-            None => output::data(&table)?,
-        }
+        let luck = seed.unwrap_or(Rehearsal::load(scenario, model, set)?.scenario.seed);
+        let plan = Plan {
+            scenario,
+            models: model,
+            set,
+            sweeps: sweep,
+            points: design::points(sweep, self.samples, self.draw, luck)?,
+            seed: *seed,
+            warm_up: self.warm_up(),
+            replications: *replications,
+            output: self.output.as_deref(),
+            resume: self.resume,
+        };
+        sweep::run(&plan, quiet)?;
         Ok(Exit::Done)
     }
 }
 
-fn document(scenario: String, seed: u64, reports: &[SimulationReport]) -> Document {
+fn document(
+    scenario: String,
+    seed: u64,
+    reports: &[SimulationReport],
+    batches: Option<BatchReport>,
+) -> Document {
     let summaries: Vec<_> = reports.iter().map(SimulationReport::summary).collect();
     let demands = (0..reports[0].demands.len()).map(|nth| {
         let own: Vec<_> =
             reports.iter().map(|report| report.demands[nth].summary.clone()).collect();
         let DemandReport { function, route, arrival, .. } = &reports[0].demands[nth];
+        let tokens = reports.iter().filter_map(|report| report.demands[nth].tokens.as_deref());
+        let seconds = own.iter().map(|summary| summary.span().as_secs_f64()).sum();
+        let tokens = together_of_tokens(tokens, seconds);
         let asks_for = route.as_ref().unwrap_or(function).to_string();
-        Demand { asks_for, arrival: arrival.clone(), report: together(&own) }
+        Demand { asks_for, arrival: arrival.clone(), report: together(&own), tokens }
     });
     Document {
         schema: SCHEMA,
@@ -179,6 +271,7 @@ fn document(scenario: String, seed: u64, reports: &[SimulationReport]) -> Docume
         events: reports.iter().map(|report| report.events).sum(),
         report: together(&summaries),
         estimates: (reports.len() > 1).then(|| estimates(&summaries)),
+        batches,
         demands: demands.collect(),
         functions: reports[0].functions.clone(),
         nodes: reports[0].nodes.clone(),
@@ -193,6 +286,18 @@ fn together(summaries: &[RunSummary]) -> RunReport {
     report.offered_rate = mean(summaries, RunSummary::offered_rate);
     report.achieved_rate = mean(summaries, RunSummary::achieved_rate);
     report
+}
+
+/// The tokens of all replications, which took so many seconds one after another.
+fn together_of_tokens<'a>(
+    tokens: impl Iterator<Item = &'a TokenSummary>,
+    seconds: f64,
+) -> Option<TokenReport> {
+    let all = tokens.cloned().reduce(|mut all, one| {
+        all.merge(&one);
+        all
+    });
+    all.map(|all| all.report(seconds))
 }
 
 fn mean(summaries: &[RunSummary], of: impl Fn(&RunSummary) -> Option<f64>) -> Option<f64> {
@@ -234,6 +339,8 @@ fn text(document: &Document) -> String {
     let mut facts = functions(&document.functions, several);
     facts.extend(nodes(&document.nodes));
     facts.extend(document.estimates.iter().flat_map(intervals));
+    facts.extend(document.batches.iter().flat_map(BatchReport::facts));
+    facts.extend(document.demands.iter().flat_map(tokens));
     let (level, verdict) = verdict(&document.report);
     let title = format!("simulate {} ({offered}, {runs})", document.scenario);
     let mut text = Sheet { title, level, verdict, facts, report: &document.report }.to_string();
@@ -304,6 +411,21 @@ fn nodes(nodes: &[NodeReport]) -> Vec<(&'static str, String)> {
     };
     let labels = std::iter::once("nodes").chain(std::iter::repeat(""));
     labels.zip(kinds.into_iter().map(line)).collect()
+}
+
+/// What a language model's tokens took.
+fn tokens(demand: &Demand) -> Vec<(&'static str, String)> {
+    let Some(tokens) = &demand.tokens else { return Vec::new() };
+    let times = |times: &Summary| {
+        let of = |nanos: Option<u64>| nanos.map_or_else(|| "-".to_owned(), |n| duration(n as f64));
+        format!("p50 {}, p95 {}, p99 {}", of(times.p50), of(times.p95), of(times.p99))
+    };
+    let per_second = tokens.output_tokens_per_second.unwrap_or(0.0);
+    vec![
+        ("tokens", format!("{}: {per_second:.1} of answers a second", demand.asks_for)),
+        ("", format!("time to first token {}", times(&tokens.ttft))),
+        ("", format!("from token to token {}", times(&tokens.itl))),
+    ]
 }
 
 /// Means over the replications with their confidence intervals.

@@ -268,7 +268,7 @@ fn frames_and_sweeps() {
         let path = folder.path().join("frames").join(format!("{name}.csv"));
         std::fs::read_to_string(path).unwrap()
     };
-    assert_eq!(std::fs::read_dir(folder.path().join("frames")).unwrap().count(), 14);
+    assert_eq!(std::fs::read_dir(folder.path().join("frames")).unwrap().count(), 15);
     assert_eq!(frame("invocations").lines().count(), 51);
     assert_eq!(frame("fets").lines().count(), 51);
     let phases: Vec<_> = frame("replica_deployment")
@@ -294,4 +294,83 @@ fn frames_and_sweeps() {
     assert!(difference(3) < 0.0, "a third replica helps, on the same luck: {table}");
     let fault = tell(folder.path(), "simulate s.toml --sweep function.f.replicas.mn=[2]");
     assert!(fault.contains("--sweep `function.f.replicas.mn`: unknown key `mn`"), "{fault}");
+}
+
+/// A sweep that is cut off and resumed gives the bytes of one that was not.
+#[test]
+fn a_sweep_goes_on_where_it_was_interrupted() {
+    let folder = folder(SCENARIO);
+    let sweep = "simulate scenario.toml --sweep function.square.replicas.max=4..20 --sweep function.square.queue.capacity=1..50 --samples 5 --output";
+    stdout(folder.path(), &format!("{sweep} whole.csv"));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let whole = read("whole.csv");
+    assert_eq!(whole.lines().count(), 6);
+    // Two rows and a half were written when the program was killed.
+    let third = whole.match_indices('\n').nth(3).unwrap().0;
+    std::fs::write(folder.path().join("cut.csv.partial"), &whole[..third - 4]).unwrap();
+    stdout(folder.path(), &format!("{sweep} cut.csv --resume"));
+    assert_eq!(read("cut.csv"), whole);
+    assert!(!folder.path().join("cut.csv.partial").exists());
+    // A row of another scenario is not taken for one of this.
+    let first = whole.lines().nth(1).unwrap();
+    let changed = whole.replace(first, &format!("{first}1"));
+    std::fs::write(folder.path().join("cut.csv.partial"), changed).unwrap();
+    let line = format!("{sweep} cut.csv --resume");
+    let output = run(folder.path(), &line);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("row 1 is not of this sweep"), "{}", told(&output));
+    let ranges = "simulate scenario.toml --sweep function.square.replicas.max=4..20";
+    assert!(told(&run(folder.path(), ranges)).contains("--samples 20"));
+}
+
+#[test]
+fn one_long_run_says_how_sure_it_is() {
+    let folder = folder(&SCENARIO.replace("1m", "20m"));
+    let text = stdout(folder.path(), "simulate scenario.toml --warm-up 1m --batches 20");
+    assert!(text.contains("95 % sure   response time mean"), "{text}");
+    assert!(text.contains("batches of 512 requests"), "{text}");
+    let json = stdout(
+        folder.path(),
+        "simulate scenario.toml --warm-up 1m --batches 20 --format json --records all.csv",
+    );
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let requests = json["report"]["requests"].as_u64().unwrap();
+    let lines = std::fs::read_to_string(folder.path().join("all.csv")).unwrap().lines().count();
+    assert!(requests < lines as u64 - 600, "{requests} of {lines}");
+    let mean = json["batches"]["response_time_mean_ns"]["mean"].as_f64().unwrap();
+    assert!(
+        (mean / json["report"]["response_time"]["mean_ns"].as_f64().unwrap() - 1.0).abs() < 0.1
+    );
+}
+
+#[test]
+fn utilisation_over_time() {
+    let folder = folder(SCENARIO);
+    stdout(folder.path(), "simulate scenario.toml --frames frames --sample 10s");
+    let frame = |name: &str| {
+        std::fs::read_to_string(folder.path().join(format!("frames/{name}.csv"))).unwrap()
+    };
+    let function = frame("function_utilization");
+    assert_eq!(function.lines().count(), 1 + 6, "{function}");
+    assert!(function.lines().nth(2).unwrap().starts_with("20,"), "{function}");
+    assert_eq!(frame("replica_utilization").lines().count(), 1 + 6 * 4);
+}
+
+#[test]
+fn what_is_not_simulated_is_said() {
+    let folder = folder(SCENARIO);
+    let line = "simulate scenario.toml --set function.square.memory_limit=1GiB";
+    let output = run(folder.path(), line);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("function.square.memory_limit is not simulated"), "{text}");
+}
+
+#[test]
+fn language_models_have_tokens() {
+    let folder = folder(SCENARIO);
+    let model = "[function.square]\nservice = { fixed = 0 }\n[function.square.llm]\nprompt = { fixed = 100 }\noutput = { fixed = 10 }\nstep = { base = 0.01, per_prompt_token = 0.0001 }\n";
+    std::fs::write(folder.path().join("square.model.toml"), model).unwrap();
+    let text = stdout(folder.path(), "simulate scenario.toml --set function.square.concurrency=8");
+    assert!(text.contains("time to first token p50"), "{text}");
+    assert!(text.contains("of answers a second"), "{text}");
 }

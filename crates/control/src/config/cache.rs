@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{HumanDuration, HumanSize};
+use super::{ClientTls, HumanDuration, HumanSize};
 
 /// Where responses are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,9 +18,14 @@ pub struct Cache {
     /// Largest body that is stored; a longer one is passed on.
     pub max_body: HumanSize,
     /// A second tier that gateways share, Redis from 7.0 or Valkey: "redis://host:6379", or
-    /// "redis://user:password@host:6379/0". While it is down or slow, requests go on without it. None unless set.
+    /// "redis://user:password@host:6379/0"; "rediss://" for TLS. While it is down or slow, requests go on without it.
+    /// None unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedUrl>,
+    /// Whom the certificate of a shared tier with TLS must come from, if not from the system's roots, and the
+    /// certificate that is shown to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_tls: Option<ClientTls>,
     /// How long a request waits for the shared tier, all in all, before it goes on without it.
     pub shared_deadline: HumanDuration,
     /// A second tier on this machine's disk, which outlives the gateway. None unless set.
@@ -53,6 +58,7 @@ impl Default for Cache {
             memory: HumanSize::from_mib(256),
             max_body: HumanSize::from_mib(8),
             shared: None,
+            shared_tls: None,
             shared_deadline: HumanDuration::new(Duration::from_millis(20)),
             disk: None,
         }
@@ -64,6 +70,18 @@ impl SharedUrl {
     #[must_use]
     pub fn with_secret(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is spoken to in TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        matches!(self.parts().0, "rediss" | "valkeys")
+    }
+
+    /// The address for who has taken care of TLS, its password included.
+    #[must_use]
+    pub fn inside_tls(&self) -> String {
+        format!("redis://{}", self.parts().1)
     }
 
     /// Host and port, for logs.
@@ -78,8 +96,10 @@ impl SharedUrl {
     pub(super) fn fault(&self) -> Option<&'static str> {
         let (scheme, _) = self.parts();
         match scheme {
-            "rediss" | "valkeys" => Some("TLS to the shared tier is not supported"),
-            "redis" | "valkey" if !self.server().is_empty() => None,
+            _ if self.0.contains('#') => {
+                Some("its certificate is always verified: leave out what is behind `#`")
+            }
+            "redis" | "valkey" | "rediss" | "valkeys" if !self.server().is_empty() => None,
             _ => Some("it is no address like \"redis://host:6379\""),
         }
     }
@@ -155,11 +175,23 @@ mod tests {
             ("host:6379", "no address"),
             ("http://host", "no address"),
             ("redis://", "no address"),
-            ("rediss://host", "TLS"),
+            ("rediss://host/#insecure", "verified"),
         ] {
             let error = read(&format!("shared = \"{address}\"")).unwrap_err();
             assert!(error.contains(wrong), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_to_the_shared_tier_is_for_an_address_with_tls() {
+        let secure =
+            read("shared = \"rediss://me:hidden@host/1\"\nshared_tls.ca = \"ca.pem\"").unwrap();
+        let shared = secure.cache.shared.unwrap();
+        assert!(shared.is_secure() && shared.inside_tls() == "redis://me:hidden@host/1");
+        let plain = read("shared = \"redis://host\"\nshared_tls.ca = \"ca.pem\"").unwrap_err();
+        assert!(plain.contains("rediss://"), "{plain}");
+        let half = read("shared = \"rediss://host\"\nshared_tls.key = \"a.pem\"").unwrap_err();
+        assert!(half.contains("go together"), "{half}");
     }
 
     #[test]

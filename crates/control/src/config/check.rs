@@ -3,14 +3,23 @@
 use std::time::Duration;
 
 use super::{
-    Cache, Check, ConfigError, Function, Hub, ImageRule, ProcessMode, RateLimit, Replicas, Runtime,
-    SystemFile, Timeouts, nearest,
+    Cache, Check, ConfigError, Function, Gateway, Hub, ImageRule, ProcessMode, RateLimit, Replicas,
+    Runtime, SystemFile, Timeouts, nearest,
 };
 use crate::Scale;
 use crate::cluster::Cluster;
 
 /// A busy worker answers a ping within about 0.3 s, from its second thread.
 const MIN_LIVENESS: Duration = Duration::from_millis(500);
+
+pub(super) fn check_gateway(gateway: &Gateway) -> Result<(), ConfigError> {
+    match gateway.threads {
+        Some(threads) if threads.get() > 1024 => {
+            Err(ConfigError::new("gateway.threads", "more than 1024 threads", None))
+        }
+        _ => Ok(()),
+    }
+}
 
 pub(super) fn check_hub(hub: &Hub) -> Result<(), ConfigError> {
     let spans = [("hub.liveness", hub.liveness), ("hub.remote_liveness", hub.remote_liveness)];
@@ -27,6 +36,15 @@ pub(super) fn check_cache(cache: &Cache) -> Result<(), ConfigError> {
     if let Some(fault) = cache.shared.as_ref().and_then(|shared| shared.fault()) {
         let hint = Some("write shared = \"redis://host:6379\"".to_owned());
         return Err(ConfigError::new("cache.shared", fault, hint));
+    }
+    if let Some(tls) = &cache.shared_tls {
+        let wrong = |what| Err(ConfigError::new("cache.shared_tls", what, None));
+        if !cache.shared.as_ref().is_some_and(super::SharedUrl::is_secure) {
+            return wrong("it is for a shared tier at rediss://");
+        }
+        if tls.certificate.is_some() != tls.key.is_some() {
+            return wrong("certificate and key go together");
+        }
     }
     match &cache.disk {
         Some(disk) if disk.path.is_empty() => {

@@ -13,10 +13,12 @@ mod limit;
 mod overrides;
 mod quantities;
 mod tls;
+mod upgrade;
 mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -33,6 +35,7 @@ pub use limit::{LimitBy, RateLimit};
 pub use overrides::{Override, read_with};
 pub use quantities::{Bandwidth, Cores};
 pub use tls::{ClientTls, ServerTls};
+pub use upgrade::{Upgrade, UpgradeRules};
 pub use upstreams::{HealthCheck, Timeouts, Upstream, Upstreams};
 pub use values::{HumanDuration, HumanSize};
 
@@ -40,6 +43,7 @@ use crate::adapt::Adapt;
 use crate::autoscale::Autoscale;
 use crate::balance::Balance;
 use crate::cache::{CachePolicy, PolicyError};
+use crate::compress::Compress;
 use crate::health::{BreakerRules, EjectRules, HealthRules};
 use crate::keep_alive::KeepAlive;
 use crate::{Deployment, Retries, Scale};
@@ -98,6 +102,10 @@ pub struct Gateway {
     pub idle_timeout: HumanDuration,
     /// How long a stopping gateway waits for the requests that it has taken.
     pub drain: HumanDuration,
+    /// Threads that serve requests, at most 1024. Unless set: one for each processor, or for every second one where
+    /// Python workers or programs run on the same machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroU16>,
     /// Proxies before the gateway, addresses or networks such as "10.0.0.0/8", that are believed about where a request
     /// comes from. None unless set: what clients say of that themselves is dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -118,7 +126,7 @@ pub struct Gateway {
     pub pass_keys: bool,
 }
 
-/// Where workers that the gateway did not start may join, over TCP.
+/// Where workers that the gateway did not start may join, over TCP, and how long any worker may be silent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hub {
@@ -348,6 +356,16 @@ pub struct Route {
     /// One that does not fit is answered with 502, or that status, and never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// Protocols that a client may switch its connection to, if the upstream agrees: ["websocket"], or
+    /// { protocols = ["websocket"], idle_timeout = "5m", max = 1000 }. From then on bytes go both ways unseen. None
+    /// unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Whether answers are compressed for clients that accept it: true, ["zstd", "br", "gzip"], or
+    /// { codings = ["gzip"], min_size = "1KiB", types = ["text/*", "+json"] }. The upstream is asked for plain ones. As
+    /// they come unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
     /// How often each client may ask, beside what the function says. As often as it likes unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<RateLimit>,
@@ -402,6 +420,7 @@ impl Default for Gateway {
             header_timeout: HumanDuration::from_secs(10),
             idle_timeout: HumanDuration::from_secs(75),
             drain: HumanDuration::from_secs(30),
+            threads: None,
             trusted_proxies: Vec::new(),
             proxy_fields: ProxyFields::default(),
             sent_fields: SentFields::default(),
@@ -616,11 +635,24 @@ impl SystemFile {
         Ok(file)
     }
 
+    /// Threads that serve requests, on a machine with so many processors. Workers need processors too: with as many
+    /// threads as processors the two would take turns on them.
+    #[must_use]
+    pub fn threads(&self, processors: usize) -> usize {
+        let beside = |function: &Function| function.python.is_some() || function.process.is_some();
+        match self.gateway.threads {
+            Some(threads) => threads.get().into(),
+            None if self.function.values().any(beside) => processors.div_ceil(2),
+            None => processors,
+        }
+    }
+
     /// Checks what the types alone do not hold.
     ///
     /// # Errors
     /// The first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
+        check::check_gateway(&self.gateway)?;
         check::check_hub(&self.hub)?;
         check::check_cache(&self.cache)?;
         self.check_access()?;
@@ -660,6 +692,18 @@ impl SystemFile {
             let wrong =
                 |error: PolicyError| ConfigError::new(&at, &format!("cache: {error}"), None);
             policy.clone().checked().map_err(wrong)?;
+        }
+        if let Some(upgrade) = &route.upgrade {
+            if !function.passes_on() || function.http2 {
+                let what = "only upstreams that speak HTTP/1.1 switch protocols";
+                return Err(ConfigError::new(at, what, Some("leave `upgrade` out".to_owned())));
+            }
+            if let Some(fault) = upgrade.fault() {
+                return Err(ConfigError::new(at, &fault, None));
+            }
+        }
+        if let Some(fault) = route.compress.as_ref().and_then(Compress::fault) {
+            return Err(ConfigError::new(at, fault, None));
         }
         if let Some(Err(what)) = route.limit.as_ref().map(RateLimit::check) {
             return Err(ConfigError::new(at, &format!("limit.{what}"), None));

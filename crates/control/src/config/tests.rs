@@ -159,3 +159,13 @@ fn what_only_simulations_heed_is_known() {
     assert!(has_nodes("[cluster]\nnodes = [{ name = \"n\", count = 2 }]"));
     assert!(has_nodes("[function.f]\npython = \"m:C\"\nrequests = { cpu = \"2\" }"));
 }
+
+#[test]
+fn workers_are_left_processors() {
+    let threads = |text: &str| SystemFile::parse(text, &[]).map(|file| file.threads(5));
+    assert_eq!(threads("[function.f]\nhttp = \"http://a\""), Ok(5));
+    assert_eq!(threads("[function.f]\npython = \"m:C\""), Ok(3));
+    assert_eq!(threads("[gateway]\nthreads = 7\n[function.f]\npython = \"m:C\""), Ok(7));
+    assert!(threads("[gateway]\nthreads = 0").is_err());
+    assert!(threads("[gateway]\nthreads = 1025").is_err());
+}

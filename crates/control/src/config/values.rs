@@ -69,6 +69,12 @@ impl JsonSchema for HumanDuration {
 }
 
 impl HumanSize {
+    /// So many kibibytes.
+    #[must_use]
+    pub const fn from_kib(kibibytes: u64) -> Self {
+        Self(kibibytes * 1024)
+    }
+
     /// So many mebibytes.
     #[must_use]
     pub const fn from_mib(mebibytes: u64) -> Self {

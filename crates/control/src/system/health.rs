@@ -65,6 +65,9 @@ impl System {
             let dropped = outcome.is_dropped();
             limiter.ended(&Sample { took, in_flight, dropped });
         }
+        if replica.health.is_none() && replica.limiter.is_none() {
+            return;
+        }
         let verdict = outcome.verdict();
         let mut outlier = false;
         if let Some(health) = &mut replica.health {
@@ -217,9 +220,12 @@ impl System {
 
     /// How long until one of a function's replicas may be given requests again, if none may now.
     pub(super) fn back_in(&self, function: &Function) -> Option<Duration> {
+        if !function.is_down() {
+            return None;
+        }
         let now = self.now;
         let replicas = function.replicas.iter().filter_map(|key| self.replicas.get(*key));
         let spans = replicas.filter_map(|replica| replica.health.as_ref()?.back_in(now));
-        spans.min().filter(|_| function.is_down())
+        spans.min()
     }
 }

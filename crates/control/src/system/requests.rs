@@ -90,11 +90,41 @@ impl System {
         request.deadline = now + timeout;
         request.cold = function.running == 0;
         self.deadlines.set(key, request.deadline);
-        function.queue.push(&mut self.requests, key);
-        self.pump(now, invoke.function, effects);
-        self.scale_for_waiting(now, invoke.function, effects);
+        let batches = function.deployment.batch.is_some();
+        if function.queue.len() == 0 && !batches && !function.pool.available().is_empty() {
+            // Nobody waits and a slot is free: what `pump` would come to, without the line.
+            self.dispatch_alone(now, invoke.function, key, effects);
+        } else {
+            function.queue.push(&mut self.requests, key);
+            self.pump(now, invoke.function, effects);
+            self.scale_for_waiting(now, invoke.function, effects);
+        }
         self.measure(now, invoke.function);
         Ok(())
+    }
+
+    /// Gives a request that is in no queue to a replica; there must be a free slot.
+    fn dispatch_alone(
+        &mut self,
+        now: Time,
+        function: FunctionKey,
+        key: RequestKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        let position = self.choose(now, function, key);
+        let pool = &mut self.functions[function].pool;
+        let replica = pool.replica(position);
+        let in_flight = pool.begin(position);
+        let (attempt, cold) = self.begin_work(now, function, key, replica);
+        let request = key;
+        effects.push(Effect::Dispatch {
+            request,
+            replica,
+            attempt,
+            in_flight,
+            cold,
+            batch_left: 0,
+        });
     }
 
     /// Dispatches what waits as long as there are free slots, and sees to it that some will come.
@@ -144,14 +174,14 @@ impl System {
         let in_flight = if function.deployment.batch.is_some() { size } else { load };
         for batch_left in (0..size).rev() {
             let Some(request_key) = self.functions[key].queue.first() else { break };
-            self.hand_over(now, request_key, replica);
-            let request = &self.requests[request_key];
+            self.functions[key].queue.remove(&mut self.requests, request_key);
+            let (attempt, cold) = self.begin_work(now, key, request_key, replica);
             effects.push(Effect::Dispatch {
                 request: request_key,
                 replica,
-                attempt: request.attempts,
+                attempt,
                 in_flight,
-                cold: request.cold,
+                cold,
                 batch_left,
             });
         }
@@ -181,22 +211,30 @@ impl System {
         position
     }
 
-    /// Moves a request from the queue to the work of a replica.
-    fn hand_over(&mut self, now: Time, key: RequestKey, replica: ReplicaKey) {
-        let function = &mut self.functions[self.requests[key].function];
-        function.queue.remove(&mut self.requests, key);
+    /// Adds a request that is in no queue to the work of a replica; the number of its attempt, and whether it found
+    /// no running replica when it came.
+    fn begin_work(
+        &mut self,
+        now: Time,
+        function: FunctionKey,
+        key: RequestKey,
+        replica: ReplicaKey,
+    ) -> (u32, bool) {
+        let function = &mut self.functions[function];
         function.in_service += 1;
         let request = &mut self.requests[key];
         request.attempts += 1;
         request.started = now;
         request.state = RequestState::Running(replica);
+        let begun = (request.attempts, request.cold);
         if let Some(limit) = function.deployment.max_execution {
             self.deadlines.set(key, request.deadline.min(now + limit));
         }
         self.replicas[replica].work.push(&mut self.requests, key);
-        if self.functions[self.replicas[replica].function].rest.is_some() {
+        if function.rest.is_some() {
             self.idles.clear(replica);
         }
+        begun
     }
 
     pub(super) fn finish(

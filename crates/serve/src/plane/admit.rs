@@ -16,6 +16,18 @@ use crate::records::Trail;
 use crate::route::Route;
 
 impl Plane {
+    /// Whether there is anything to look at before a request is let in.
+    pub(super) fn is_guarded(
+        &self,
+        function: &Function,
+        route: Option<&Route>,
+        asked: &Asked,
+    ) -> bool {
+        let limited = function.limit.is_some() || route.is_some_and(|route| route.limit.is_some());
+        // What comes over the admin API was let in there.
+        asked.client.address.is_some() && (limited || self.access.is_used())
+    }
+
     /// Lets a request in, or says why not. What its client is told of its limits is left in `told`, either way.
     pub(super) fn admit(
         &self,
@@ -26,12 +38,10 @@ impl Plane {
         trail: &mut Trail,
         told: &mut Option<Told>,
     ) -> Result<(), Failure> {
-        let limits = [route.and_then(|route| route.limit.as_ref()), function.limit.as_ref()];
-        let limited = limits.iter().any(Option::is_some);
-        // What comes over the admin API was let in there.
-        if asked.client.address.is_none() || !(limited || self.access.is_used()) {
+        if !self.is_guarded(function, route, asked) {
             return Ok(());
         }
+        let limits = [route.and_then(|route| route.limit.as_ref()), function.limit.as_ref()];
         let key = self.access.identify(headers);
         trail.invocation.class = key.map(|key| Arc::clone(&key.name));
         let own = route.and_then(|route| route.keys.as_deref()).or(function.config.keys.as_deref());

@@ -7,11 +7,13 @@ use gatewright_control::cache::{
     CacheStatus, Forward, ForwardReason, Found, Moment, Plan, PrimaryKey, Request, SendAs, Serve,
     decide, invalidated, on_failure,
 };
+use gatewright_control::compress::Coding;
 use gatewright_record::{CacheResult, Status};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::sync::oneshot;
 
+use super::coded::is_to_be_made;
 use super::fill::Filled;
 use super::forward::streamed;
 use super::wanted::{Wanted, from_entry, mark, target};
@@ -67,6 +69,7 @@ impl Plane {
         &self,
         route: &Route,
         parts: &Parts,
+        coding: Option<Coding>,
         trail: &mut Trail,
     ) -> Option<Response<Body>> {
         let policy = route.cache.as_ref()?;
@@ -83,16 +86,21 @@ impl Plane {
             return None;
         };
         let (age, head) = (Some(age.as_secs()), parts.method == Method::HEAD);
-        let response = from_entry(&line.variants[variant].0, shape, age, status, head)?;
+        let entry = &line.variants[variant].0;
+        if is_to_be_made(route, entry, shape, coding) {
+            return None;
+        }
+        let response = from_entry(entry, shape, age, status, head, coding)?;
         trail.invocation.cache_key = Some(number(key.as_str().as_bytes()));
         trail.cache(result_of(status));
         Some(response)
     }
 
     /// Answers from the store.
-    fn serve(
-        &self,
+    pub(super) fn serve(
+        self: &Arc<Self>,
         wanted: &Wanted,
+        key: &str,
         line: &Line,
         serve: &Serve,
         trail: &mut Trail,
@@ -100,7 +108,7 @@ impl Plane {
         trail.cache(result_of(serve.status));
         let entry = &line.variants[serve.variant].0;
         let age = Some(serve.age.as_secs());
-        from_entry(entry, serve.shape, age, serve.status, wanted.is_head())
+        self.coded(wanted, key, entry, serve.shape, age, serve.status)
     }
 
     /// Answers what the first look at the store could not.
@@ -114,13 +122,18 @@ impl Plane {
         for _ in 0..ROUNDS {
             match self.turn(&wanted, key, passed.as_ref()) {
                 Turn::Do(Plan::Serve(serve), line) => {
-                    let Some(response) = self.serve(&wanted, &line, &serve, trail) else { break };
+                    let Some(response) = self.serve(&wanted, key, &line, &serve, trail) else {
+                        break;
+                    };
                     if let Some(send) = serve.revalidate {
                         self.revalidate(&wanted, key, send, &line);
                     }
                     return Ok(response);
                 }
-                Turn::Do(Plan::NotCached, _) => return Err(not_cached()),
+                Turn::Do(Plan::NotCached, _) => {
+                    let recalled = self.recall_only(&wanted, key, trail).await;
+                    return recalled.ok_or_else(not_cached);
+                }
                 Turn::Do(Plan::Forward(forward), line) => {
                     return self.ask(wanted, key, forward, line, None, trail).await;
                 }
@@ -138,7 +151,7 @@ impl Plane {
                             return self.shared_failure(&wanted, key, &failure, trail);
                         }
                         Some(stage) => {
-                            if let Some(response) = self.share(&wanted, stage, trail) {
+                            if let Some(response) = self.share(&wanted, key, stage, trail) {
                                 return Ok(response);
                             }
                         }
@@ -180,7 +193,13 @@ impl Plane {
     }
 
     /// Answers with what another request's fetch brings, if it is for this one too.
-    fn share(&self, wanted: &Wanted, stage: Stage, trail: &mut Trail) -> Option<Response<Body>> {
+    fn share(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        key: &str,
+        stage: Stage,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
         let collapsed =
             CacheStatus { collapsed: true, ..CacheStatus::forwarded(ForwardReason::UriMiss) };
         let response = match stage {
@@ -193,7 +212,7 @@ impl Plane {
                 };
                 let age = Some(serve.age.as_secs()).filter(|age| *age > 0);
                 let status = CacheStatus { ttl: serve.status.ttl, ..collapsed };
-                from_entry(&variants[0].0, serve.shape, age, status, wanted.is_head())?
+                self.coded(wanted, key, &variants[0].0, serve.shape, age, status)?
             }
             Stage::Error(passing) => {
                 let body = Body::Shared(Box::new(Shared::new(Reader::new(&passing.body)?)));
@@ -212,7 +231,7 @@ impl Plane {
 
     /// Another request's fetch failed: a stale response may do, or the failure is this request's too.
     fn shared_failure(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
         key: &str,
         failure: &Failure,
@@ -220,7 +239,7 @@ impl Plane {
     ) -> Result<Response<Body>, Failure> {
         let line = self.store.get(key).unwrap_or_default();
         if let Plan::Forward(forward) = self.plan(wanted, &line, false, true)
-            && let Some(response) = self.stale(wanted, &forward, &line, failure, trail)
+            && let Some(response) = self.stale(wanted, key, &forward, &line, failure, trail)
         {
             return Ok(response);
         }
@@ -230,8 +249,9 @@ impl Plane {
 
     /// A stale response in place of a failure, if that is allowed.
     fn stale(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
+        key: &str,
         forward: &Forward,
         line: &Line,
         failure: &Failure,
@@ -241,7 +261,7 @@ impl Plane {
         let (fields, moment) = (wanted.fields(), self.store.moment());
         let meta = &line.variants.get(variant)?.0.meta;
         let serve = on_failure(&wanted.read(&fields), variant, meta, cause_of(failure), moment)?;
-        self.serve(wanted, line, &serve, trail)
+        self.serve(wanted, key, line, &serve, trail)
     }
 
     /// Asks the upstream, in a task of its own: a fetch for others goes on when this client goes away.
@@ -258,7 +278,7 @@ impl Plane {
             // It failed a moment ago: what is stale is served at once.
             let failure = Refusal::new(StatusCode::BAD_GATEWAY, "the upstream failed just now");
             let failure = Failure::from(failure);
-            if let Some(response) = self.stale(&wanted, &forward, &line, &failure, trail) {
+            if let Some(response) = self.stale(&wanted, key, &forward, &line, &failure, trail) {
                 return Ok(response);
             }
         }
@@ -276,13 +296,14 @@ impl Plane {
             reply: Some(reply),
         });
         let filled = answer.await.map_err(|_| Failure::from(broken_off()))?;
-        self.filled(&wanted, filled, trail)
+        self.filled(&wanted, key, filled, trail)
     }
 
     /// The answer that came of asking the upstream.
     fn filled(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
+        key: &str,
         filled: Filled,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Failure> {
@@ -290,8 +311,7 @@ impl Plane {
             Filled::Entry { entry, shape, age, status, result } => {
                 trail.cache(result);
                 let age = Some(age).filter(|age| *age > 0 || result == CacheResult::Stale);
-                let head = wanted.is_head();
-                from_entry(&entry, shape, age, status, head).ok_or_else(broken_off)?
+                self.coded(wanted, key, &entry, shape, age, status).ok_or_else(broken_off)?
             }
             Filled::First { parts, body, status } => {
                 let mut response = Response::from_parts(parts, body);
@@ -313,7 +333,13 @@ impl Plane {
     }
 
     /// Asks for a stale response anew, unless somebody does already.
-    fn revalidate(self: &Arc<Self>, wanted: &Wanted, key: &str, send: SendAs, line: &Arc<Line>) {
+    pub(super) fn revalidate(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        key: &str,
+        send: SendAs,
+        line: &Arc<Line>,
+    ) {
         let Some(fill) = self.store.refresh(key) else { return };
         let mut wanted = wanted.clone();
         wanted.parts.method = Method::GET;

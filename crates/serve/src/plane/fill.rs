@@ -11,7 +11,7 @@ use gatewright_control::cache::{
 };
 use gatewright_determinism::Time;
 use gatewright_record::CacheResult;
-use http::header::{CONTENT_LENGTH, VARY};
+use http::header::{CONTENT_LENGTH, TRAILER, VARY};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -25,9 +25,7 @@ use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{
-    Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Rendered, Stage,
-};
+use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
 use crate::upstream::Received;
 
 /// Longest body in bytes that is waited for where something stale could stand in for it.
@@ -161,6 +159,8 @@ impl Plane {
         };
         let received = self.store.moment().now;
         headers::strip_hop_by_hop(response.headers_mut());
+        // What comes behind a body is not stored, nor passed on from here (RFC 9111 section 3).
+        response.headers_mut().remove(TRAILER);
         let (parts, incoming) = response.into_parts();
         let body = match &wanted.route.check {
             Some(check) if check.concerns(parts.status) && !wanted.is_head() => {
@@ -301,14 +301,7 @@ impl Plane {
         let (entry, stage) = match outcome {
             Storing::Store { stored, fields } => {
                 let headers = kept(&merged, &fields);
-                let (body, marks) = (old.body.clone(), came.marks);
-                let entry = Arc::new(Entry {
-                    meta: *stored,
-                    headers,
-                    body,
-                    marks,
-                    rendered: Rendered::default(),
-                });
+                let entry = Arc::new(old.renewed(*stored, headers, came.marks));
                 let lease = fetch.lease.take();
                 status.stored = self.store.put(&fetch.key, Arc::clone(&entry), lease);
                 status.ttl = Some(entry.meta.ttl(came.received));
@@ -317,18 +310,7 @@ impl Plane {
             Storing::Refuse(refusal) => {
                 status.detail = Some(refusal.as_str());
                 self.store.remove(&fetch.key, old);
-                let (meta, body) = (old.meta.clone(), old.body.clone());
-                let marks = came.marks;
-                (
-                    Arc::new(Entry {
-                        meta,
-                        headers: merged,
-                        body,
-                        marks,
-                        rendered: Rendered::default(),
-                    }),
-                    Stage::Own,
-                )
+                (Arc::new(old.renewed(old.meta.clone(), merged, came.marks)), Stage::Own)
             }
         };
         if let Some(fill) = &fetch.fill {
@@ -408,13 +390,7 @@ impl Plane {
                 let (merged, outcome) = freshen(&exchange, &old.meta, &stored, wanted.policy());
                 if let Storing::Store { stored, fields } = outcome {
                     let headers = kept(&header_map(merged), &fields);
-                    let entry = Entry {
-                        meta: *stored,
-                        headers,
-                        body: old.body.clone(),
-                        marks,
-                        rendered: Rendered::default(),
-                    };
+                    let entry = old.renewed(*stored, headers, marks);
                     self.store.put(&fetch.key, Arc::new(entry), None);
                 }
             }
@@ -434,9 +410,10 @@ impl Plane {
         status: CacheStatus,
     ) {
         let headers = kept(&came.parts.headers, fields);
+        let making = Arc::default();
         let entry = |body| {
-            let (meta, headers) = (meta.clone(), headers.clone());
-            Entry { meta, headers, body, marks: came.marks, rendered: Rendered::default() }
+            let entry = Entry::new(meta.clone(), headers.clone(), body, came.marks);
+            Entry { making: Arc::clone(&making), ..entry }
         };
         let (pieces, rest) = came.body.gather(came.parts.status).await;
         let body = Arc::new(Growing::default());

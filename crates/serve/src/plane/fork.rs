@@ -46,7 +46,7 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let body = self.body(body, function, trail).await?;
+        let body = self.body(body, &parts.headers, function, trail).await?;
         self.check_input(function, &parts.headers, &body)?;
         let received = trail.invocation.received.unwrap_or_default();
         let call = Call::new(asked.id, None, received + function.timeout);
@@ -63,7 +63,8 @@ impl Plane {
                 Step::Pieces { .. } => {}
             }
         }
-        let command = forked(program, parts, &body, &self.driver.workplace.base_dir);
+        let mut command = forked(program, parts, &body, &self.driver.workplace.base_dir);
+        self.driver.reaper.mark(&mut command);
         let replica = call.last_dispatch().map_or(0, |dispatch| dispatch.replica);
         let name = format!("{}/{replica}", function.name);
         let logs = Arc::clone(&function.logs);

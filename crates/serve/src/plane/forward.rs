@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gatewright_control::{End, Outcome, is_idempotent};
 use gatewright_record::Status;
-use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, EXPECT, IF_RANGE, RANGE, RETRY_AFTER, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
@@ -15,6 +15,7 @@ use http_body_util::Full;
 use super::{Asked, Failure, Plane};
 use crate::answer::{Attempt, Body, Refusal, Relayed};
 use crate::call::{Call, Step};
+use crate::check::Check;
 use crate::function::Function;
 use crate::headers;
 use crate::records::Trail;
@@ -46,14 +47,15 @@ impl Plane {
         B::Error: std::fmt::Display,
     {
         let body = self.sent(body, function, &parts, trail).await?;
-        self.address(&mut parts.headers, asked);
-        let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
-        let check = check.filter(|_| parts.method != Method::HEAD);
-        if check.is_some() {
-            // What is looked at must be whole and readable.
-            for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
-                parts.headers.remove(name);
-            }
+        let trailers = headers::takes_trailers(&parts.headers);
+        let check = self.prepare(function, route, &mut parts, asked);
+        if trailers && check.is_none() {
+            headers::ask_for_trailers(&mut parts.headers);
+        }
+        if matches!(body, Sent::Whole(_)) {
+            // What comes behind it is not here, and its client has been told to send it.
+            parts.headers.remove(TRAILER);
+            parts.headers.remove(EXPECT);
         }
         let outgoing = Outgoing::new(parts.method, uri, parts.headers);
         let outgoing = Outgoing { body, client: asked.client.address, ..outgoing };
@@ -66,7 +68,7 @@ impl Plane {
         if let Some(stream) = &stream {
             trail.invocation.bytes_in = stream.bytes();
         }
-        let (mut response, attempt) = answered.map_err(|failure| match stream {
+        let (response, attempt) = answered.map_err(|failure| match stream {
             Some(stream) if stream.is_too_long() => self.too_large().into(),
             Some(stream) if stream.is_broken() => {
                 let error = "the request's body did not come whole";
@@ -74,16 +76,57 @@ impl Plane {
             }
             _ => failure,
         })?;
+        self.passed_back(response, attempt, check, &call, trailers, function, trail).await
+    }
+
+    /// Makes the fields of a client's request those of one to the upstream. What its answer is to be checked against,
+    /// if it is.
+    pub(super) fn prepare<'a>(
+        &self,
+        function: &'a Function,
+        route: Option<&'a Route>,
+        parts: &mut Parts,
+        asked: &Asked,
+    ) -> Option<&'a Check> {
+        self.address(&mut parts.headers, asked);
+        let check = route.and_then(|route| route.check.as_ref()).or(function.output.as_ref());
+        let check = check.filter(|_| parts.method != Method::HEAD);
+        if check.is_some() {
+            // What is looked at must be whole and readable.
+            for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
+                parts.headers.remove(name);
+            }
+        }
+        check
+    }
+
+    /// Passes an upstream's answer back, with what comes behind its body if the client takes that.
+    #[expect(clippy::too_many_arguments, reason = "what an answer consists of at this point")]
+    pub(super) async fn passed_back(
+        &self,
+        mut response: Response<Received>,
+        attempt: Attempt,
+        check: Option<&Check>,
+        call: &Call,
+        trailers: bool,
+        function: &Function,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Failure> {
         headers::strip_hop_by_hop(response.headers_mut());
+        let check = check.filter(|check| check.concerns(response.status()));
+        if !trailers || check.is_some() {
+            response.headers_mut().remove(TRAILER);
+        }
         let (parts, incoming) = response.into_parts();
         self.note_answer(parts.status, trail);
         let status = parts.status;
-        if let Some(check) = check.filter(|check| check.concerns(status)) {
+        if let Some(check) = check {
             let max = self.store.max_body;
-            let body = self.checked(check, &parts, incoming, attempt, &call, max, function).await?;
+            let body = self.checked(check, &parts, incoming, attempt, call, max, function).await?;
             return Ok(Response::from_parts(parts, Body::whole(body)));
         }
-        Ok(streamed(parts, Relayed::new(None, incoming, attempt, status)))
+        let body = Relayed::new(None, incoming, attempt, status);
+        Ok(streamed(parts, if trailers { body.with_trailers() } else { body }))
     }
 
     /// Makes the fields of a request to an upstream of those of the client's.
@@ -110,7 +153,7 @@ impl Plane {
         let looked_at = function.input.is_some() && !parts.method.is_safe();
         if looked_at || short || announced.lower() > self.max_body as u64 {
             // One that says that it is too long is refused there.
-            let body = self.body(body, function, trail).await?;
+            let body = self.body(body, &parts.headers, function, trail).await?;
             if looked_at {
                 self.check_input(function, &parts.headers, &body)?;
             }

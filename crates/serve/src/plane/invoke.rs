@@ -33,7 +33,7 @@ impl Plane {
         if !matches!(parts.method, Method::POST | Method::GET) {
             return Ok(method_not_allowed(asked, trail));
         }
-        let body = self.body(body, function, trail).await?;
+        let body = self.body(body, &parts.headers, function, trail).await?;
         self.check_input(function, &parts.headers, &body)?;
         let arguments = arguments(parts, &body)?;
         let received = trail.invocation.received.unwrap_or_default();

@@ -3,26 +3,32 @@
 mod admit;
 mod arriving;
 mod cached;
+mod coded;
 mod fill;
 mod fork;
 mod forward;
 mod invoke;
 mod recall;
+mod tunnel;
 mod typed;
 mod wanted;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gatewright_control::cache::Failure as Cause;
+use gatewright_control::compress::{Coding, CompressRules};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::{CONNECTION, HOST};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
@@ -38,7 +44,8 @@ use crate::headers::{self, Client, REQUEST_ID};
 use crate::limits::Told;
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
-use crate::route::{Destination, Routes};
+use crate::route::{Destination, Route, Routes};
+use crate::squeeze;
 use crate::store::Store;
 
 /// Bytes of a body that is too long that are read and thrown away.
@@ -86,6 +93,25 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// An answer, or what becomes one.
+pub(crate) enum Answering {
+    Ready(Option<Response<Body>>),
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(response) => {
+                Poll::Ready(Ok(response.take().expect("it is asked for once")))
+            }
+            Self::Later(answer) => answer.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
 /// What is known of a request besides its HTTP.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -94,58 +120,98 @@ struct Asked {
     client: Client,
     /// Which class of a queue it is in.
     urgency: u8,
+    /// How its answer is compressed, if its route says so.
+    squeeze: Option<Squeeze>,
+}
+
+/// How an answer is compressed.
+#[derive(Clone, Debug)]
+struct Squeeze {
+    rules: Arc<CompressRules>,
+    /// What its client likes best, if that is any.
+    coding: Option<Coding>,
+    head: bool,
+}
+
+impl Asked {
+    /// The content coding that its client likes best, of those that its route has.
+    fn coding(&self) -> Option<Coding> {
+        self.squeeze.as_ref()?.coding
+    }
+}
+
+impl Squeeze {
+    /// What a request says of it. It then asks for the plain answer, as all do: one that is stored is for all of them.
+    fn wanted(route: &Route, parts: &mut Parts) -> Option<Self> {
+        let rules = Arc::clone(route.compress.as_ref()?);
+        let lines = parts.headers.get_all(ACCEPT_ENCODING);
+        let coding = rules.choose(lines.iter().map(HeaderValue::as_bytes));
+        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Some(Self { rules, coding, head: parts.method == Method::HEAD })
+    }
 }
 
 impl Plane {
-    /// Answers a request.
-    pub(crate) async fn answer<B>(
-        self: Arc<Self>,
-        request: Request<B>,
-        client: Client,
-    ) -> Response<Body>
+    /// Answers a request: at once, if something fresh is stored for it.
+    pub(crate) fn answer<B>(self: Arc<Self>, request: Request<B>, client: Client) -> Answering
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
         let received = self.book.clock.now();
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request_id = headers::request_id(request.headers())
+        let mut request_id = headers::request_id(request.headers())
             .unwrap_or_else(|| headers::numbered(&self.run, id));
+        let http2 = request.version() == Version::HTTP_2;
+        // No two are the same: not worth a place in the table of HTTP/2's header fields.
+        request_id.set_sensitive(http2);
         let mut trail = Trail::begin(&self.book, id, received);
-        let last = request.version() < Version::HTTP_2 && self.draining.load(Ordering::Relaxed);
+        let last = !http2 && self.draining.load(Ordering::Relaxed);
         let urgency = headers::urgency(request.headers());
         let client = self.forwarding.client(client, request.headers());
-        let asked = Asked { id, request_id, client, urgency };
-        let mut told = None;
-        let result = self.route(request, &asked, &mut trail, &mut told).await;
-        let mut response = result.unwrap_or_else(|failure| {
-            if failure.status != Status::Ok {
-                trail.invocation.status = failure.status;
-            }
-            trail.refused(&failure.refusal);
-            failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
-        });
-        response.headers_mut().insert(REQUEST_ID, asked.request_id);
-        if let Some(told) = told {
-            told.add_to(response.headers_mut());
+        let mut asked = Asked { id, request_id, client, urgency, squeeze: None };
+        let (mut parts, body) = request.into_parts();
+        if let Some(response) = self.at_once(&mut parts, &body, &mut asked, &mut trail) {
+            return Answering::Ready(Some(finished(Ok(response), asked, None, last, trail)));
         }
-        if last {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Answering::Later(Box::pin(async move {
+            let mut told = None;
+            let result = self.route(parts, body, &asked, &mut trail, &mut told).await;
+            finished(result, asked, told, last, trail)
+        }))
+    }
+
+    /// The answer to what something fresh is stored for.
+    fn at_once<B: http_body::Body>(
+        &self,
+        parts: &mut Parts,
+        body: &B,
+        asked: &mut Asked,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let (Destination::Route(route), _) = self.routes.find(parts.uri.path())? else {
+            return None;
+        };
+        asked.squeeze = Squeeze::wanted(route, parts);
+        let switches = || route.upgrade.as_ref().is_some_and(|rules| rules.asked(parts).is_some());
+        if route.cache.is_none() || !body.is_end_stream() || switches() {
+            return None;
         }
-        let code = response.status().as_u16();
-        match response.body().len() {
-            Some(bytes) => trail.close(code, bytes),
-            None => {
-                trail.invocation.code = Some(code);
-                response.body_mut().follow(trail);
-            }
+        self.acceptable(parts).ok()?;
+        let function = self.functions.read().get(&route.function).cloned()?;
+        if self.is_guarded(&function, Some(route), asked) {
+            return None;
         }
-        response
+        let response = self.hit(route, parts, asked.coding(), trail)?;
+        trail.asks(&function);
+        trail.invocation.route = Some(Arc::clone(&route.pattern));
+        Some(response)
     }
 
     async fn route<B>(
         self: &Arc<Self>,
-        request: Request<B>,
+        mut parts: Parts,
+        body: B,
         asked: &Asked,
         trail: &mut Trail,
         told: &mut Option<Told>,
@@ -154,13 +220,10 @@ impl Plane {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let (mut parts, body) = request.into_parts();
         self.acceptable(&parts)?;
         let path = parts.uri.path();
         let Some((destination, params)) = self.routes.find(path) else {
-            let refusal =
-                Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"));
-            return Err(refusal.hint("functions are served at /function/{name}").into());
+            return Err(nowhere(path).into());
         };
         let (name, route) = match destination {
             Destination::Named => (params.get("name").unwrap_or_default(), None),
@@ -180,11 +243,10 @@ impl Plane {
             }
             Runtime::Program(_) | Runtime::Http(_) => {}
         }
-        if let Some(route) = route
-            && body.is_end_stream()
-            && let Some(response) = self.hit(route, &parts, trail)
-        {
-            return Ok(response);
+        let switch = route.filter(|_| body.is_end_stream());
+        let switch = switch.and_then(|route| route.upgrade.as_ref()?.asked(&parts));
+        if parts.method == Method::CONNECT && switch.is_none() {
+            return Err(no_tunnel().into());
         }
         let path = match route {
             None => String::new(),
@@ -193,6 +255,10 @@ impl Plane {
             })?,
         };
         let uri = forward::upstream_path(&path, parts.uri.query())?;
+        if let (Some(route), Some(switch)) = (route, switch) {
+            let tunnel = self.tunnel(switch?, &function, route, uri, parts, asked, trail);
+            return Box::pin(tunnel).await;
+        }
         match route {
             Some(route) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
@@ -211,6 +277,11 @@ impl Plane {
         if hosts > 1 || (needed && hosts == 0) {
             let error = format!("a request names one host, not {hosts}");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
+        }
+        if parts.version != Version::HTTP_10 && headers::waits_to_send(&parts.headers).is_none() {
+            let error = "the request expects what is not known here";
+            let refusal = Refusal::new(StatusCode::EXPECTATION_FAILED, error);
+            return Err(refusal.hint("`100-continue` alone can be expected"));
         }
         if headers::is_loop(&parts.headers, &self.pseudonym) {
             let refusal =
@@ -238,6 +309,7 @@ impl Plane {
     async fn body<B>(
         &self,
         mut body: B,
+        headers: &HeaderMap,
         function: &Function,
         trail: &mut Trail,
     ) -> Result<Bytes, Failure>
@@ -250,7 +322,10 @@ impl Plane {
         }
         let announced = body.size_hint().lower();
         if announced > self.max_body as u64 {
-            discard(body).await;
+            // Who waits to be asked for it sends nothing that would have to be read.
+            if headers::waits_to_send(headers) != Some(true) {
+                discard(body).await;
+            }
             return Err(self.too_large().into());
         }
         let mut held = self.bodies.hold();
@@ -335,6 +410,42 @@ impl Plane {
     }
 }
 
+/// Completes an answer; its record is written when the last of it is handed over.
+fn finished(
+    mut result: Result<Response<Body>, Failure>,
+    asked: Asked,
+    told: Option<Told>,
+    last: bool,
+    mut trail: Trail,
+) -> Response<Body> {
+    if let (Some(Squeeze { rules, coding, head }), Ok(response)) = (&asked.squeeze, &mut result) {
+        squeeze::apply(rules, *coding, *head, response);
+    }
+    let mut response = result.unwrap_or_else(|failure| {
+        if failure.status != Status::Ok {
+            trail.invocation.status = failure.status;
+        }
+        trail.refused(&failure.refusal);
+        failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
+    });
+    response.headers_mut().insert(REQUEST_ID, asked.request_id);
+    if let Some(told) = told {
+        told.add_to(response.headers_mut());
+    }
+    if last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let code = response.status().as_u16();
+    match response.body().len() {
+        Some(bytes) => trail.close(code, bytes),
+        None => {
+            trail.invocation.code = Some(code);
+            response.body_mut().follow(trail);
+        }
+    }
+    response
+}
+
 /// Reads on for a while what a refused client still sends: a connection that is closed with bytes unread is
 /// reset, and the client may never see why.
 async fn discard<B>(mut body: B)
@@ -369,6 +480,18 @@ fn cause_of(failure: &Failure) -> Cause {
         Status::Shed | Status::Lost => Cause::Connect,
         _ => Cause::Broken,
     }
+}
+
+/// The answer to a path without a route.
+fn nowhere(path: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"))
+        .hint("functions are served at /function/{name}")
+}
+
+/// The answer to a CONNECT that leads nowhere.
+fn no_tunnel() -> Refusal {
+    Refusal::new(StatusCode::NOT_IMPLEMENTED, "nothing here is a tunnel")
+        .hint("a route says with `upgrade` what may be switched to")
 }
 
 /// The answer to what comes after the functions are gone.

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use gatewright_control::cache::{CacheStatus, Forward, ForwardReason, Plan, SendAs};
+use gatewright_control::cache::{CacheStatus, Forward, ForwardReason, Plan, SendAs, Serve};
+use http::Response;
 
 use super::Plane;
 use super::cached::result_of;
 use super::fill::{Fetch, Filled};
+use super::wanted::Wanted;
+use crate::answer::Body;
+use crate::records::Trail;
 use crate::store::{Leased, Line, Recall, Stage, Tier, Waited};
 
 impl Plane {
@@ -34,6 +38,28 @@ impl Plane {
             return Some(fetch);
         }
         self.leased(fetch, until).await
+    }
+
+    /// Looks in the tiers for a request that wants nothing else.
+    pub(super) async fn recall_only(
+        self: &Arc<Self>,
+        wanted: &Arc<Wanted>,
+        key: &str,
+        trail: &mut Trail,
+    ) -> Option<Response<Body>> {
+        let until = self.store.patience();
+        for tier in Tier::ALL {
+            let Recall::Found(line) = self.store.recall(tier, key, until).await else { continue };
+            let Plan::Serve(serve) = self.plan(wanted, &line, false, false) else { continue };
+            let status = CacheStatus { detail: Some(tier.name()), ..serve.status };
+            let response =
+                self.serve(wanted, key, &line, &Serve { status, ..serve.clone() }, trail)?;
+            if let Some(send) = serve.revalidate {
+                self.revalidate(wanted, key, send, &line);
+            }
+            return Some(response);
+        }
+        None
     }
 
     /// Waits for the right to fetch, unless what another gateway fetched meanwhile will do.

@@ -4,8 +4,9 @@ use gatewright_control::cache::{
     CachePolicy, CacheStatus, Part, PrimaryKey, Request, SendAs, Shape, Target, in_not_modified,
     is_own,
 };
+use gatewright_control::compress::Coding;
 use gatewright_determinism::Time;
-use http::header::{ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_RANGE, HOST};
+use http::header::{ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
@@ -14,6 +15,7 @@ use crate::answer::{Body, Shared};
 use crate::function::Function;
 use crate::headers::{CACHE_STATUS, FieldsOf, REQUEST_ID};
 use crate::route::Route;
+use crate::squeeze::describe;
 use crate::store::{Content, Entry, Reader};
 use crate::upstream::Outgoing;
 
@@ -62,6 +64,9 @@ impl Wanted {
     pub(super) fn outgoing(&self, send: &SendAs, plane: &Plane) -> Outgoing {
         let mut headers = self.parts.headers.clone();
         plane.address(&mut headers, &self.asked);
+        // It goes without a body.
+        headers.remove(TRAILER);
+        headers.remove(EXPECT);
         if *send != SendAs::AsReceived {
             let own: Vec<_> =
                 headers.keys().filter(|name| is_own(name.as_str())).cloned().collect();
@@ -104,9 +109,25 @@ pub(super) fn from_entry(
     age: Option<u64>,
     status: CacheStatus,
     head: bool,
+    coding: Option<Coding>,
 ) -> Option<Response<Body>> {
     let mut response = match shape {
         Shape::Whole => {
+            if let Some(coding) = coding
+                && let Some(form) = entry.forms.get(coding)
+            {
+                let fields = form.rendered.fields(age, status, || {
+                    let mut fields = rendered(entry, age, status);
+                    describe(&mut fields, coding, Some(form.body.len()));
+                    fields
+                });
+                let body = if head { Body::empty() } else { Body::whole(form.body.clone()) };
+                let mut response = Response::new(body);
+                *response.status_mut() =
+                    StatusCode::from_u16(entry.meta.status).unwrap_or_default();
+                *response.headers_mut() = HeaderMap::clone(&fields);
+                return Some(response);
+            }
             let body = match &entry.body {
                 _ if head => Body::empty(),
                 Content::Whole(bytes) => Body::whole(bytes.clone()),

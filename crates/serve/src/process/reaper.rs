@@ -2,14 +2,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
+/// What the environment of every process has that a gateway has started, with the gateway's mark.
+const MARK: &str = "GATEWRIGHT_RUN";
+
 /// Reads `+ GROUP` and `- GROUP` until the gateway is gone, however it went, and then kills the groups that are
-/// left. It ignores the signals that a terminal sends to everybody.
+/// left, and whoever else has the gateway's mark: who left its group took it along. It looks more than once, because
+/// one that is not yet killed may start another. It ignores the signals that a terminal sends to everybody.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 groups=
@@ -28,13 +34,24 @@ done
 for group in $groups; do
     kill -s KILL -- "-$group"
 done 2>/dev/null
+for look in 1 2 3 4 5; do
+    marked=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
+    [ -n "$marked" ] || break
+    for environ in $marked; do
+        pid=${environ#/proc/}
+        kill -s KILL "${pid%/environ}"
+    done
+done 2>/dev/null
 "#;
 
 /// Sees to it that no program outlives the gateway, not even one that is killed: a small shell at the other end of a
 /// pipe knows the process groups that are at work, and kills them when the pipe is closed. The kernel's signal at the
-/// death of a parent would not do, because it reaches a child and not what that has started.
-#[derive(Debug, Default)]
+/// death of a parent would not do, because it reaches a child and not what that has started. On Linux, a process that
+/// has left its group (`setsid`) is known by the mark in its environment.
+#[derive(Debug)]
 pub(crate) struct Reaper {
+    /// Of this gateway's processes alone.
+    mark: String,
     shell: Mutex<Option<Shell>>,
 }
 
@@ -52,7 +69,23 @@ pub(crate) struct Group {
     reaper: Arc<Reaper>,
 }
 
+impl Default for Reaper {
+    fn default() -> Self {
+        static GATEWAYS: AtomicU64 = AtomicU64::new(0);
+        let number = GATEWAYS.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // A process id is used again, but not at the same time.
+        let mark = format!("{}.{number}.{};", std::process::id(), now.as_nanos());
+        Self { mark, shell: Mutex::default() }
+    }
+}
+
 impl Reaper {
+    /// Marks a process that is about to be started, and all that it will start.
+    pub(crate) fn mark(&self, command: &mut Command) {
+        command.env(MARK, &self.mark);
+    }
+
     /// Watches over the process group that a child leads.
     pub(crate) fn watch(self: &Arc<Self>, child: &Child) -> Group {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -68,7 +101,8 @@ impl Reaper {
         let told = match &mut *shell {
             Some(shell) => shell.write(sign, group),
             None if sign == '-' => Ok(()),
-            none => Shell::start().and_then(|started| none.insert(started).write(sign, group)),
+            none => Shell::start(&format!("{MARK}={}", self.mark))
+                .and_then(|started| none.insert(started).write(sign, group)),
         };
         if let Err(error) = told {
             tracing::warn!(%error, "a program may outlive the gateway if that is killed");
@@ -78,9 +112,9 @@ impl Reaper {
 }
 
 impl Shell {
-    fn start() -> io::Result<Self> {
+    fn start(marked: &str) -> io::Result<Self> {
         let mut child = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "gatewright-reaper"])
+            .args(["-c", SCRIPT, "gatewright-reaper", marked])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -191,6 +191,7 @@ impl ProgramReplica {
             .env("PYTHONUNBUFFERED", "1")
             .envs(&program.env)
             .stdin(Stdio::null());
+        driver.reaper.mark(&mut command);
         let mut child = command.spawn().map_err(|error| StartFailure::Program {
             program: program.path.display().to_string(),
             reason: error.to_string(),

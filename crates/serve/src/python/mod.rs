@@ -2,6 +2,7 @@
 //! elsewhere, and each one's life.
 
 mod door;
+mod ear;
 mod greeting;
 mod hub;
 mod link;

@@ -52,6 +52,7 @@ impl Process {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        driver.reaper.mark(&mut command);
         let mut child = command.spawn().map_err(|error| StartFailure::Spawn {
             program: place.python.display().to_string(),
             reason: error.to_string(),

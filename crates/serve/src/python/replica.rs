@@ -14,6 +14,7 @@ use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::ear::Ear;
 use super::greeting::until_ready;
 use super::hub::Connection;
 use super::link::Link;
@@ -480,6 +481,7 @@ impl PythonReplica {
         decoder: &mut FrameDecoder,
         name: &str,
     ) {
+        let mut ear = Ear::default();
         loop {
             // What follows from all that came together goes out together.
             let mut corked = Some(link.cork());
@@ -507,7 +509,7 @@ impl PythonReplica {
                 }
             }
             drop(corked);
-            match reader.read(decoder.buffer()).await {
+            match ear.read(reader, decoder.buffer()).await {
                 Ok(1..) => self.heard.store(true, Ordering::Relaxed),
                 Ok(0) => return,
                 Err(error) => {

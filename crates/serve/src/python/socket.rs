@@ -44,6 +44,14 @@ impl Reader {
             Self::Tcp(half) => half.read_buf(buffer).await,
         }
     }
+
+    /// Appends what is here already; an error of kind `WouldBlock` if nothing is.
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Unix(half) => half.try_read_buf(buffer),
+            Self::Tcp(half) => half.try_read_buf(buffer),
+        }
+    }
 }
 
 impl Writer {

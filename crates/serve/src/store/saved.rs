@@ -12,7 +12,7 @@ use gatewright_control::cache::{Moment, StoredResponse, WallAnchor};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Entry, Marks, Rendered};
+use super::{Content, Entry, Marks};
 
 const MAGIC: [u8; 3] = *b"GWR";
 /// Raised with every change of what follows, [`StoredResponse`] included.
@@ -104,8 +104,7 @@ pub(super) fn read(bytes: &Bytes, moment: Moment) -> Result<Read, Unreadable> {
     }
     let meta = head.meta.rebase(head.anchor, moment.anchor, moment.now);
     let body = Content::Whole(bytes.slice(head_end..length));
-    let rendered = Rendered::default();
-    let entry = Entry { meta, headers, body, marks: head.marks, rendered };
+    let entry = Entry::new(meta, headers, body, head.marks);
     Ok(Read { key: head.key.into_owned(), entry, length })
 }
 
@@ -142,13 +141,8 @@ mod tests {
         let headers = headers
             .into_iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        Entry {
-            meta: *stored,
-            headers: headers.collect(),
-            body: Content::Whole(Bytes::from_static(b"hello")),
-            marks: Marks { local: 3, shared: (7, 1) },
-            rendered: Rendered::default(),
-        }
+        let body = Content::Whole(Bytes::from_static(b"hello"));
+        Entry::new(*stored, headers.collect(), body, Marks { local: 3, shared: (7, 1) })
     }
 
     fn anchor(seconds: u64) -> WallAnchor {

@@ -70,7 +70,12 @@ impl Tiers {
         });
         let shared = described.shared.as_ref().map(|url| {
             let wrong = |what| ServeError::Shared { server: url.server().to_owned(), what };
-            Shared::new(url, described.shared_deadline.get(), name, clock).map_err(wrong)
+            let tls = || {
+                crate::tls::client(described.shared_tls.as_ref(), base_dir)
+                    .map_err(|source| ServeError::Tls { at: "cache.shared".to_owned(), source })
+            };
+            let tls = url.is_secure().then(tls).transpose()?;
+            Shared::new(url, tls, described.shared_deadline.get(), name, clock).map_err(wrong)
         });
         let (disk, shared) = (disk.transpose()?, shared.transpose()?);
         let (shared, work) = shared.unzip();

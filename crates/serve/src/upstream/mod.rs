@@ -15,7 +15,7 @@ use bytes::Bytes;
 use gatewright_control::balance::HashKey;
 use gatewright_control::config;
 use gatewright_control::health::ActiveCheck;
-use http::header::{COOKIE, TE};
+use http::header::{CONNECTION, COOKIE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -27,14 +27,21 @@ use rustls::ClientConfig;
 
 use connector::{ConnectError, Connector};
 
+use crate::headers::strip_trailers;
+
 pub(crate) use received::Received;
 
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections kept to one upstream.
 const IDLE_CONNECTIONS: usize = 1024;
-/// How often an HTTP/2 connection is asked whether it is still there.
+/// How often an HTTP/2 connection is asked whether it is still there, and how long it has to say so.
 const HTTP2_PING: Duration = Duration::from_secs(20);
+/// Bytes of an answer, and of all answers of an HTTP/2 connection, that an upstream may send before they are read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Longest head of an answer in HTTP/2, in bytes.
+const MAX_HEAD: u32 = 64 * 1024;
 
 /// The upstreams of a function: where they are, and the connections to them.
 #[derive(Debug)]
@@ -65,6 +72,8 @@ pub(crate) struct Endpoint {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     client: legacy::Client<Connector, Sent>,
+    /// The same in HTTP/1.1 alone, for connections that switch to another protocol.
+    switching: legacy::Client<Connector, Sent>,
     timeouts: Timeouts,
     http2: bool,
 }
@@ -116,6 +125,8 @@ pub(crate) struct Outgoing {
     pub(crate) body: Sent,
     /// Whom it is for.
     pub(crate) client: Option<IpAddr>,
+    /// Whether it asks for another protocol.
+    pub(crate) switches: bool,
 }
 
 /// The body of a request to an upstream.
@@ -149,7 +160,14 @@ pub(crate) enum NotSent {
 impl Outgoing {
     /// One without a body.
     pub(crate) fn new(method: Method, uri: Uri, headers: HeaderMap) -> Self {
-        Self { method, uri, headers, body: Sent::Whole(Full::default()), client: None }
+        Self {
+            method,
+            uri,
+            headers,
+            body: Sent::Whole(Full::default()),
+            client: None,
+            switches: false,
+        }
     }
 
     /// Whether an attempt has begun to send its body, which cannot be had again.
@@ -203,7 +221,8 @@ impl Stream {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, NotSent>>> {
         let next = ready!(self.body.lock().as_mut().poll_frame(context));
         let result = match next {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                frame.trailers_mut().into_iter().for_each(strip_trailers);
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 if self.bytes.fetch_add(length, Ordering::Relaxed) + length <= self.max {
                     return Poll::Ready(Some(Ok(frame)));
@@ -300,20 +319,27 @@ impl Client {
             head: timeouts.head.map(config::HumanDuration::get),
             idle: timeouts.idle.map(config::HumanDuration::get),
         };
-        let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-        let tls = tls.map(|mut tls| {
-            tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-            tls
-        });
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http2_only(http2)
-            .http2_keep_alive_interval(HTTP2_PING)
-            .build(Connector::new(tls, timeouts));
-        Self { client, timeouts, http2 }
+        let client = |http2: bool, alpn: &[&[u8]]| {
+            let tls = tls.clone().map(|mut tls| {
+                tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+                tls
+            });
+            legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                .http2_only(http2)
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .http2_max_header_list_size(MAX_HEAD)
+                .http2_keep_alive_interval(HTTP2_PING)
+                .http2_keep_alive_timeout(HTTP2_PING)
+                .build(Connector::new(tls, timeouts))
+        };
+        let switching = client(false, &[b"http/1.1"]);
+        let client = client(http2, if http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] });
+        Self { client, switching, timeouts, http2 }
     }
 
     /// Sends it to an upstream, at another address if one is given, and waits for the head of the answer.
@@ -331,9 +357,11 @@ impl Client {
         *request.headers_mut() = outgoing.headers;
         if self.http2 {
             // What comes after the body is passed on, as gRPC needs it.
+            request.headers_mut().remove(CONNECTION);
             request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         }
-        let answer = self.client.request(request);
+        let client = if outgoing.switches { &self.switching } else { &self.client };
+        let answer = client.request(request);
         let answered = match self.timeouts.head {
             None => answer.await,
             Some(limit) => match tokio::time::timeout(limit, answer).await {
@@ -342,6 +370,10 @@ impl Client {
             },
         };
         let response = answered.map_err(|error| SendError::from(&error))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !outgoing.switches {
+            let error = "it switches to a protocol that nobody asked for";
+            return Err(SendError::Broken(error.to_owned()));
+        }
         Ok(response.map(|incoming| Received::new(incoming, self.timeouts.idle)))
     }
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Http, raw, serve};
+use crate::support::{Http, Origin, raw, serve};
 
 const SAME: &str = "[gateway]\nmax_body = \"64KiB\"\nheader_timeout = \"500ms\"\n\
                     [function.f]\npython = \"models:Same\"\n";
@@ -228,6 +228,44 @@ async fn a_client_that_resets_all_its_requests_is_sent_away() {
     }
     assert_eq!(goodbye, Some(0xb), "GOAWAY with ENHANCE_YOUR_CALM");
     assert_eq!(served.client.call("f", "1").await.text(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_asked_for_when_it_is_wanted_and_refused_before_it_is_sent() {
+    let origin = Origin::start().await;
+    let served = serve(&format!(
+        "[gateway]\nmax_body = \"1MiB\"\n[function.o]\nhttp = \"http://{}\"\n[function.same]\npython = \"models:Same\"\n",
+        origin.address
+    ))
+    .await;
+    for (path, length) in [("/function/o", 5), ("/function/o", 300_000), ("/function/same", 5)] {
+        let mut stream = TcpStream::connect(served.gateway.address()).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: h\r\nexpect: 100-Continue\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut word = [0; 25];
+        stream.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n", "{path}");
+        stream.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let ask = |fields: &str| format!("POST /function/o HTTP/1.1\r\nhost: h\r\n{fields}\r\n\r\n");
+    // Neither sends its body.
+    let address = served.gateway.address();
+    let long =
+        raw(address, ask("expect: 100-continue\r\ncontent-length: 9000000").as_bytes()).await;
+    assert!(long.starts_with("HTTP/1.1 413 "), "{long}");
+    let other = raw(address, ask("expect: 200-ok\r\ncontent-length: 9000000").as_bytes()).await;
+    assert!(other.starts_with("HTTP/1.1 417 "), "{other}");
+    let nowhere =
+        ask("expect: 100-continue\r\ncontent-length: 9").replace("/function/o", "/nowhere");
+    let nowhere = raw(address, nowhere.as_bytes()).await;
+    assert!(nowhere.starts_with("HTTP/1.1 404 "), "{nowhere}");
+    assert_eq!(origin.requests(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -132,3 +132,23 @@ async fn a_folder_has_one_gateway() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     gateway(&origin, folder).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_and_a_request_for_what_is_stored_alone_are_answered_from_the_disk() {
+    let origin = Origin::start().await;
+    let served = gateway(&origin, folder()).await;
+    for path in ["/a?cc=max-age=60", "/b?cc=max-age=60"] {
+        ask(&served, path).await;
+    }
+    let served = gateway(&origin, stop(served).await).await;
+    let host = [("host", "h")];
+    let head = served.client.send(Method::HEAD, "/a?cc=max-age=60", &host, "").await.unwrap();
+    assert!(head.field("cache-status").ends_with("detail=disk"), "{head:?}");
+    assert!(head.field("content-length").parse::<u32>().unwrap() > 10 && head.body.is_empty());
+    let only = [("host", "h"), ("cache-control", "only-if-cached")];
+    let stored = served.client.get_with("/b?cc=max-age=60", &only).await;
+    assert!(stored.field("cache-status").ends_with("detail=disk"), "{stored:?}");
+    assert_eq!((stored.status, stored.field("x-number")), (http::StatusCode::OK, "2"));
+    assert_eq!(served.client.get_with("/c?cc=max-age=60", &only).await.status, 504);
+    assert_eq!(origin.requests(), 2);
+}

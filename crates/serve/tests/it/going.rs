@@ -126,3 +126,12 @@ async fn a_request_that_crosses_with_the_end_of_the_gateway_is_answered() {
     assert!(last.starts_with("HTTP/1.1 200"), "{last:?}");
     stopping.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_has_the_time_to_clean_up() {
+    let served = serve("[function.f]\npython = \"models:Ends\"\n").await;
+    assert_eq!(served.client.get("/function/f").await.text(), "here");
+    let Served { gateway, folder, .. } = served;
+    gateway.stop().await;
+    assert!(folder.path().join("ended").exists());
+}

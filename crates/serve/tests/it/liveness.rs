@@ -1,13 +1,15 @@
-//! How long a worker may be silent, as the system file says it; a network that is cut without a word.
+//! Workers that join: which are taken, how long they may be silent, and a network that is cut without a word.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use gatewright_control::config::{Override, SystemFile};
+use gatewright_protocol::{Frame, FrameDecoder, Hello, VERSION, encode};
 use gatewright_serve::Gateway;
 use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,6 +40,33 @@ fn worker(served: &Served, class: &str, hub: SocketAddr) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap()
+}
+
+/// A peer that says hello for `f` with this window, and what it is told.
+async fn greeted(served: &Served, window: u32) -> (TcpStream, Frame) {
+    let mut peer = TcpStream::connect(served.gateway.hub_address().unwrap()).await.unwrap();
+    let hello = Hello {
+        version: VERSION,
+        name: "peer".to_owned(),
+        pid: 1,
+        window,
+        token: String::new(),
+        function: Some("f".to_owned()),
+        node: "here".to_owned(),
+        labels: BTreeMap::new(),
+        cpus: None,
+        memory: None,
+    };
+    let mut frames = BytesMut::new();
+    encode(&Frame::Hello(hello), &mut frames).unwrap();
+    peer.write_all(&frames).await.unwrap();
+    let mut decoder = FrameDecoder::new(4096);
+    loop {
+        if let Some(frame) = decoder.next_frame().unwrap() {
+            return (peer, frame);
+        }
+        assert!(peer.read_buf(decoder.buffer()).await.unwrap() > 0, "it is told something");
+    }
 }
 
 /// A network between workers and a hub.
@@ -174,30 +203,37 @@ async fn a_long_request_on_a_slow_network_is_no_silence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_reads_and_never_answers_is_let_go() {
     let served = joinable(JOINED).await;
-    let mut peer = TcpStream::connect(served.gateway.hub_address().unwrap()).await.unwrap();
-    let mut frames = bytes::BytesMut::new();
-    let hello = gatewright_protocol::Hello {
-        version: gatewright_protocol::VERSION,
-        name: "mute".to_owned(),
-        pid: 1,
-        window: 1,
-        token: String::new(),
-        function: Some("f".to_owned()),
-        node: "here".to_owned(),
-        labels: std::collections::BTreeMap::new(),
-        cpus: None,
-        memory: None,
-    };
-    gatewright_protocol::encode(&gatewright_protocol::Frame::Hello(hello), &mut frames).unwrap();
-    peer.write_all(&frames).await.unwrap();
-    let mut some = [0; 4096];
-    assert!(peer.read(&mut some).await.unwrap() > 0, "init");
-    frames.clear();
-    gatewright_protocol::encode(&gatewright_protocol::Frame::Ready, &mut frames).unwrap();
-    peer.write_all(&frames).await.unwrap();
+    let (mut peer, frame) = greeted(&served, 1).await;
+    assert!(matches!(frame, Frame::Init { .. }), "{frame:?}");
+    let mut ready = BytesMut::new();
+    encode(&Frame::Ready, &mut ready).unwrap();
+    peer.write_all(&ready).await.unwrap();
     let mut pings = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(20), peer.read_to_end(&mut pings)).await;
     assert!(end.is_ok(), "its connection is closed");
     assert_eq!(pings.len(), 5 * 7, "it was pinged as often as it may be");
     served.until("f", |function| function["totals"]["replicas_lost"] == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_too_few_requests_or_is_one_too_many_is_told_so() {
+    let text = "[hub]\nmax_workers = 1\n[function.f]\nremote = true\nconcurrency = 2\n";
+    let served = joinable(text).await;
+    let (_narrow, told) = greeted(&served, 1).await;
+    let reason = "it takes 1 requests at a time, not 2".to_owned();
+    assert_eq!(told, Frame::Bye { reason });
+    let (first, told) = greeted(&served, 2).await;
+    assert!(matches!(told, Frame::Init { .. }), "{told:?}");
+    let (_second, told) = greeted(&served, 2).await;
+    let reason = "there are as many workers as hub.max_workers allows".to_owned();
+    assert_eq!(told, Frame::Bye { reason });
+    drop(first);
+    for _ in 0..500 {
+        let (_third, told) = greeted(&served, 2).await;
+        if matches!(told, Frame::Init { .. }) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("its place is not given to another");
 }

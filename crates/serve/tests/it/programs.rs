@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{folder, options, raw, serve, serve_with, system};
+use crate::support::{Served, folder, options, raw, serve, serve_with, system};
 
 /// A server of its own; says its name and port, and dies when it is asked to.
 const SERVER: &str = r#"
@@ -34,6 +34,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body == "wait for go":
             while not os.path.exists("go"):
                 time.sleep(0.01)
+        if body.startswith("env "):
+            return self.say(200, os.environ.get(body.split()[1], "unset"))
         if body == "json":
             return self.say(200, '{"pid": %d}' % os.getpid())
         print("asked for", self.path, flush=True)
@@ -48,6 +50,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+def end(*_):
+    open("told to end", "w").close()
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
 if len(sys.argv) > 1 and sys.argv[1] == "fail":
     sys.exit("no weights here")
 port = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ["PORT"])
@@ -98,8 +105,10 @@ async fn a_program_serves_and_is_told_its_port() {
     assert!(routed.text().ends_with("GET /x/a/b?q=1 "), "{}", routed.text());
     let folder = served.folder.path().to_owned();
     assert_eq!(processes_in(&folder).len(), 3);
-    served.gateway.stop().await;
+    let Served { gateway, folder: _kept, .. } = served;
+    gateway.stop().await;
     until_gone(&folder).await;
+    assert!(folder.join("told to end").exists(), "by SIGTERM");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,6 +264,13 @@ async fn no_program_outlives_a_gateway_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_left_its_group_does_not_outlive_a_gateway_that_is_killed() {
+    killed_gateway("[function.f]\npython = \"models:Leaves\"\n", &[], 2).await;
+    let text = "[function.f]\nprocess = [\"sh\", \"-c\", \"setsid sleep 1000 & sleep 1000\"]\n";
+    killed_gateway(text, &["f"], 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_process_of_a_request_outlives_a_gateway_that_is_killed() {
     let text = "[function.f]\nprocess = [\"sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\nreplicas = { min = 2 }\n";
     // Each is a shell with two children that no signal for the shell alone would reach.
@@ -304,6 +320,8 @@ async fn an_update_goes_on_under_load_without_a_lost_request() {
         admin.send(Method::PUT, "/system/functions", &[("content-type", "application/json")], body)
     };
     let before = processes_in(served.folder.path());
+    assert_eq!(served.client.call("f", "env NEXT").await.text(), "unset");
+    assert!(served.client.get("/function/f?before").await.text().contains("GET /?before"));
     let callers: Vec<_> = (0..4)
         .map(|_| {
             let client = served.client.clone();
@@ -330,6 +348,9 @@ async fn an_update_goes_on_under_load_without_a_lost_request() {
     }
     assert!(processes_in(served.folder.path()).iter().all(|pid| !before.contains(pid)));
     assert_eq!(served.function("f").await["config"]["timeout"], "7s");
+    assert_eq!(served.client.call("f", "env NEXT").await.text(), "1");
+    let logs = admin.get("/system/logs?name=f").await.text();
+    assert!(logs.contains("asked for /?before"), "what the old ones printed is kept: {logs}");
     let other = r#"{"service": "f", "process": ["cat"]}"#;
     assert_eq!(put(other).await.unwrap().status, StatusCode::CONFLICT);
     let none = put(r#"{"service": "ff", "process": ["cat"]}"#).await.unwrap();

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Answer, Http, Origin, Served, serve};
+use crate::support::{Answer, Http, Origin, Served, folder, options, serve, serve_with};
+use crate::tls::Authority;
 
 /// A Redis server on a free port.
 struct Redis {
@@ -414,4 +415,92 @@ async fn a_restarted_gateway_is_warm() {
     let asked = served.client.get_with(path, &host).await;
     assert!(status(&asked).ends_with("detail=shared"), "{asked:?}");
     assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_and_a_request_for_what_is_stored_alone_are_answered_from_the_tier() {
+    let (redis, origin) = (Redis::start().await, Origin::start().await);
+    let one = redis.gateway(&origin, "{}").await;
+    for path in ["/a?cc=max-age=60", "/b?cc=max-age=60"] {
+        one.client.get_with(path, &[("host", "h")]).await;
+    }
+    written(&one, 2).await;
+    let other = redis.gateway(&origin, "{}").await;
+    let head =
+        other.client.send(Method::HEAD, "/a?cc=max-age=60", &[("host", "h")], "").await.unwrap();
+    assert!(status(&head).ends_with("detail=shared") && head.body.is_empty(), "{head:?}");
+    let only = [("host", "h"), ("cache-control", "only-if-cached")];
+    let stored = other.client.get_with("/b?cc=max-age=60", &only).await;
+    assert!(status(&stored).ends_with("detail=shared") && stored.status == 200, "{stored:?}");
+    assert_eq!(other.client.get_with("/c?cc=max-age=60", &only).await.status, 504);
+    assert_eq!(origin.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
+    let (authority, origin) = (Authority::new(), Origin::start().await);
+    let folder = folder();
+    authority.issue(folder.path(), "own");
+    std::fs::write(folder.path().join("root.pem"), authority.root()).unwrap();
+    std::fs::write(folder.path().join("other.pem"), Authority::new().root()).unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (plain, secure) = (free_port().await, free_port().await);
+    let mut redis = Redis { port: plain, folder: tempfile::tempdir().unwrap(), server: None };
+    redis
+        .run(&[
+            "--tls-port",
+            &secure.to_string(),
+            "--tls-cert-file",
+            &file("own.pem"),
+            "--tls-key-file",
+            &file("own.key"),
+            "--tls-ca-cert-file",
+            &file("root.pem"),
+        ])
+        .await;
+    // With the gateway's own certificate, which this server asks for.
+    let text = |tls: &str| {
+        format!(
+            "[cache]\nshared_deadline = \"5s\"\nshared = \"rediss://:hidden@localhost:{secure}\"\n\
+             shared_tls = {{ {tls} }}\n[function.o]\nhttp = \"http://{}\"\n[[route]]\npath = \"/{{*rest}}\"\nto = \"o\"\n\
+             cache = {{}}\n",
+            origin.address
+        )
+    };
+    let copy = |names: &[&str]| {
+        let copy = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        copy
+    };
+    let files = ["own.pem", "own.key", "root.pem", "other.pem"];
+    let trusting = text("ca = \"root.pem\", certificate = \"own.pem\", key = \"own.key\"");
+    let one = serve_with(&trusting, copy(&files), options()).await;
+    one.client.get_with("/a?cc=max-age=60", &[("host", "h")]).await;
+    written(&one, 1).await;
+    let other = serve_with(&trusting, copy(&files), options()).await;
+    let answer = other.client.get_with("/a?cc=max-age=60", &[("host", "h")]).await;
+    assert!(status(&answer).ends_with("detail=shared"), "{answer:?}");
+    // A purge is heard of there, too.
+    let json = [("content-type", "application/json")];
+    one.admin()
+        .send(Method::POST, "/system/cache/purge", &json, "{\"prefix\":\"/\"}")
+        .await
+        .unwrap();
+    for _ in 0..500 {
+        let answer = other.client.get_with("/a?cc=max-age=60", &[("host", "h")]).await;
+        if !status(&answer).contains("; hit") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let asked = origin.requests();
+    assert_eq!(asked, 2);
+
+    let wary = text("ca = \"other.pem\", certificate = \"own.pem\", key = \"own.key\"");
+    let wary = serve_with(&wary, copy(&files), options()).await;
+    assert_eq!(shared(&wary).await["up"], false);
+    assert_eq!(wary.client.get_with("/a?cc=max-age=60", &[("host", "h")]).await.status, 200);
+    assert_eq!(origin.requests(), 3, "it goes on without");
 }

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Classes that workers serve.
 const MODELS: &str = r#"
-import os, signal, sys, time
+import os, signal, subprocess, sys, time
 
 class Square:
     def __init__(self, pause=0.0):
@@ -109,6 +109,19 @@ class Forks:
         if die:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.child
+
+class Leaves:
+    def __init__(self):
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    def __call__(self):
+        return "here"
+
+class Ends:
+    def __call__(self):
+        return "here"
+    def teardown(self):
+        time.sleep(0.5)
+        open("ended", "w").close()
 
 class Blocks:
     def __call__(self, count):
@@ -319,7 +332,7 @@ struct OriginState {
 }
 
 impl Origin {
-    /// What it answers with is said by the query: `pause` in ms, `status`, `cc` (Cache-Control), `size`.
+    /// What it answers with is said by the query: `pause` in ms, `status`, `cc` (Cache-Control), `size`, and other fields.
     pub(crate) async fn start() -> Self {
         let state = Arc::<OriginState>::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -353,9 +366,18 @@ async fn origin(State(state): State<Arc<OriginState>>, request: Request) -> Resp
     let body = body.collect().await.unwrap().to_bytes();
     let mut response = Response::builder()
         .status(value("status").map_or(StatusCode::OK, |status| status.parse().unwrap()));
-    for (name, field) in [("cc", "cache-control"), ("vary", "vary"), ("age", "age")] {
+    let fields = [
+        ("cc", "cache-control"),
+        ("vary", "vary"),
+        ("age", "age"),
+        ("type", "content-type"),
+        ("etag", "etag"),
+        ("coding", "content-encoding"),
+    ];
+    for (name, field) in fields {
         if let Some(value) = value(name) {
-            response = response.header(field, value.replace('+', " "));
+            let value = value.replace('+', " ").replace("%22", "\"");
+            response = response.header(field, value);
         }
     }
     if let Some(cookie) = value("cookie") {

@@ -3,21 +3,21 @@ use std::mem;
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Time};
-use gatewright_record::{Invocation, RunSummary, World};
+use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
-use super::flights::{FlightId, Flights};
+use super::event::{Event, Turn};
+use super::faults::Down;
+use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
 use super::requests::Reasons;
+use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
-use super::{
-    DemandReport, FunctionReport, Progress, RecordSink, Scaling, Simulation, SimulationError,
-    SimulationReport,
-};
-use crate::{Act, Calendar, FlowEnd};
+use super::{Progress, RecordSink, Scaling, Simulation, SimulationError, SimulationReport};
+use crate::{Act, Calendar, Fault};
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -30,9 +30,8 @@ pub(super) struct Engine<'a> {
     pub(super) calendar: Calendar<Event>,
     pub(super) effects: Vec<Effect>,
     pub(super) flights: Flights,
-    pub(super) by_request: SecondaryMap<RequestKey, FlightId>,
-    /// What replicas work on, abandoned requests included.
-    pub(super) work: SecondaryMap<RequestKey, Attempt>,
+    /// What the system knows of: requests that have not ended, and those that replicas still work on.
+    pub(super) handled: SecondaryMap<RequestKey, Handled>,
     /// Service time of the batch that is being handed over, in nanoseconds.
     pub(super) batch_span: u64,
     pub(super) by_function: SecondaryMap<FunctionKey, usize>,
@@ -57,91 +56,26 @@ pub(super) struct Engine<'a> {
     pub(super) sites: SecondaryMap<ReplicaKey, Site>,
     pub(super) nodes: Vec<NodeRun>,
     pub(super) moves: Moves,
-}
-
-/// Something that will happen.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Event {
-    /// The schedule of a demand wants a request sent.
-    Due {
-        demand: u32,
-    },
-    /// A stream of a closed loop asks (again).
-    Ask {
-        demand: u32,
-    },
-    /// A user asks again.
-    Turn {
-        demand: u32,
-        turn: Turn,
-    },
-    /// The gateway has read a request.
-    Admit {
-        flight: FlightId,
-    },
-    /// The cache's answer is there.
-    Answer {
-        flight: FlightId,
-    },
-    /// A replica is done with a request.
-    Finished {
-        request: RequestKey,
-        attempt: u32,
-    },
-    Ready {
-        replica: ReplicaKey,
-    },
-    StartFailed {
-        replica: ReplicaKey,
-    },
-    Stopped {
-        replica: ReplicaKey,
-    },
-    /// A replica has started and prepares itself.
-    Booted {
-        replica: ReplicaKey,
-    },
-    /// A replica fails.
-    Failed {
-        replica: ReplicaKey,
-    },
-    /// A request has had its service, and may have data to write.
-    Served {
-        request: RequestKey,
-        attempt: u32,
-    },
-    /// The same, in a replica whose requests slow one another down.
-    Shared {
-        replica: ReplicaKey,
-        version: u32,
-    },
-    /// A transfer's connection stands.
-    Connected {
-        transfer: u32,
-    },
-    /// A transfer within one node is done.
-    Moved {
-        transfer: u32,
-    },
-    /// A transfer over the network is done, unless its rate has changed.
-    Flow(FlowEnd),
-    /// The scenario's operation of this number.
-    Operate {
-        step: u32,
-    },
-}
-
-/// Where in a session a request stands; the first of the first one, where there are no sessions.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
-    pub(super) session: u32,
-    pub(super) number: u32,
+    /// Whether the warm-up is over.
+    warm: bool,
+    pub(super) sampling: Option<Sampling>,
+    /// Outages that last.
+    pub(super) down: Vec<Down>,
 }
 
 /// What says when a demand's requests are due, or its sessions begin.
-enum Arrivals {
+pub(super) enum Arrivals {
     Requests(Schedule),
     Sessions(SessionStarts),
+}
+
+/// A request as the system knows it.
+#[derive(Clone, Copy)]
+pub(super) struct Handled {
+    /// [`NONE`] once it has ended for its client.
+    pub(super) flight: FlightId,
+    /// What a replica works on.
+    pub(super) work: Option<Attempt>,
 }
 
 /// An attempt in service.
@@ -151,10 +85,13 @@ pub(super) struct Attempt {
     /// 1 for the first of its request.
     pub(super) number: u32,
     pub(super) function: usize,
+    pub(super) since: Time,
     /// Where it stands between its data and its service.
     pub(super) step: u32,
     /// Nanoseconds of service.
     pub(super) span: u64,
+    /// How it fails, if it does otherwise than with an error.
+    pub(super) fault: Option<Fault>,
 }
 
 pub(super) struct FunctionRun {
@@ -164,6 +101,8 @@ pub(super) struct FunctionRun {
     /// Replicas from start to stop.
     pub(super) allocated: Level,
     pub(super) in_service: Level,
+    /// Sum of the times that requests were in service, in nanoseconds.
+    pub(super) served: u128,
     pub(super) queued: Level,
     pub(super) scalings: u64,
     /// Whether an operation has removed it; its counts went with it.
@@ -172,7 +111,7 @@ pub(super) struct FunctionRun {
 
 pub(super) struct DemandRun {
     /// Absent in a closed loop.
-    arrivals: Option<Arrivals>,
+    pub(super) arrivals: Option<Arrivals>,
     streams: u32,
     pub(super) sessions: Option<Sessions>,
     /// The session whose start is in the calendar.
@@ -180,10 +119,11 @@ pub(super) struct DemandRun {
     pub(super) offered: u64,
     pub(super) failed: u64,
     /// Whether a limit other than the duration has ended it.
-    cut: bool,
+    pub(super) cut: bool,
     /// The next record, its names already in place.
     pub(super) record: Invocation,
     pub(super) summary: RunSummary,
+    pub(super) tokens: Option<Box<TokenSummary>>,
 }
 
 /// Events between two reports of progress.
@@ -207,6 +147,8 @@ impl Simulation {
         engine.deploy();
         engine.open_demands();
         engine.plan();
+        engine.plan_outages();
+        engine.plan_sample();
         engine.run(progress);
         engine.finish()
     }
@@ -214,7 +156,12 @@ impl Simulation {
 
 impl<'a> Engine<'a> {
     fn new(setup: &'a Simulation, seed: u64, sink: Option<&'a mut dyn RecordSink>) -> Self {
+        let every = sink.as_ref().and_then(|sink| sink.sample_every());
+        let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
+            down: Vec::new(),
+            warm: setup.warm_up == Time::ZERO,
+            sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,
             seed,
             now: Time::ZERO,
@@ -223,8 +170,7 @@ impl<'a> Engine<'a> {
             calendar: Calendar::new(),
             effects: Vec::new(),
             flights: Flights::default(),
-            by_request: SecondaryMap::new(),
-            work: SecondaryMap::new(),
+            handled: SecondaryMap::new(),
             batch_span: 0,
             by_function: SecondaryMap::new(),
             functions: Vec::new(),
@@ -271,6 +217,7 @@ impl<'a> Engine<'a> {
                     ..Invocation::default()
                 },
                 summary: RunSummary::new(),
+                tokens: self.setup.functions[setup.function].llm.is_some().then(Box::default),
             });
         }
         for demand in 0..self.demands.len() as u32 {
@@ -290,12 +237,12 @@ impl<'a> Engine<'a> {
             // An answer at the very moment of a deadline is in time, so the calendar goes first.
             match self.system.next_wakeup() {
                 Some(wakeup) if wakeup < due => {
-                    self.now = wakeup;
+                    self.advance(wakeup);
                     self.tell(control::Event::Wakeup);
                 }
                 _ => {
                     let Some((due, event)) = self.calendar.pop() else { break };
-                    self.now = due;
+                    self.advance(due);
                     self.happen(event);
                 }
             }
@@ -308,6 +255,27 @@ impl<'a> Engine<'a> {
             }
         }
         progress(self.progress());
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = now;
+        if !self.warm && now >= self.setup.warm_up {
+            self.end_warm_up();
+        }
+    }
+
+    /// Averages over time begin at the end of the warm-up, which has just passed: nothing has changed since.
+    fn end_warm_up(&mut self) {
+        self.warm = true;
+        let at = self.setup.warm_up;
+        for run in &mut self.functions {
+            for level in
+                [&mut run.running, &mut run.allocated, &mut run.in_service, &mut run.queued]
+            {
+                level.begin(at);
+            }
+        }
+        self.nodes.iter_mut().for_each(|node| node.begin(at));
     }
 
     fn happen(&mut self, event: Event) {
@@ -342,10 +310,17 @@ impl<'a> Engine<'a> {
             Event::Failed { replica } => self.failed(replica),
             Event::Served { request, attempt } => self.served(request, attempt),
             Event::Shared { replica, version } => self.shared(replica, version),
+            Event::Join { request, attempt } => self.join_batch(request, attempt),
+            Event::Step { replica } => self.end_step(replica),
             Event::Connected { transfer } => self.connected(transfer),
             Event::Moved { transfer } => self.moved(transfer),
             Event::Flow(end) => self.flow_ended(end),
             Event::Operate { step } => self.operate(step),
+            Event::Sample => self.sample(),
+            Event::Outage { function, number, begins } => {
+                self.outage(function as usize, number, begins);
+            }
+            Event::Probed { replica } => self.probed(replica),
         }
         while let Some(flight) = self.follow_ups.pop() {
             self.invoke(flight);
@@ -442,11 +417,11 @@ impl<'a> Engine<'a> {
                 Effect::StopReplica { replica } => self.stop(replica),
                 Effect::KillReplica { replica } => self.killed(replica),
                 Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-                // The replica works on, and reports the end of its work at its own time.
-                Effect::Abandon { .. }
-                | Effect::Removed { .. }
-                | Effect::Probe { .. }
-                | Effect::HealthChanged { .. } => {}
+                Effect::Abandon { request, replica } => self.abandon(request, replica),
+                Effect::Probe { replica, .. } => {
+                    self.calendar.push(self.now, Event::Probed { replica });
+                }
+                Effect::Removed { .. } | Effect::HealthChanged { .. } => {}
             }
         }
         self.effects = effects;
@@ -478,68 +453,27 @@ impl<'a> Engine<'a> {
         Progress { now: self.now, events: self.events, ended: self.ended, fraction }
     }
 
-    fn finish(mut self) -> Result<SimulationReport, SimulationError> {
-        if let Some(error) = self.failure.take() {
-            return Err(error);
-        }
-        self.system.check_invariants()?;
-        self.check_identities()?;
-        let end = self.now;
-        let functions =
-            self.functions.iter().zip(&self.setup.functions).map(|(run, setup)| FunctionReport {
-                function: setup.name.clone(),
-                totals: self.system.function(run.key).map(|view| view.totals).unwrap_or_default(),
-                replicas_mean: run.running.mean(end),
-                replicas_max: run.running.max(),
-                replica_seconds: run.allocated.area(end) as f64 / 1e9,
-                in_service_mean: run.in_service.mean(end),
-                queued_mean: run.queued.mean(end),
-                scalings: run.scalings,
-                unplaced: self.system.function(run.key).map_or(0, |view| view.unplaced),
-            });
-        let functions = functions.collect();
-        let nodes = self.node_reports(end);
-        let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
-            if let (Some(span), Some(Arrivals::Requests(_)), false) =
-                (setup.limits.duration, &run.arrivals, run.cut)
-            {
-                run.summary.set_offered_over(span);
-            }
-            DemandReport {
-                function: run.record.function,
-                route: run.record.route,
-                arrival: setup.arrival.clone(),
-                summary: run.summary,
-            }
-        });
-        let demands = demands.collect();
-        Ok(SimulationReport {
-            seed: self.seed,
-            demands,
-            functions,
-            nodes,
-            events: self.events,
-            end,
-        })
+    /// The attempt of a request that is in service, if it is this one.
+    pub(super) fn work_of(&mut self, request: RequestKey, attempt: u32) -> Option<&mut Attempt> {
+        let work = self.handled.get_mut(request)?.work.as_mut()?;
+        (work.number == attempt).then_some(work)
     }
 
-    /// What must hold of every run: who came has gone, and Little's law over the whole of it, to the nanosecond.
-    fn check_identities(&self) -> Result<(), SimulationError> {
-        let broken = |what: String| Err(SimulationError::Identity(what));
-        if self.offered != self.ended || self.open.value() != 0 {
-            return broken(format!("{} requests came and {} ended", self.offered, self.ended));
-        }
-        let area = self.open.area(self.now);
-        if area != self.sojourns {
-            return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
-        }
-        for (run, setup) in self.functions.iter().zip(&self.setup.functions) {
-            let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
-            if !run.removed && totals.arrived != totals.ended() {
-                return broken(format!("function `{}` owes answers", setup.name));
+    /// A replica no longer works on a request, which may still be waited for.
+    pub(super) fn end_work(&mut self, request: RequestKey) {
+        if let Some(handled) = self.handled.get_mut(request) {
+            if let Some(work) = handled.work.take() {
+                if let Some(sampling) = &mut self.sampling {
+                    sampling.load(self.now, work.replica, false);
+                }
+                let function = &mut self.functions[work.function];
+                function.in_service.down(self.now);
+                function.served += u128::from(self.now.nanos_since(work.since));
+            }
+            if handled.flight == NONE {
+                self.handled.remove(request);
             }
         }
-        Ok(())
     }
 
     /// The luck of a request or replica for a purpose.
@@ -575,7 +509,7 @@ mod tests {
         engine.open_demands();
         engine.run(&mut |_| ());
         assert_eq!(engine.ended, requests);
-        [engine.flights.capacity(), engine.by_request.capacity(), engine.effects.capacity()]
+        [engine.flights.capacity(), engine.handled.capacity(), engine.effects.capacity()]
     }
 
     #[test]

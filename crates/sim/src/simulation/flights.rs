@@ -1,6 +1,6 @@
 use gatewright_determinism::Time;
 
-use super::engine::Turn;
+use super::event::Turn;
 
 /// Requests between sending and answer, in places that are used again: as many as there ever were at once.
 #[derive(Debug, Default)]
@@ -40,6 +40,10 @@ pub(super) struct Flight {
     pub(super) replica: u64,
     pub(super) attempts: u32,
     pub(super) in_flight: u32,
+    /// Tokens of prompt and answer, of a language model.
+    pub(super) tokens: [u32; 2],
+    /// When the first token of the answer was there.
+    pub(super) first_token: Option<Time>,
     pub(super) cold: bool,
     /// Whether it waits for a replica, at first or again.
     pub(super) waiting: bool,

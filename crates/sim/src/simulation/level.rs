@@ -8,6 +8,9 @@ pub(super) struct Level {
     max: u64,
     since: Time,
     area: u128,
+    /// When the warm-up ended, and the integral up to then: averages are taken from there on.
+    from: Time,
+    before: u128,
 }
 
 impl Level {
@@ -15,6 +18,7 @@ impl Level {
         self.value
     }
 
+    /// The largest value since the warm-up.
     pub(super) const fn max(&self) -> u64 {
         self.max
     }
@@ -36,16 +40,46 @@ impl Level {
         self.set(now, self.value.saturating_sub(1));
     }
 
-    /// The integral up to `now`, in units times nanoseconds.
+    /// The warm-up has ended: maximum and averages begin anew.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.before = self.area(now);
+        self.from = now;
+        self.max = self.value;
+    }
+
+    /// The integral from the start of the run to `now`, in units times nanoseconds.
     pub(super) fn area(&self, now: Time) -> u128 {
         self.area + u128::from(self.value) * u128::from(now.nanos_since(self.since))
     }
 
-    /// The average from the start of the run to `now`.
+    /// The integral from the end of the warm-up to `now`.
+    pub(super) fn area_after_warm_up(&self, now: Time) -> u128 {
+        self.area(now) - self.before
+    }
+
+    /// The average from the end of the warm-up to `now`.
     pub(super) fn mean(&self, now: Time) -> f64 {
-        if now == Time::ZERO {
+        if now <= self.from {
             return self.value as f64;
         }
-        self.area(now) as f64 / now.as_nanos() as f64
+        self.area_after_warm_up(now) as f64 / now.nanos_since(self.from) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_begin_after_the_warm_up() {
+        let at = Time::from_nanos;
+        let mut level = Level::default();
+        level.set(at(0), 9);
+        level.set(at(10), 2);
+        assert_eq!((level.mean(at(20)), level.max()), (5.5, 9));
+        level.begin(at(20));
+        level.up(at(30));
+        assert_eq!((level.mean(at(40)), level.max()), (2.5, 3));
+        assert_eq!((level.area(at(40)), level.area_after_warm_up(at(40))), (160, 50));
     }
 }

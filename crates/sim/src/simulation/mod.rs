@@ -1,15 +1,21 @@
 //! A scenario run in virtual time.
 //!
-//! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar,
-//! `requests` what happens to a request and `work` at its replica, `replicas` the life of replicas and `sites` their
-//! places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level` quantities over
-//! time, `streams` what a run leaves behind.
+//! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar of
+//! `event`s and `outcome` its end; `requests` what happens to a request and `work` at its replica, `language` if that is
+//! a language model, `faults` how it fails; `replicas` the life of replicas and `sites` their places on nodes,
+//! `transfers` what moves over the network, `store` the cache of a route, `level` quantities over time, `samples` what is
+//! seen of them now and then, `streams` what a run leaves behind.
 
 mod engine;
+mod event;
+mod faults;
 mod flights;
+mod language;
 mod level;
+mod outcome;
 mod replicas;
 mod requests;
+mod samples;
 mod setup;
 mod sites;
 mod store;
@@ -26,19 +32,23 @@ use gatewright_control::cluster::{Cluster, ImageId, Route};
 use gatewright_control::placement::Placement;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
-use gatewright_record::{Invocation, RecordWriter, RunSummary, WriteError};
+use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, WriteError};
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
+pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
+use crate::llm::LlmModel;
 use crate::model::{DeviceModel, KeySampler};
-use crate::{Act, Contention, Sampler};
+use crate::{Act, Contention, Faults, Outage, Sampler};
 
 /// A system, its model and a scenario, ready to be run with any number of seeds.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     cold_start: bool,
+    /// Averages and summaries leave out what was before.
+    warm_up: Time,
     functions: Vec<FunctionSetup>,
     caches: Vec<CacheSetup>,
     demands: Vec<DemandSetup>,
@@ -62,13 +72,24 @@ struct FunctionSetup {
     gateway: Sampler,
     lifetime: Option<Sampler>,
     errors: f64,
+    faults: Option<Faults>,
+    outages: Vec<Outage>,
     fork: Sampler,
     workers: u32,
     contention: Option<Contention>,
+    llm: Option<LlmSetup>,
     /// The function that is called with the answer.
     then: Option<usize>,
     /// Whether what happens inside its replicas is more than one service time after another.
     deep: bool,
+}
+
+/// A language model.
+#[derive(Clone, Debug)]
+struct LlmSetup {
+    model: LlmModel,
+    prompt: Sampler,
+    output: Sampler,
 }
 
 /// How long things take in a replica.
@@ -146,6 +167,19 @@ pub trait RecordSink {
     fn scaled(&mut self, _scaling: &Scaling) -> Result<(), WriteError> {
         Ok(())
     }
+
+    /// How often [`RecordSink::sampled`] is called, in virtual time; never unless overridden.
+    fn sample_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The load of functions, replicas and nodes, at the moment and since the last time.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run ends.
+    fn sampled(&mut self, _sample: &Sample) -> Result<(), WriteError> {
+        Ok(())
+    }
 }
 
 /// A decision about the number of replicas.
@@ -191,7 +225,7 @@ pub struct SimulationReport {
     pub end: Time,
 }
 
-/// What became of a demand's requests.
+/// What became of a demand's requests, those of the warm-up left out.
 #[derive(Clone, Debug)]
 pub struct DemandReport {
     /// Name of the function.
@@ -202,9 +236,12 @@ pub struct DemandReport {
     pub arrival: Strategy,
     /// The requests.
     pub summary: RunSummary,
+    /// Tokens and their times, where a language model was asked.
+    pub tokens: Option<Box<TokenSummary>>,
 }
 
-/// What a function did during a run. Times in seconds of virtual time.
+/// What a function did during a run: its averages after the warm-up, its counts over the whole run. Times in seconds of
+/// virtual time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionReport {
     /// Its name.

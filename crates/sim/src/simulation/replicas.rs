@@ -3,7 +3,9 @@ use gatewright_control::cluster::NodeId;
 use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Attempt, Engine, Event, FunctionRun};
+use super::engine::{Engine, FunctionRun, Handled};
+use super::event::Event;
+use super::flights::NONE;
 use super::level::Level;
 use super::transfers::Cargo;
 use super::{Phase, SimulationError};
@@ -21,6 +23,7 @@ impl Engine<'_> {
                 running: Level::default(),
                 allocated: Level::default(),
                 in_service: Level::default(),
+                served: 0,
                 queued: Level::default(),
                 scalings: 0,
                 removed: false,
@@ -102,6 +105,9 @@ impl Engine<'_> {
     pub(super) fn ready(&mut self, replica: ReplicaKey) {
         let Some(view) = self.starting(replica) else { return };
         self.note_phase(replica, Phase::Ready);
+        if let Some(sampling) = &mut self.sampling {
+            sampling.join(replica);
+        }
         if let Some(lifetime) = &self.setup.functions[self.by_function[view.function]].lifetime {
             let span = lifetime.draw(&mut self.luck(Purpose::Fault, !view.number));
             self.calendar.push(self.now.plus_nanos(span), Event::Failed { replica });
@@ -150,16 +156,16 @@ impl Engine<'_> {
     }
 
     fn drop_work(&mut self, replica: ReplicaKey) {
-        let at_work = |(request, work): (RequestKey, &Attempt)| {
-            (work.replica == replica).then_some((request, work.function))
+        let at_work = |(request, handled): (RequestKey, &Handled)| {
+            let work = handled.work.filter(|work| work.replica == replica)?;
+            Some((request, work.function, handled.flight))
         };
-        let lost: Vec<_> = self.work.iter().filter_map(at_work).collect();
-        for &(request, function) in &lost {
-            self.work.remove(request);
-            self.functions[function].in_service.down(self.now);
+        let lost: Vec<_> = self.handled.iter().filter_map(at_work).collect();
+        for &(request, function, flight) in &lost {
+            self.end_work(request);
             self.occupy(replica, false);
             // Unless it has ended with its replica, it waits to be tried again.
-            if let Some(&flight) = self.by_request.get(request) {
+            if flight != NONE {
                 self.flights.get_mut(flight).waiting = true;
                 self.functions[function].queued.up(self.now);
             }
@@ -188,7 +194,8 @@ impl Engine<'_> {
 
     /// A replica was killed at its work; the system has forgotten it already.
     pub(super) fn killed(&mut self, replica: ReplicaKey) {
-        let function = self.work.values().find(|work| work.replica == replica).map(|w| w.function);
+        let mut works = self.handled.values().filter_map(|handled| handled.work);
+        let function = works.find(|work| work.replica == replica).map(|work| work.function);
         self.drop_work(replica);
         if let Some(function) = function {
             self.functions[function].allocated.down(self.now);

@@ -6,8 +6,10 @@ use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URG
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{CacheResult, Status};
 
-use super::engine::{Attempt, Engine, Event, Turn};
+use super::engine::{Attempt, Engine, Handled};
+use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
+use super::language;
 use super::store::Asked;
 
 /// Why requests end otherwise than well, made once.
@@ -82,6 +84,8 @@ impl Engine<'_> {
             replica: 0,
             attempts: 0,
             in_flight: 0,
+            tokens: [0; 2],
+            first_token: None,
             cold: false,
             waiting: false,
             role: Role::Plain,
@@ -146,7 +150,7 @@ impl Engine<'_> {
         let mut effects = mem::take(&mut self.effects);
         let request = self.system.invoke(self.now, invoke, &mut effects);
         self.effects = effects;
-        self.by_request.insert(request, id);
+        self.handled.insert(request, Handled { flight: id, work: None });
         self.carry_out();
     }
 
@@ -159,7 +163,8 @@ impl Engine<'_> {
         cold: bool,
         first_of_batch: bool,
     ) {
-        let flight = self.flights.get_mut(self.by_request[request]);
+        let handled = &mut self.handled[request];
+        let flight = self.flights.get_mut(handled.flight);
         let index = flight.function as usize;
         let setup = &self.setup.functions[index];
         if flight.stage == 0 {
@@ -190,13 +195,21 @@ impl Engine<'_> {
                 self.batch_span = self.batch_span.saturating_add(setup.fork.draw(&mut luck));
             }
         }
-        let work =
-            Attempt { replica, number: attempt, function: index, step: 0, span: self.batch_span };
-        self.work.insert(request, work);
+        let span = self.batch_span;
+        let (number, function, since) = (attempt, index, self.now);
+        let (step, fault) = (0, None);
+        handled.work = Some(Attempt { replica, number, function, since, step, span, fault });
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
+        if let Some(sampling) = &mut self.sampling {
+            sampling.load(self.now, replica, true);
+        }
         self.occupy(replica, true);
+        let may_fail = setup.faults.is_some() || !setup.outages.is_empty();
+        if may_fail && self.fails(request, attempt) {
+            return;
+        }
         if setup.deep {
             self.step(request, attempt);
         } else {
@@ -207,33 +220,35 @@ impl Engine<'_> {
 
     /// A replica is done, whether or not somebody still waits for the answer.
     pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
-        let same = |work: &Attempt| work.number == attempt;
         // The replica may have been killed at this work, and the request may be at its next attempt.
-        let Some(work) = self.work.get(request).copied().filter(same) else { return };
-        self.work.remove(request);
-        self.functions[work.function].in_service.down(self.now);
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
         self.occupy(work.replica, false);
         let errors = self.setup.functions[work.function].errors;
-        let outcome = if errors > 0.0 && self.errs(request, work, errors) {
-            Outcome::Error
-        } else {
-            Outcome::Ok
+        let outcome = match work.fault {
+            Some(fault) => self.outcome_of(work.function, fault),
+            None if errors > 0.0 && self.errs(request, work, errors) => Outcome::Error,
+            None => Outcome::Ok,
         };
+        self.end_work(request);
         self.tell(control::Event::Finished { request, outcome });
     }
 
     /// Whether an attempt ends with an error, by the request's own luck.
     fn errs(&mut self, request: RequestKey, work: Attempt, share: f64) -> bool {
-        let Some(&flight) = self.by_request.get(request) else { return false };
-        let Flight { id, stage, .. } = *self.flights.get_mut(flight);
-        let nth = u64::from(work.number) + (u64::from(stage) << 32);
-        let own = Stream::new(self.seed, Purpose::Fault, id).bits();
-        Stream::new(own, Purpose::Fault, nth).unit() < share
+        let waits = self.handled.get(request).is_some_and(|handled| handled.flight != NONE);
+        waits && self.fault_luck(request, work.number).unit() < share
     }
 
     /// The system has ended a request.
     pub(super) fn request_ended(&mut self, request: RequestKey, end: End) {
-        let Some(id) = self.by_request.remove(request) else { return };
+        let Some(handled) = self.handled.get_mut(request) else { return };
+        let id = mem::replace(&mut handled.flight, NONE);
+        if handled.work.is_none() {
+            self.handled.remove(request);
+        }
+        if id == NONE {
+            return;
+        }
         let flight = *self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
@@ -312,8 +327,16 @@ impl Engine<'_> {
             Role::Fetch | Role::Alone | Role::Refresh => Some(CacheResult::Miss),
             Role::Collapsed => Some(CacheResult::Collapsed),
         };
+        let [tokens_in, tokens_out] = flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
+        (record.tokens_in, record.tokens_out) = (tokens_in, tokens_out);
+        record.first_byte = flight.first_token;
         record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));
-        demand.summary.add(record);
+        if flight.sent >= self.setup.warm_up {
+            demand.summary.add(record);
+            if let Some(tokens) = &mut demand.tokens {
+                language::note(tokens, record);
+            }
+        }
         if let Some(sink) = &mut self.sink
             && let Err(error) = sink.invocation(record)
         {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatewright_control::autoscale::Autoscale;
 use gatewright_control::cluster::{Cluster, ImageId, Layer};
@@ -9,7 +10,7 @@ use gatewright_control::config::{
 
 use gatewright_determinism::Time;
 
-use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, Simulation};
+use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, LlmSetup, Simulation};
 use crate::model::Variant;
 use crate::scenario::{Act, Demand, Scenario, Target};
 use crate::{FunctionModel, Law, Model, Sampler, measured};
@@ -63,6 +64,7 @@ impl<'a> Builder<'a> {
         let functions = functions?;
         let mut simulation = Simulation {
             cold_start: self.scenario.cold_start,
+            warm_up: Time::ZERO + self.scenario.warm_up.map_or(Duration::ZERO, HumanDuration::get),
             steps: self.steps(&names, cluster.as_ref())?,
             fleet: cluster.map(|cluster| self.fleet(cluster, &functions)).transpose()?,
             functions,
@@ -167,9 +169,16 @@ impl<'a> Builder<'a> {
             gateway: sampler_or_zero(model.gateway.as_ref()),
             lifetime: model.lifetime.as_ref().map(Law::sampler),
             errors: model.errors,
+            faults: model.faults,
+            outages: model.outages.clone(),
             fork: sampler_or_zero(model.fork.as_ref()),
             workers: model.workers.unwrap_or(u32::MAX),
             contention: model.contention.clone(),
+            llm: model.llm.as_ref().map(|llm| LlmSetup {
+                model: llm.clone(),
+                prompt: llm.prompt.sampler(),
+                output: llm.output.sampler(),
+            }),
             then: model.then.as_ref().and_then(|then| names.iter().position(|name| name == then)),
             deep: false,
             deployment,
@@ -188,6 +197,7 @@ impl<'a> Builder<'a> {
         setup.deep = moves
             || setup.laws.len() > 1
             || setup.contention.is_some()
+            || setup.llm.is_some()
             || setup.workers < u32::MAX
             || !setup.fork.is_zero();
         Ok(setup)

@@ -11,6 +11,7 @@ use super::engine::Engine;
 use super::level::Level;
 use super::transfers::{Cargo, Moves};
 use super::{NodeReport, Phase, ReplicaStep, Simulation};
+use crate::llm::Batcher;
 use crate::sharing::Shared;
 
 /// A replica, where it is and what goes on in it.
@@ -29,6 +30,8 @@ pub(super) struct Site {
     /// Requests that wait for one of its workers.
     pub(super) inner: VecDeque<(RequestKey, u32)>,
     pub(super) shared: Shared<(RequestKey, u32)>,
+    /// The batch of a language model.
+    pub(super) batch: Option<Box<Batcher<(RequestKey, u32)>>>,
 }
 
 /// A node during a run.
@@ -36,12 +39,21 @@ pub(super) struct Site {
 pub(super) struct NodeRun {
     /// Layers that are there, or on their way with the replicas that wait for them.
     layers: BTreeMap<u32, Option<Vec<ReplicaKey>>>,
-    replicas: Level,
+    pub(super) replicas: Level,
     /// Thousandths of cores that its replicas asked for.
-    requested: Level,
+    pub(super) requested: Level,
     /// The same, of replicas for each request in service.
-    busy: Level,
+    pub(super) busy: Level,
     pulled: u64,
+}
+
+impl NodeRun {
+    /// The warm-up has ended.
+    pub(super) fn begin(&mut self, now: Time) {
+        for level in [&mut self.replicas, &mut self.requested, &mut self.busy] {
+            level.begin(now);
+        }
+    }
 }
 
 impl Simulation {
@@ -88,6 +100,7 @@ impl Engine<'_> {
             busy: 0,
             inner: VecDeque::new(),
             shared: Shared::new(self.now),
+            batch: setup.llm.as_ref().map(|llm| Box::new(Batcher::new(&llm.model))),
         };
         self.sites.insert(replica, site);
         if !self.begun && !self.setup.cold_start {
@@ -220,7 +233,7 @@ impl Engine<'_> {
 
     pub(super) fn node_reports(&self, end: Time) -> Vec<NodeReport> {
         let Some(fleet) = &self.setup.fleet else { return Vec::new() };
-        let seconds = end.as_secs_f64();
+        let seconds = end.nanos_since(self.setup.warm_up) as f64 / 1e9;
         let nodes = self.nodes.iter().zip(fleet.cluster.nodes()).zip(&fleet.nodes);
         let report = nodes.map(|((run, node), name)| {
             let share = |level: &Level| match node.capacity.cpu {

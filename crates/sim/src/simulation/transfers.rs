@@ -7,7 +7,8 @@ use gatewright_control::cluster::{Cluster, NodeId, Route, Routes, Topology, Vert
 use gatewright_control::{ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::{Transfer, TransferKind};
 use crate::{FlowEnd, Flows};
 

@@ -2,17 +2,18 @@
 
 use gatewright_control::{ReplicaKey, RequestKey};
 
-use super::engine::{Engine, Event};
+use super::engine::Engine;
+use super::event::Event;
 use super::transfers::Cargo;
+use crate::Fault;
 
 impl Engine<'_> {
     /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
     pub(super) fn step(&mut self, request: RequestKey, attempt: u32) {
-        let same = |work: &&mut super::engine::Attempt| work.number == attempt;
-        let Some(work) = self.work.get_mut(request).filter(same) else { return };
-        let (step, replica) = (work.step as usize, work.replica);
+        let Some(work) = self.work_of(request, attempt) else { return };
+        let (step, replica, function) = (work.step as usize, work.replica, work.function);
         work.step += 1;
-        let data = &self.setup.functions[work.function].deployment.data;
+        let data = &self.setup.functions[function].deployment.data;
         let node = self.sites.get(replica).and_then(|site| site.node);
         let reads = if node.is_some() { data.reads.len() } else { 0 };
         let Some(node) = node.filter(|_| step != reads) else {
@@ -34,8 +35,15 @@ impl Engine<'_> {
 
     /// A request is served, or waits for one of its replica's workers.
     fn serve(&mut self, request: RequestKey, attempt: u32, replica: ReplicaKey) {
-        let Some(work) = self.work.get(request).copied() else { return };
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
         let setup = &self.setup.functions[work.function];
+        if setup.llm.is_some() {
+            if work.span == 0 {
+                return self.join_batch(request, attempt);
+            }
+            let due = self.now.plus_nanos(work.span);
+            return self.calendar.push(due, Event::Join { request, attempt });
+        }
         let Some(site) = self.sites.get_mut(replica) else { return };
         if site.busy >= setup.workers {
             site.inner.push_back((request, attempt));
@@ -72,8 +80,7 @@ impl Engine<'_> {
 
     /// A request has been served; one that waits for its worker is next.
     pub(super) fn served(&mut self, request: RequestKey, attempt: u32) {
-        let same = |work: &super::engine::Attempt| work.number == attempt;
-        let Some(work) = self.work.get(request).copied().filter(same) else { return };
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
         if let Some(site) = self.sites.get_mut(work.replica) {
             site.busy -= 1;
             if let Some((next, attempt)) = site.inner.pop_front() {
@@ -81,5 +88,18 @@ impl Engine<'_> {
             }
         }
         self.step(request, attempt);
+    }
+
+    /// Nobody waits for a request's answer any more: a language model's server lets go of it at once, and so does who
+    /// would never have answered. Others work on, and report the end of their work at its own time.
+    pub(super) fn abandon(&mut self, request: RequestKey, replica: ReplicaKey) {
+        let Some(work) = self.handled.get(request).and_then(|handled| handled.work) else { return };
+        let batch = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut());
+        match (work.fault, batch) {
+            (Some(Fault::Hangs), _) => {}
+            (None, Some(batch)) => batch.leave((request, work.number)),
+            _ => return,
+        }
+        self.calendar.push(self.now, Event::Finished { request, attempt: work.number });
     }
 }

@@ -1,6 +1,10 @@
 //! The simulation as its users see it: against the theory of queues, and on the rules of the system.
 
 mod behaviour;
+mod closed_forms;
 mod cluster;
+mod failures;
+mod language;
+mod measuring;
 mod rig;
 mod theory;

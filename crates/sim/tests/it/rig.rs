@@ -68,6 +68,11 @@ pub(crate) fn records(simulation: &Simulation, seed: u64) -> Vec<Invocation> {
     records
 }
 
+/// 1 for each that is so, 0 for the others: the mean is their share.
+pub(crate) fn share(series: &[f64], is: impl Fn(f64) -> bool) -> Vec<f64> {
+    series.iter().map(|&value| f64::from(u8::from(is(value)))).collect()
+}
+
 /// The mean of a series is the exact one within three standard errors, by batch means.
 pub(crate) fn assert_mean(what: &str, series: &[f64], exact: f64) {
     let Estimate { mean, standard_error, .. } = batch_means(series, 30).unwrap();

@@ -1,12 +1,8 @@
 //! Closed forms of queueing theory, each within three standard errors by batch means.
 
-use crate::rig::{assert_mean, queue, run, simulation};
+use crate::rig::{assert_mean, queue, run, share, simulation};
 
 const EXPONENTIAL: &str = "{ exponential = { mean = 1.0 } }";
-
-fn share(series: &[f64], is: impl Fn(f64) -> bool) -> Vec<f64> {
-    series.iter().map(|&value| f64::from(u8::from(is(value)))).collect()
-}
 
 /// M/M/1: W = 1 / (mu - lambda), and the response time is exponential.
 #[test]

@@ -187,3 +187,42 @@ async fn a_batch_function_has_a_result_for_each_or_none() {
     let results = sums.call_batch(Vec::new()).await;
     assert!(results.is_empty());
 }
+
+/// On one thread, where nothing runs beside the calls but what they leave to others.
+#[tokio::test]
+async fn short_answers_do_not_wait_for_a_long_call() {
+    let hub = hub(HubOptions { concurrency: 16, ..options() }).await;
+    let go = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let gate = Arc::clone(&go);
+    let service = blocking_fn(move |request: Request| {
+        let number: u32 = request.input()?;
+        if number == 0 {
+            let (open, opened) = &*gate;
+            let open = open.lock().unwrap();
+            drop(opened.wait_while(open, |open| !*open).unwrap());
+        }
+        Ok(number)
+    });
+    let worker = run(worker(hub.address()).concurrency(16), service);
+    let hub = Arc::new(hub);
+    let asking = |number: u32| {
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move { ask(&hub, &number.to_string()).await })
+    };
+    for _ in 0..20 {
+        let short: Vec<_> = (1..16).map(asking).collect();
+        for (number, answer) in (1..16).zip(short) {
+            assert_eq!(answer.await.unwrap().unwrap(), number.to_string());
+        }
+    }
+    let long = asking(0);
+    let short: Vec<_> = (1..100).map(asking).collect();
+    for (number, answer) in (1..100).zip(short) {
+        assert_eq!(answer.await.unwrap().unwrap(), number.to_string(), "the long one still runs");
+    }
+    assert!(!long.is_finished());
+    *go.0.lock().unwrap() = true;
+    go.1.notify_all();
+    assert_eq!(long.await.unwrap().unwrap(), "0");
+    worker.stop().await.unwrap();
+}

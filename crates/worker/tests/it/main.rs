@@ -3,5 +3,6 @@
 mod calls;
 mod connections;
 mod door;
+mod gateway;
 mod support;
 mod tls;

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -6,9 +7,14 @@ use gatewright_control::health::{Breaker, BreakerRules, Condition, Verdict};
 use gatewright_determinism::Time;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisResult};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::clock::Clock;
 
@@ -25,6 +31,7 @@ const CONNECTING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Link {
     client: Client,
+    tls: Option<Arc<ClientConfig>>,
     server: String,
     connection: Mutex<Option<MultiplexedConnection>>,
     breaker: Mutex<Breaker>,
@@ -66,12 +73,18 @@ fn rules() -> BreakerRules {
 }
 
 impl Link {
-    pub(super) fn new(url: &SharedUrl, clock: Clock) -> Result<Self, String> {
+    /// With `tls`, TLS is spoken below Redis' protocol.
+    pub(super) fn new(
+        url: &SharedUrl,
+        tls: Option<ClientConfig>,
+        clock: Clock,
+    ) -> Result<Self, String> {
         // The error may repeat the address with its password: its kind is enough.
-        let client = Client::open(url.with_secret())
+        let client = Client::open(url.inside_tls())
             .map_err(|error| format!("the address is not understood ({:?})", error.kind()))?;
         Ok(Self {
             client,
+            tls: tls.map(Arc::new),
             server: url.server().to_owned(),
             connection: Mutex::default(),
             breaker: Mutex::new(Breaker::new(rules())),
@@ -176,10 +189,38 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECTING))
             .set_response_timeout(None);
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let () = redis::cmd("PING").query_async(&mut connection).await?;
-        Ok((connection, self.client.get_async_pubsub().await?))
+        let Some(tls) = &self.tls else {
+            let connection = self.client.get_multiplexed_async_connection_with_config(&config);
+            let connection = answers(connection.await?).await?;
+            return Ok((connection, self.client.get_async_pubsub().await?));
+        };
+        let settings = self.client.get_connection_info().redis_settings();
+        let stream = self.secure(tls).await?;
+        let connected = MultiplexedConnection::new_with_config(settings, stream, config);
+        let (connection, driver) = connected.await?;
+        // It ends when the connection is given up.
+        tokio::spawn(driver);
+        let connection = answers(connection).await?;
+        Ok((connection, PubSub::new(settings, self.secure(tls).await?).await?))
+    }
+
+    /// A connection on which TLS is spoken.
+    async fn secure(&self, tls: &Arc<ClientConfig>) -> RedisResult<TlsStream<TcpStream>> {
+        let wrong = |what: &'static str| (ErrorKind::InvalidClientConfig, what);
+        let ConnectionAddr::Tcp(host, port) = self.client.get_connection_info().addr() else {
+            return Err(wrong("its address is none of TCP").into());
+        };
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+            .map_err(|_| wrong("its host is no name that a certificate could be for"))?;
+        let connecting = async {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.inspect_err(|error| {
+                tracing::warn!(server = self.server, %error, "no TLS with the shared tier");
+            })
+        };
+        let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Ok(tokio::time::timeout(CONNECTING, connecting).await.unwrap_or_else(|_| Err(late()))?)
     }
 
     /// Uses the server from now on.
@@ -202,4 +243,10 @@ impl Link {
         // Whether it was or not: nobody needs it to be there.
         drop(tokio::time::timeout(CONNECTING * 2, tried.wait_for(|tried| *tried)).await);
     }
+}
+
+/// A connection whose server speaks.
+async fn answers(mut connection: MultiplexedConnection) -> RedisResult<MultiplexedConnection> {
+    let () = redis::cmd("PING").query_async(&mut connection).await?;
+    Ok(connection)
 }

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use gatewright_control::cache::Moment;
 use gatewright_control::config::SharedUrl;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -117,13 +118,14 @@ impl Shared {
     /// Whoever holds the work must begin it.
     pub(super) fn new(
         url: &SharedUrl,
+        tls: Option<ClientConfig>,
         deadline: Duration,
         name: String,
         clock: Clock,
     ) -> Result<(Arc<Self>, Work), String> {
         let (jobs, work) = mpsc::channel(QUEUED);
         let shared = Self {
-            link: Link::new(url, clock)?,
+            link: Link::new(url, tls, clock)?,
             deadline,
             name,
             jobs,

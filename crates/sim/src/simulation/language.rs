@@ -1,0 +1,127 @@
+//! Requests in the batch of a language model.
+
+use gatewright_control as control;
+use gatewright_control::{Outcome, ReplicaKey, RequestKey};
+use gatewright_determinism::{Purpose, Stream};
+use gatewright_record::{Invocation, Status, TokenSummary, TokenTimes};
+use gatewright_workload::Strategy;
+
+use super::LlmSetup;
+use super::engine::Engine;
+use super::event::Event;
+use super::flights::{FlightId, NONE};
+use crate::llm::Asked;
+
+/// What laws of numbers draw, as laws of times do, in billionths.
+const ONE: u64 = 1_000_000_000;
+
+impl Engine<'_> {
+    /// A request joins its replica's batch; one that would never fit ends with an error.
+    pub(super) fn join_batch(&mut self, request: RequestKey, attempt: u32) {
+        let Some(work) = self.work_of(request, attempt).copied() else { return };
+        let Some(flight) = self.handled.get(request).map(|handled| handled.flight) else { return };
+        let asked = match &self.setup.functions[work.function].llm {
+            // Nobody waits for it any more.
+            _ if flight == NONE => Asked { prompt: 1, output: 1, prefix: None },
+            Some(llm) => self.asked(llm, flight),
+            None => return,
+        };
+        let Some(batch) = self.sites.get_mut(work.replica).and_then(|site| site.batch.as_mut())
+        else {
+            return;
+        };
+        let (fits, idle) = (batch.enter((request, attempt), asked), !batch.is_stepping());
+        if !fits {
+            self.occupy(work.replica, false);
+            self.end_work(request);
+            self.tell(control::Event::Finished { request, outcome: Outcome::Error });
+            return;
+        }
+        if flight != NONE {
+            self.flights.get_mut(flight).tokens = [asked.prompt, asked.output];
+        }
+        if idle {
+            self.begin_step(work.replica);
+        }
+    }
+
+    /// What a request asks for: by its trace if that tells, else by its own luck.
+    fn asked(&mut self, llm: &LlmSetup, id: FlightId) -> Asked {
+        let flight = *self.flights.get_mut(id);
+        let demands = self.setup.demands.len() as u64;
+        let arrival = match &self.setup.demands[flight.demand as usize].arrival {
+            Strategy::Replay(replay) => replay.recorded.as_ref().and_then(|recorded| {
+                let number = usize::try_from(flight.id / demands).ok()?;
+                recorded.arrivals().get(number)
+            }),
+            _ => None,
+        };
+        let mut luck = self.luck(Purpose::Content, flight.id);
+        // Another place of the stream than the key's.
+        let mut luck = Stream::new(luck.bits(), Purpose::Content, u64::from(flight.stage) + 1);
+        let mut number =
+            |law: &crate::Sampler| (law.draw(&mut luck).saturating_add(ONE / 2) / ONE) as u32;
+        let drawn = [number(&llm.prompt), number(&llm.output)].map(|tokens| tokens.max(1));
+        let prefix = llm
+            .model
+            .prefix
+            .map(|prefix| (luck.below(u64::from(prefix.count)) as u32, prefix.tokens));
+        let told = arrival.map_or([0; 2], |arrival| [arrival.tokens_in, arrival.tokens_out]);
+        let [prompt, output] = [0, 1].map(|nth| if told[nth] > 0 { told[nth] } else { drawn[nth] });
+        Asked { prompt, output, prefix }
+    }
+
+    fn begin_step(&mut self, replica: ReplicaKey) {
+        let batch = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut());
+        if let Some(seconds) = batch.and_then(|batch| batch.begin_step()) {
+            let span = ((seconds * 1e9) as u64).max(1);
+            self.calendar.push(self.now.plus_nanos(span), Event::Step { replica });
+        }
+    }
+
+    /// A step is over: first tokens are noted, whose answer is complete is done, and the next step begins.
+    pub(super) fn end_step(&mut self, replica: ReplicaKey) {
+        let Some(batch) = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut()) else {
+            return;
+        };
+        let mut done = Vec::new();
+        let (now, handled, flights) = (self.now, &self.handled, &mut self.flights);
+        batch.end_step(|given| {
+            let (request, attempt) = given.tag;
+            if given.first
+                && let Some(handled) = handled.get(request).filter(|one| one.flight != NONE)
+            {
+                flights.get_mut(handled.flight).first_token = Some(now);
+            }
+            if given.last {
+                done.push((request, attempt));
+            }
+        });
+        for (request, attempt) in done {
+            self.step(request, attempt);
+        }
+        // Requests that came at its very end have joined.
+        self.begin_step(replica);
+    }
+}
+
+/// Adds the tokens of an answer to its demand's.
+pub(super) fn note(tokens: &mut TokenSummary, record: &Invocation) {
+    let (Some(sent), Some(finished), Status::Ok) = (record.sent, record.finished, record.status)
+    else {
+        return;
+    };
+    tokens.add(&TokenTimes {
+        scheduled: record.scheduled,
+        sent,
+        first: record.first_byte,
+        first_output: record.first_byte,
+        last: record.finished,
+        finished,
+        gaps: &[],
+        pieces: record.tokens_out.map_or(0, u64::from),
+        tokens_in: record.tokens_in.map(u64::from),
+        tokens_out: record.tokens_out.map(u64::from),
+        tokens_cached: None,
+    });
+}

@@ -1,0 +1,109 @@
+//! Upstreams that fail, and what the system makes of it: retries, breakers, checks of health, stale answers.
+
+use gatewright_record::{CacheResult, Invocation, Status};
+
+use crate::rig::{of_texts, records, run};
+
+fn upstream(function: &str, model: &str, demand: &str) -> gatewright_sim::Simulation {
+    of_texts(
+        &format!(
+            "[function.f]\nhttp = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n{function}"
+        ),
+        &format!("[function.f]\nservice = {{ fixed = 0.1 }}\n{model}"),
+        &format!("[[demand]]\nfunction = \"f\"\n{demand}"),
+    )
+}
+
+const CALM: &str = "arrival = { constant = { rate = 10 } }\nrequests = 2000";
+
+fn share(records: &[Invocation], is: impl Fn(&Invocation) -> bool) -> f64 {
+    records.iter().filter(|record| is(record)).count() as f64 / records.len() as f64
+}
+
+/// Three attempts of which a fifth fails each: 0.008 of the requests fail. What may not be repeated is not.
+#[test]
+fn retries_hide_faults() {
+    let failed = |function: &str, faults: &str| {
+        let records = records(&upstream(function, &format!("faults = {faults}"), CALM), 1);
+        share(&records, |record| record.status == Status::Error)
+    };
+    let retries = "retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }";
+    // Within three standard errors of 2,000 requests.
+    let near = |found: f64, exact: f64| {
+        (found - exact).abs() < 3.0 * (exact * (1.0 - exact) / 2_000.0).sqrt()
+    };
+    for fault in ["refused", "unavailable", "busy"] {
+        let alone = failed("retries = { attempts = 1 }", &format!("{{ {fault} = 0.2 }}"));
+        assert!(near(alone, 0.2), "{fault}: {alone}");
+        let hidden = failed(retries, &format!("{{ {fault} = 0.2 }}"));
+        assert!(near(hidden, 0.008), "{fault}: {hidden}");
+    }
+    let once = failed(retries, "{ unavailable = 0.2, repeatable = false }");
+    assert!(near(once, 0.2), "{once}");
+    let safe = failed(retries, "{ refused = 0.2, repeatable = false }");
+    assert!(near(safe, 0.008), "nothing was begun: {safe}");
+}
+
+/// What hangs ends with the time limit, and leaves its slot.
+#[test]
+fn what_hangs_is_given_up() {
+    let simulation =
+        upstream("timeout = \"1s\"\nconcurrency = 1", "faults = { hangs = 0.01 }", CALM);
+    let (report, _) = run(&simulation, 1);
+    let statuses = report.summary().statuses;
+    assert!((5..=40).contains(&statuses.timeout), "{statuses:?}");
+    assert!(statuses.ok > 1_900, "{statuses:?}");
+}
+
+/// One of two upstreams is down for a minute. Round robin gives it half of the requests; with a breaker, next to none.
+#[test]
+fn a_breaker_keeps_away_from_an_upstream_that_is_down() {
+    let outage =
+        "[[function.f.outage]]\nat = \"20s\"\nfor = \"60s\"\nreplicas = 1\nfault = \"unavailable\"";
+    let demand = "arrival = { constant = { rate = 10 } }\nrequests = 1000";
+    let failed = |health: &str| {
+        let function = format!("balance = \"round_robin\"\nretries = {{ attempts = 1 }}\n{health}");
+        let records = records(&upstream(&function, outage, demand), 1);
+        let late = records.iter().filter(|record| record.sent.unwrap().as_secs_f64() >= 80.5);
+        assert!(late.clone().count() > 150);
+        let well = late.filter(|record| record.status == Status::Ok).count();
+        let failed = records.iter().filter(|record| record.status != Status::Ok).count();
+        (failed, well)
+    };
+    let (open, _) = failed("");
+    assert!((290..=310).contains(&open), "half of 600: {open}");
+    let (kept, well) = failed("breaker = {}");
+    assert!(kept < open / 4, "{kept} of {open}");
+    assert!(well > 150, "it is asked again when it is back: {well}");
+}
+
+/// The upstream is down for half an hour: what is in the cache is served stale, within its window.
+#[test]
+fn stale_answers_stand_in_for_an_upstream_that_is_down() {
+    let stale = |rule: &str| {
+        let simulation = of_texts(
+            &format!(
+                "[function.f]\nhttp = \"http://127.0.0.1:1\"\nretries = {{ attempts = 1 }}\n[[route]]\npath = \"/f\"\nto = \"f:/f\"\ncache = {{ ttl = \"10s\"{rule} }}"
+            ),
+            "[function.f]\nservice = { fixed = 0.1 }\n[[function.f.outage]]\nat = \"60s\"\nfor = \"30m\"\nfault = \"refused\"\n[function.f.cache]\nhit = { fixed = 0.001 }\nkeys = { uniform = { count = 3 } }",
+            "[[demand]]\nroute = \"/f\"\narrival = { constant = { rate = 5 } }\nduration = \"10m\"",
+        );
+        let records = records(&simulation, 1);
+        let later: Vec<_> = records
+            .into_iter()
+            .filter(|record| record.sent.unwrap().as_secs_f64() > 75.0)
+            .collect();
+        share(&later, |record| record.cache == Some(CacheResult::Stale))
+    };
+    assert_eq!(stale(""), 0.0);
+    assert_eq!(stale(", stale_if_error = \"1h\""), 1.0);
+    let short = stale(", stale_if_error = \"100s\"");
+    assert!((0.1..0.3).contains(&short), "100 s of 525: {short}");
+}
+
+#[test]
+fn shares_of_faults_are_checked() {
+    let model = "[function.f]\nservice = { fixed = 1 }\nfaults = { refused = 0.6, hangs = 0.6 }";
+    let fault = gatewright_sim::Model::parse(model).unwrap_err().to_string();
+    assert!(fault.contains("add up to 1.2, above 1"), "{fault}");
+}
