@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 pub fn metrics_page() -> String {
     let metrics = Metrics::new();
     let _function = metrics.function("f");
+    let _key = metrics.key("k");
     let mut system = System::new(1);
     let endpoints = vec![Endpoint { url: "http://upstream".to_owned(), weight: 1 }];
     let deployment = Deployment { name: "f".to_owned(), endpoints, ..Deployment::default() };
