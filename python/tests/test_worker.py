@@ -194,6 +194,18 @@ def test_answers_that_wait_for_others_are_not_held_by_a_long_call(start):
     assert [worker.receive() for _ in range(50)] == [[protocol.RESPONSE, number, 0] for number in range(50)]
 
 
+def test_answers_are_not_held_by_a_long_call_after_another_one(start):
+    worker = start("models:Sleeper", "--ahead", "100")
+    worker.begin()
+    worker.request(0, 0.5)
+    time.sleep(0.3)  # the other thread reads meanwhile, also what comes now
+    encode = worker.encoder.encode
+    frames = [encode(protocol.REQUEST, number, None, 1, [0], {}) for number in range(1, 50)]
+    worker.socket.sendall(b"".join(frames) + encode(protocol.REQUEST, 50, None, 1, [1000], {}))
+    assert worker.receive() == [protocol.RESPONSE, 0, 0.5]
+    assert [worker.receive() for _ in range(49)] == [[protocol.RESPONSE, number, 0] for number in range(1, 50)]
+
+
 def test_labels_are_told(start):
     worker = start("models:Echo", "--label", "zone=a", "--label", "gpu=")
     assert worker.receive()[8] == {"zone": "a", "gpu": ""}
@@ -204,7 +216,7 @@ def test_labels_are_told(start):
 def test_draining_finishes_what_was_taken(start, how, pause):
     worker = start("models:Sleeper")
     worker.begin()
-    worker.request(1, 0.6)
+    worker.request(1, 1.2)
     worker.request(2, 0)
     time.sleep(0.2 + pause)
     if how == "signal":
@@ -212,7 +224,7 @@ def test_draining_finishes_what_was_taken(start, how, pause):
         assert worker.receive() == [protocol.DRAIN], "it asks for no more"
     else:
         worker.send(protocol.DRAIN)
-    assert worker.receive() == [protocol.RESPONSE, 1, 0.6]
+    assert worker.receive() == [protocol.RESPONSE, 1, 1.2]
     assert worker.receive() == [protocol.RESPONSE, 2, 0]
     if how == "signal":
         worker.send(protocol.DRAIN)

@@ -26,7 +26,7 @@ SHORT_CALL, SHORT_CALLS = 0.0005, 16
 #: Bytes of answers that are held at most.
 HELD = 1 << 16
 #: Seconds after which answers are sent that a call still holds up: one tick of these or two.
-HELD_FOR = 0.001
+HELD_FOR = 0.002
 #: What came within so many seconds is next waited for without sleeping, for so many: to be woken costs a process on
 #: an idle processor tens of microseconds.
 SOON, AWAKE = 0.0001, 0.00005
@@ -88,6 +88,7 @@ class Connection:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._holding = threading.Event()
+        self._looked_after = self._reads_apart = False
         self._short_calls = 0
         self._waited = SOON
         self._asleep = 0
@@ -124,8 +125,11 @@ class Connection:
             with self._sending:
                 self._held.append(frame)
                 self._held_bytes += len(frame)
-            if not self._holding.is_set():
+            if not self._looked_after:
+                self._looked_after = True
                 self._holding.set()
+                if self._reads_apart:
+                    os.write(self._wake_writer, b"!")
             return
         self.send(frame)
 
@@ -235,18 +239,23 @@ class Connection:
         while not self._closed:
             if self._holding.wait(LONG_CALL):
                 self._holding.clear()
+                self._looked_after = False
                 self._send_held()
             if not self._busy or self._calls != seen:
                 seen = self._calls
             elif self._reading.acquire(blocking=False):
                 try:
-                    self._read_until_woken()
+                    self._reads_apart = True
+                    # Said before it is asked: one of the two threads sees what the other has said.
+                    if not self._holding.is_set():
+                        self._read_until_woken()
                 except (GatewayGone, protocol.ProtocolError) as error:
                     # Nobody would get the answer of the call that runs in the other thread.
                     print(f"gatewright worker: {error}", file=sys.stderr, flush=True)
                     self._on_gone()
                     return
                 finally:
+                    self._reads_apart = False
                     self._reading.release()
 
     def _send_held(self) -> None:
