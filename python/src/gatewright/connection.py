@@ -27,12 +27,12 @@ SHORT_CALL, SHORT_CALLS = 0.0005, 16
 HELD = 1 << 16
 #: Seconds after which answers are sent that a call still holds up: one tick of these or two.
 HELD_FOR = 0.002
-#: What came within so many seconds is next waited for without sleeping, for so many: to be woken costs a process on
-#: an idle processor tens of microseconds.
-SOON, AWAKE = 0.0001, 0.00005
-#: Who gives way and gets its turn back only after so many seconds is not alone on its processor, and for so many
-#: times sleeps at once.
-CROWDED, ASLEEP = 0.000008, 100
+#: Seconds for which the gateway is listened for without sleeping: to be woken costs a process on an idle processor
+#: tens of microseconds. Whether that is worth it is tried once in a while.
+AWAKE = 0.0001
+#: Whoever gives way and gets its turn back only after so many seconds is not alone on its processor, and sleeps. Each
+#: time that staying awake was in vain, twice as many waits follow that sleep at once, and at most so many.
+CROWDED, ASLEEP = 0.00002, 128
 
 
 #: The frame that says that this worker is going.
@@ -90,8 +90,7 @@ class Connection:
         self._holding = threading.Event()
         self._looked_after = self._reads_apart = False
         self._short_calls = 0
-        self._waited = SOON
-        self._asleep = 0
+        self._asleep, self._in_vain = 0, 1
         self._calls = 0
         self._busy = False
         self._draining = False
@@ -288,34 +287,37 @@ class Connection:
 
     def _read_more(self) -> bool:
         space = self._decoder.space()
-        begun = time.monotonic()
         try:
             count = -1
             if self._asleep:
                 self._asleep -= 1
-            elif self._waited < SOON:
-                count = self._look(space, begun)
+            else:
+                count = self._look(space)
             if count < 0:
                 count = self._socket.recv_into(space)
         except OSError:
             count = 0
-        self._waited = time.monotonic() - begun
         self._decoder.received(count)
         return count > 0
 
-    def _look(self, space: memoryview, begun: float) -> int:
+    def _look(self, space: memoryview) -> int:
         """Receives what comes soon, without sleeping; -1 if nothing does. Gives way to whoever wants the processor."""
-        look, end = self._socket.recv_into, begun + AWAKE
-        while begun < end:
+        receive, clock = self._socket.recv_into, time.monotonic
+        looked = clock()
+        end = looked + AWAKE
+        while True:
             try:
-                return look(space, 0, socket.MSG_DONTWAIT)
+                count = receive(space, 0, socket.MSG_DONTWAIT)
+                self._in_vain = 1
+                return count
             except BlockingIOError:
                 os.sched_yield()
-            looked, begun = begun, time.monotonic()
-            if begun - looked > CROWDED:
-                self._asleep = ASLEEP
-                break
-        return -1
+            now = clock()
+            if now > end or now - looked > CROWDED:
+                self._asleep = self._in_vain
+                self._in_vain = min(2 * self._in_vain, ASLEEP)
+                return -1
+            looked = now
 
     def _read_frames(self) -> None:
         """Receives once and acts on every whole frame. Only for the thread that holds the reading."""
