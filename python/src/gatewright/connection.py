@@ -7,6 +7,7 @@ pings, notes cancellations and sees the gateway go away, and gives the reading b
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import socket
@@ -33,6 +34,8 @@ AWAKE = 0.0001
 #: Whoever gives way and gets its turn back only after so many seconds is not alone on its processor, and sleeps. Each
 #: time that staying awake was in vain, twice as many waits follow that sleep at once, and at most so many.
 CROWDED, ASLEEP = 0.00002, 128
+#: Processors from which on there is one to spare for that.
+PLENTY = 4
 
 
 #: The frame that says that this worker is going.
@@ -59,7 +62,8 @@ class Connection:
     """Frames in and out, and the state they change.
 
     ``on_gone`` is called, in the reading thread, when the gateway goes away or ends this worker during a long
-    call: nobody would get its answer. ``on_bye`` is called when it says so.
+    call: nobody would get its answer. ``on_bye`` is called when it says so. ``awake``: whether to stay awake for a
+    moment while short calls follow one another.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Connection:
         sock: socket.socket,
         on_gone: Callable[[], None] = _exit,
         on_bye: Callable[[], None] = _exit,
+        awake: bool = (os.cpu_count() or 1) >= PLENTY,
     ) -> None:
         self._socket = sock
         self._on_gone = on_gone
@@ -90,7 +95,7 @@ class Connection:
         self._holding = threading.Event()
         self._looked_after = self._reads_apart = False
         self._short_calls = 0
-        self._asleep, self._in_vain = 0, 1
+        self._asleep, self._in_vain = (0 if awake else math.inf), 1
         self._calls = 0
         self._busy = False
         self._draining = False

@@ -466,7 +466,9 @@ def join(
         connection = None
         try:
             # A call that runs when the hub goes away is finished; its answer finds nobody.
-            connection = Connection(connect(address, tls), on_gone=lambda: None, on_bye=restart)
+            # Its machine is its own, as a rule: the gateway and whoever loads it need no processor here.
+            gateway = connect(address, tls)
+            connection = Connection(gateway, on_gone=lambda: None, on_bye=restart, awake=True)
             status = service.serve(connection)
             if status != 0:
                 print(f"gatewright worker: {service.failure}", file=sys.stderr, flush=True)

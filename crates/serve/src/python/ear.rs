@@ -1,4 +1,5 @@
 use std::io;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -11,6 +12,8 @@ const AWAKE: Duration = Duration::from_micros(100);
 const CROWDED: Duration = Duration::from_micros(20);
 /// Each time that staying awake was in vain, twice as many waits follow that sleep at once, and at most so many.
 const ASLEEP: u32 = 128;
+/// Processors from which on there is one to spare for that, beside workers of the same machine.
+const PLENTY: usize = 4;
 
 /// Listens to a worker.
 ///
@@ -18,8 +21,10 @@ const ASLEEP: u32 = 128;
 /// So while a worker answers quickly, the runtime stays awake for a moment and looks again and again at what has come.
 /// It gives way to whatever else can run, and if there is anything, it sleeps: then no processor is idle. Whether
 /// staying awake is worth it is tried now and then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ear {
+    /// Whether it is ever awake.
+    tries: bool,
     /// How many times to sleep at once.
     asleep: u32,
     /// How many times it will be after the next failure.
@@ -27,6 +32,12 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
+    /// An ear for the worker behind `reader`.
+    pub(crate) fn new(reader: &Reader) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { tries: !reader.is_local() || processors >= PLENTY, asleep: 0, rest: 1 }
+    }
+
     /// Appends what comes next; 0 at the end of the connection.
     pub(crate) async fn read(
         &mut self,
@@ -35,11 +46,11 @@ impl Ear {
     ) -> io::Result<usize> {
         if self.asleep > 0 {
             self.asleep -= 1;
-        } else {
+        } else if self.tries {
             match look(reader, buffer).await {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.asleep = self.rest.max(1);
-                    self.rest = (2 * self.asleep).min(ASLEEP);
+                    self.asleep = self.rest;
+                    self.rest = (2 * self.rest).min(ASLEEP);
                 }
                 read => {
                     self.rest = 1;

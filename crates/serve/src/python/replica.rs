@@ -481,7 +481,7 @@ impl PythonReplica {
         decoder: &mut FrameDecoder,
         name: &str,
     ) {
-        let mut ear = Ear::default();
+        let mut ear = Ear::new(reader);
         loop {
             // What follows from all that came together goes out together.
             let mut corked = Some(link.cork());
