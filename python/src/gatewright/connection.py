@@ -71,7 +71,7 @@ class Connection:
         sock: socket.socket,
         on_gone: Callable[[], None] = _exit,
         on_bye: Callable[[], None] = _exit,
-        awake: bool = (os.cpu_count() or 1) >= PLENTY,
+        awake: bool = len(os.sched_getaffinity(0)) >= PLENTY,
     ) -> None:
         self._socket = sock
         self._on_gone = on_gone

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::sync::oneshot;
 
 use super::coded::is_to_be_made;
-use super::fill::Filled;
+use super::fetch::{Fetch, Filled};
 use super::forward::streamed;
 use super::wanted::{Wanted, from_entry, mark, target};
 use super::{Asked, Failure, Plane, cause_of};
@@ -285,7 +285,7 @@ impl Plane {
         trail.cache(if forward.store { CacheResult::Miss } else { CacheResult::Bypass });
         let call = self.upstream_call(&wanted.function, &wanted.asked, trail);
         let (reply, answer) = oneshot::channel();
-        self.spawn_fetch(super::fill::Fetch {
+        self.spawn_fetch(Fetch {
             wanted: Arc::clone(&wanted),
             key: key.into(),
             forward,
@@ -348,7 +348,7 @@ impl Plane {
         let call = Arc::new(Call::new(id, None, wanted.deadline));
         let why = ForwardReason::Stale;
         let forward = Forward { why, send, lead: true, store: true, fallback: None };
-        self.spawn_fetch(super::fill::Fetch {
+        self.spawn_fetch(Fetch {
             wanted: Arc::new(wanted),
             key: key.into(),
             forward,

@@ -5,81 +5,29 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use gatewright_control::Outcome;
 use gatewright_control::cache::{
-    self, CacheStatus, Exchange, Failure as Cause, Forward, HeadEffect, Refusal as NotStored,
-    Request, SendAs, Shape, StoredFields, StoredResponse, Storing, freshen, head_effect,
-    on_failure, storing,
+    self, CacheStatus, Exchange, Failure as Cause, HeadEffect, Refusal as NotStored, Request,
+    SendAs, Shape, StoredFields, StoredResponse, Storing, freshen, head_effect, on_failure,
+    storing,
 };
-use gatewright_determinism::Time;
 use gatewright_record::CacheResult;
 use http::header::{CONTENT_LENGTH, TRAILER, VARY};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use tokio::sync::oneshot;
 
 use super::arriving::{Arriving, Rest};
 use super::cached::broken_off;
-use super::wanted::Wanted;
+use super::fetch::{Came, Fetch, Filled, length_of};
 use super::{Failure, Plane, cause_of};
-use crate::answer::{Attempt, Body, BrokenOff, Refusal, Relayed, Shared, outcome_of};
+use crate::answer::{Attempt, Body, BrokenOff, Refusal, Shared, outcome_of};
 use crate::call::{Call, Step};
 use crate::check::Check;
 use crate::headers::{self, FieldsOf};
-use crate::store::{Content, Entry, Fill, Growing, Lease, Line, Marks, Passing, Reader, Stage};
+use crate::store::{Content, Entry, Growing, Marks, Passing, Reader, Stage};
 use crate::upstream::Received;
 
 /// Longest body in bytes that is waited for where something stale could stand in for it.
 const HELD_BACK: u64 = 64 * 1024;
-
-/// A request on its way to the upstream, for one client or for all.
-pub(super) struct Fetch {
-    pub(super) wanted: Arc<Wanted>,
-    pub(super) key: Arc<str>,
-    pub(super) forward: Forward,
-    /// What is stored of its key.
-    pub(super) line: Arc<Line>,
-    /// Those who wait for it; nobody else may unless set.
-    pub(super) fill: Option<Fill>,
-    /// No other gateway that shares a tier fetches it meanwhile.
-    pub(super) lease: Option<Lease>,
-    pub(super) call: Arc<Call>,
-    /// The client that began it; nobody in the background.
-    pub(super) reply: Option<oneshot::Sender<Filled>>,
-}
-
-/// What the client that began a fetch is answered with.
-pub(super) enum Filled {
-    /// A stored response.
-    Entry {
-        entry: Arc<Entry>,
-        shape: Shape,
-        age: u64,
-        status: CacheStatus,
-        result: CacheResult,
-    },
-    /// The upstream's response, which others may read too.
-    First {
-        parts: Parts,
-        body: Body,
-        status: CacheStatus,
-    },
-    /// The upstream's response, for this client alone.
-    Stream {
-        parts: Parts,
-        body: Box<Relayed>,
-        status: CacheStatus,
-    },
-    Failed(Failure),
-}
-
-/// The head of a response that came.
-struct Came {
-    parts: Parts,
-    body: Arriving,
-    sent: Time,
-    marks: Marks,
-    received: Time,
-}
 
 impl Plane {
     /// Carries out a fetch in a task of its own.
@@ -555,71 +503,6 @@ impl Plane {
         }
         !sliding
     }
-}
-
-impl Fetch {
-    pub(super) fn answer(&mut self, filled: Filled) {
-        if let Some(reply) = self.reply.take() {
-            // Dropped if the client is gone; so is a response that was for it alone.
-            drop(reply.send(filled));
-        }
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        request: &'a Request<'a, FieldsOf<'a>>,
-        came: &Came,
-        response: &'a FieldsOf<'a>,
-        plane: &Plane,
-    ) -> Exchange<'a, FieldsOf<'a>, FieldsOf<'a>> {
-        Exchange {
-            request,
-            target: self.wanted.target(),
-            status: came.parts.status.as_u16(),
-            response,
-            sent: came.sent,
-            received: came.received,
-            anchor: plane.store.moment().anchor,
-        }
-    }
-
-    /// Whether a response says of itself that it is too long to be stored.
-    fn is_too_long(&self, parts: &Parts, plane: &Plane) -> bool {
-        length_of(parts).is_some_and(|length| length > plane.store.max_body as u64)
-    }
-
-    /// Lets whoever comes from now on ask anew; who waits already has what was told. Before a client has all of its
-    /// answer: its next request must not be given the same once more.
-    fn land(&mut self) {
-        drop(self.fill.take());
-    }
-
-    /// Remembers, here and where it is shared, that there is nothing to store.
-    pub(super) fn note_uncacheable(&mut self, plane: &Plane) {
-        let span = self.wanted.policy().remember_uncacheable.get();
-        plane.store.note_uncacheable(&self.key, span);
-        self.lease.iter_mut().for_each(|lease| lease.uncacheable(span));
-    }
-
-    /// Passes a response to its one client; the others ask for themselves.
-    fn pass(&mut self, came: Came, status: CacheStatus) {
-        if let Some(fill) = &self.fill {
-            fill.tell(Stage::Own);
-        }
-        let parts = came.parts;
-        self.answer(match came.body {
-            Arriving::Whole(bytes) => Filled::First { parts, body: Body::whole(bytes), status },
-            Arriving::Coming(incoming, attempt) => {
-                let body = Box::new(Relayed::new(None, incoming, attempt, parts.status));
-                Filled::Stream { parts, body, status }
-            }
-        });
-    }
-}
-
-/// How long a body says of itself that it is.
-fn length_of(parts: &Parts) -> Option<u64> {
-    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A response whose body is all here.

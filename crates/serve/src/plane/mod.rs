@@ -4,6 +4,7 @@ mod admit;
 mod arriving;
 mod cached;
 mod coded;
+mod fetch;
 mod fill;
 mod fork;
 mod forward;

@@ -7,7 +7,7 @@ use http::Response;
 
 use super::Plane;
 use super::cached::result_of;
-use super::fill::{Fetch, Filled};
+use super::fetch::{Fetch, Filled};
 use super::wanted::Wanted;
 use crate::answer::Body;
 use crate::records::Trail;

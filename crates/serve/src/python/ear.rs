@@ -80,3 +80,40 @@ async fn look(reader: &Reader, buffer: &mut BytesMut) -> io::Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::python::socket::split_tcp;
+
+    #[tokio::test]
+    async fn what_comes_soon_what_comes_late_and_the_end_are_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut worker = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut reader, _writer) = split_tcp(listener.accept().await.unwrap().0);
+        let mut ear = Ear::new(&reader);
+        let mut heard = BytesMut::new();
+        for expected in [2, 4, 8] {
+            // Nothing comes while it is awake: it sleeps, and then sleeps at once for longer each time.
+            let speaking = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                worker.write_all(b"late").await.unwrap();
+            };
+            let (read, ()) = tokio::join!(ear.read(&mut reader, &mut heard), speaking);
+            assert_eq!((read.unwrap(), ear.rest), (4, expected));
+            while ear.asleep > 0 {
+                worker.write_all(b"asleep").await.unwrap();
+                assert_eq!(ear.read(&mut reader, &mut heard).await.unwrap(), 6);
+            }
+        }
+        worker.write_all(b"soon").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(ear.read(&mut reader, &mut heard).await.unwrap(), 4);
+        assert_eq!((ear.rest, ear.asleep), (1, 0), "that was worth it");
+        drop(worker);
+        assert_eq!(ear.read(&mut reader, &mut heard).await.unwrap(), 0);
+    }
+}
