@@ -103,7 +103,8 @@ pub(crate) async fn serve<S, B>(
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(Server::new());
     let secure = listener.tls.is_some();
-    let (hush, calm) = (CancellationToken::new(), CancellationToken::new());
+    // A connection listens to one word alone while it is served.
+    let (hush, calm) = (CancellationToken::new(), ends.kill.child_token());
     let mut late = 0;
     loop {
         let accepted = tokio::select! {
@@ -186,7 +187,7 @@ struct Server {
 struct Until<'a, F> {
     /// It was silent for too long.
     silence: F,
-    /// All are to end when their requests are answered.
+    /// All are to end when their requests are answered; or at once, if `kill` says so.
     calm: &'a CancellationToken,
     kill: &'a CancellationToken,
 }
@@ -290,6 +291,7 @@ impl<F: Future<Output = ()>> Until<'_, F> {
         let mut ending = false;
         loop {
             tokio::select! {
+                biased;
                 served = connection.as_mut() => {
                     if let Err(error) = served {
                         tracing::debug!(?error, "a connection ended with an error");
@@ -301,8 +303,12 @@ impl<F: Future<Output = ()>> Until<'_, F> {
                         return;
                     }
                 }
-                () = self.calm.cancelled(), if !ending => {}
-                () = self.kill.cancelled() => return,
+                () = self.calm.cancelled(), if !ending => {
+                    if self.kill.is_cancelled() {
+                        return;
+                    }
+                }
+                () = self.kill.cancelled(), if ending => return,
             }
             ending = true;
             end(connection.as_mut());
