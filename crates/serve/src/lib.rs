@@ -31,6 +31,7 @@ mod error;
 mod forwarding;
 mod function;
 mod gateway;
+mod gather;
 mod headers;
 mod limits;
 mod listener;
@@ -52,6 +53,7 @@ mod squeeze;
 mod store;
 mod streams;
 mod tls;
+mod token;
 mod upgrade;
 mod upstream;
 
