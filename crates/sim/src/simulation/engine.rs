@@ -39,6 +39,8 @@ pub(super) struct Engine<'a> {
     pub(super) demands: Vec<DemandRun>,
     pub(super) stores: Vec<Store>,
     pub(super) reasons: Reasons,
+    /// The hash of the key of requests without one.
+    pub(super) no_key: u64,
     /// Requests between sending and answer.
     pub(super) open: Level,
     /// Sum of those times, in nanoseconds.
@@ -118,6 +120,10 @@ pub(super) struct DemandRun {
     next_session: u32,
     pub(super) offered: u64,
     pub(super) failed: u64,
+    /// Requests offered, and failed, at most.
+    most: [u64; 2],
+    /// None is offered from then on.
+    until: Time,
     /// Whether a limit other than the duration has ended it.
     pub(super) cut: bool,
     /// The next record, its names already in place.
@@ -177,6 +183,7 @@ impl<'a> Engine<'a> {
             demands: Vec::new(),
             stores: setup.caches.iter().map(Store::new).collect(),
             reasons: Reasons::new(),
+            no_key: control::balance::hash(&0_u32.to_le_bytes()),
             open: Level::default(),
             sojourns: 0,
             sources: 0,
@@ -202,7 +209,10 @@ impl<'a> Engine<'a> {
                     (Some(Arrivals::Sessions(sessions.starts(0, 1))), 0, Some(sessions))
                 }
             };
+            let limits = setup.limits;
             self.demands.push(DemandRun {
+                most: [limits.requests, limits.errors].map(|most| most.unwrap_or(u64::MAX)),
+                until: limits.duration.map_or(Time::MAX, |span| Time::ZERO + span),
                 arrivals,
                 streams,
                 sessions,
@@ -310,6 +320,7 @@ impl<'a> Engine<'a> {
             Event::Failed { replica } => self.failed(replica),
             Event::Served { request, attempt } => self.served(request, attempt),
             Event::Shared { replica, version } => self.shared(replica, version),
+            Event::NodeShared { node, version } => self.node_shared(node, version),
             Event::Join { request, attempt } => self.join_batch(request, attempt),
             Event::Step { replica } => self.end_step(replica),
             Event::Connected { transfer } => self.connected(transfer),
@@ -368,11 +379,10 @@ impl<'a> Engine<'a> {
 
     /// Whether a demand has a request left to offer at `at`.
     fn may_offer(&mut self, demand: u32, at: Time) -> bool {
-        let limits = self.setup.demands[demand as usize].limits;
         let demand = &mut self.demands[demand as usize];
-        demand.cut |= limits.requests.is_some_and(|most| demand.offered >= most)
-            || limits.errors.is_some_and(|most| demand.failed >= most);
-        !demand.cut && limits.duration.is_none_or(|span| at < Time::ZERO + span)
+        let [offered, failed] = demand.most;
+        demand.cut |= demand.offered >= offered || demand.failed >= failed;
+        !demand.cut && at < demand.until
     }
 
     /// Enters the next moment of an open loop, or the start of the next session.

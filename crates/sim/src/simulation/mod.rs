@@ -53,6 +53,8 @@ pub struct Simulation {
     caches: Vec<CacheSetup>,
     demands: Vec<DemandSetup>,
     fleet: Option<FleetSetup>,
+    /// How requests on one node slow one another down.
+    node_contention: Option<Contention>,
     /// In the order of their moments.
     steps: Vec<(Time, Act)>,
 }
@@ -77,6 +79,8 @@ struct FunctionSetup {
     fork: Sampler,
     workers: u32,
     contention: Option<Contention>,
+    /// Thousandths of cores that a request would keep busy.
+    busy: u32,
     llm: Option<LlmSetup>,
     /// The function that is called with the answer.
     then: Option<usize>,

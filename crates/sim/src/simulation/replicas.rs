@@ -161,6 +161,8 @@ impl Engine<'_> {
             Some((request, work.function, handled.flight))
         };
         let lost: Vec<_> = self.handled.iter().filter_map(at_work).collect();
+        let requests: Vec<_> = lost.iter().map(|&(request, ..)| request).collect();
+        self.leave_node(replica, &requests);
         for &(request, function, flight) in &lost {
             self.end_work(request);
             self.occupy(replica, false);
