@@ -11,6 +11,7 @@ use super::event::{Event, Turn};
 use super::faults::Down;
 use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
+use super::policies::Policies;
 use super::requests::Reasons;
 use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
@@ -149,19 +150,16 @@ impl Simulation {
         sink: Option<&'a mut dyn RecordSink>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SimulationReport, SimulationError> {
-        let mut engine = Engine::new(self, seed, sink);
-        engine.deploy();
-        engine.open_demands();
-        engine.plan();
-        engine.plan_outages();
-        engine.plan_sample();
-        engine.run(progress);
-        engine.finish()
+        self.run_with(seed, Policies::default(), sink, progress)
     }
 }
 
 impl<'a> Engine<'a> {
-    fn new(setup: &'a Simulation, seed: u64, sink: Option<&'a mut dyn RecordSink>) -> Self {
+    pub(super) fn new(
+        setup: &'a Simulation,
+        seed: u64,
+        sink: Option<&'a mut dyn RecordSink>,
+    ) -> Self {
         let every = sink.as_ref().and_then(|sink| sink.sample_every());
         let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
@@ -199,7 +197,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn open_demands(&mut self) {
+    pub(super) fn open_demands(&mut self) {
         for (number, setup) in (0..).zip(&self.setup.demands) {
             let function = &self.setup.functions[setup.function].name;
             let (arrivals, streams, sessions) = match setup.arrival.pacing(self.seed, number) {
@@ -241,7 +239,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
+    pub(super) fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
         while (self.sources > 0 || self.open.value() > 0) && self.failure.is_none() {
             let due = self.calendar.next_due().unwrap_or(Time::MAX);
             // An answer at the very moment of a deadline is in time, so the calendar goes first.
@@ -339,7 +337,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Enters the scenario's operations.
-    fn plan(&mut self) {
+    pub(super) fn plan(&mut self) {
         for (step, (at, _)) in (0..).zip(&self.setup.steps) {
             self.calendar.push(*at, Event::Operate { step });
         }
@@ -515,7 +513,7 @@ mod tests {
         scenario.demand = vec![Demand::new("f", arrival, requests)];
         let simulation = Simulation::new(&system, &model, &scenario).unwrap();
         let mut engine = Engine::new(&simulation, 1, None);
-        engine.deploy();
+        engine.deploy(Policies::default()).unwrap();
         engine.open_demands();
         engine.run(&mut |_| ());
         assert_eq!(engine.ended, requests);

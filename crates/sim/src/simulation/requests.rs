@@ -6,9 +6,9 @@ use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URG
 use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{CacheResult, Invocation, Status};
 
+use super::FleetSetup;
 use super::engine::{Attempt, Engine, Handled};
 use super::event::{Event, Turn};
-use super::FleetSetup;
 use super::flights::{Flight, FlightId, NONE, Role};
 use super::language;
 use super::store::Asked;

@@ -60,8 +60,7 @@ impl Engine<'_> {
             }
             (None, Some(contention), Some(node)) => {
                 let shared = &mut self.nodes[node.index()].shared;
-                let (due, version) =
-                    shared.enter(self.now, work.span, setup.busy, tag, contention);
+                let (due, version) = shared.enter(self.now, work.span, setup.busy, tag, contention);
                 let node = node.index() as u32;
                 self.calendar.push(due, Event::NodeShared { node, version });
             }

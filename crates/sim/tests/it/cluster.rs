@@ -172,10 +172,15 @@ fn functions_share_the_cores_of_their_node() {
                 "[function.{name}]\nprocess = [\"./{name}\"]\nmode = \"http\"\nconcurrency = 100000\ntimeout = \"1day\"\nrequests = {{ cpu = \"10m\" }}\n"
             )
         });
-        let system = format!("{f}{g}[cluster]\nnodes = [{{ name = \"n\", cpu = {cpu}, memory = \"4GiB\" }}]");
+        let system = format!(
+            "{f}{g}[cluster]\nnodes = [{{ name = \"n\", cpu = {cpu}, memory = \"4GiB\" }}]"
+        );
         let model = "node_contention = { processor_sharing = {} }\n[function.f]\nservice = { fixed = 1.0 }\n[function.g]\nservice = { hyperexponential = { mean = 0.5, cv = 2.0 } }";
         let demand = |name: &str, rate: f64| {
-            format!("[[demand]]\nfunction = \"{name}\"\narrival = {{ poisson = {{ rate = {rate} }} }}\nrequests = {}\n", (f64::from(requests) * rate) as u64)
+            format!(
+                "[[demand]]\nfunction = \"{name}\"\narrival = {{ poisson = {{ rate = {rate} }} }}\nrequests = {}\n",
+                (f64::from(requests) * rate) as u64
+            )
         };
         let scenario = demand("f", rates[0]) + &demand("g", rates[1]);
         of_texts(&system, model, &scenario)

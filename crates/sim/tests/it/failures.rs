@@ -66,7 +66,8 @@ fn refusals_are_recorded_as_where_the_system_is_served() {
     let found = ends("timeout = \"1s\"", "{ hangs = 1.0 }");
     assert_eq!(found(Status::Timeout, Some(504)), 1.0);
 
-    let found = ends("retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }", "{ busy = 0.2 }");
+    let found =
+        ends("retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }", "{ busy = 0.2 }");
     let (passed_on, well) = (found(Status::Ok, Some(429)), found(Status::Ok, None));
     assert!((passed_on - 0.008).abs() < 0.006, "{passed_on}");
     assert_eq!(passed_on + well, 1.0, "no code of an attempt before the last is left");
