@@ -3,6 +3,7 @@
 //! ([`RunSummary`]) and confidence intervals ([`batch_means`]).
 
 mod batch_series;
+mod buckets;
 mod difference;
 mod distribution;
 mod estimate;

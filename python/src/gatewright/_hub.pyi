@@ -1,3 +1,4 @@
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 class Mailbox:
@@ -42,3 +43,38 @@ class Log:
     def fileno(self) -> int: ...
     def collect(self) -> list[tuple[int, str, str]]: ...
     def set_level(self, level: int) -> None: ...
+
+class ScalerView:
+    """What an autoscaler is told of its function."""
+
+    @property
+    def now(self) -> float: ...
+    @property
+    def concurrency(self) -> float: ...
+    @property
+    def arrivals(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def ready(self) -> int: ...
+    @property
+    def starting(self) -> int: ...
+    @property
+    def min(self) -> int: ...
+    @property
+    def max(self) -> int: ...
+
+def simulate(
+    scenario: tuple[bool, str],
+    *,
+    system: Optional[tuple[bool, str]],
+    models: Optional[Sequence[tuple[bool, str]]],
+    folder: str,
+    set: Sequence[tuple[str, str]],
+    seed: Optional[int],
+    replications: int,
+    records: bool,
+    autoscaler: Sequence[tuple[str, Callable[..., Any]]],
+    interval: float,
+    balancer: Sequence[tuple[str, Callable[..., Any]]],
+) -> tuple[str, Optional[dict[str, list[Any]]]]: ...
