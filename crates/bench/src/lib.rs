@@ -13,7 +13,7 @@
 //!
 //! One thread can do more than 100,000 requests a second: prepared bytes, one edge-triggered `epoll` set with
 //! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
-//! each. The engine runs on Linux and speaks HTTP/1.1, over TLS as well.
+//! each. The engine runs on Linux and speaks HTTP/1.1 and HTTP/2, over TLS as well.
 
 mod answer;
 mod clock;
@@ -24,6 +24,7 @@ mod error;
 mod failure;
 mod feed;
 mod gate;
+mod http2;
 mod openai;
 mod outcome;
 mod parts;
@@ -56,7 +57,10 @@ pub use gate::{Gate, GateResult};
 pub use openai::{OpenAi, OpenAiApi};
 pub use outcome::{Distributions, Outcome, OutcomeReport, Stop};
 pub use parts::{Part, PartReport, Parts};
-pub use plan::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target, WeightedTarget};
+pub use plan::{
+    AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_STREAMS, DEFAULT_TIMEOUT, Plan, Target,
+    WeightedTarget,
+};
 pub use progress::{Progress, RecordSink, Snapshot};
 pub use report::{Machine, Report, SCHEMA, StepReport};
 pub use run::run;

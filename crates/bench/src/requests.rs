@@ -67,4 +67,9 @@ impl Requests {
     pub(crate) fn bytes(&mut self, choice: usize, number: u64, turn: Turn) -> &[u8] {
         self.templates[choice].template.for_request(number, turn)
     }
+
+    /// Head and body of the same.
+    pub(crate) fn parts(&mut self, choice: usize, number: u64, turn: Turn) -> (&[u8], &[u8]) {
+        self.templates[choice].template.parts(number, turn)
+    }
 }

@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Chunks of records that may wait to be written before the engine has to.
 const WAITING_CHUNKS: usize = 1_024;
+/// Requests of an open loop that a thread holds ready at most; the others wait in the schedule.
+const MAX_READY: usize = 65_536;
 /// Files that the process needs besides the connections.
 const OTHER_FILES: u64 = 64;
 /// Bars of the histogram that observers are shown.
@@ -148,10 +150,12 @@ impl Engine<'_> {
             tls: self.tls.clone(),
             timeout: plan.timeout,
             max_connections: most as usize,
+            streams: plan.streams(),
             retries: plan.retries,
             cuts_off: plan.at_end == AtEnd::Cancel,
         };
-        let bounds = Bounds::of(&plan.limits, self.measured.from, setup.max_connections);
+        let ready = setup.max_connections.saturating_mul(plan.streams().unwrap_or(1) as usize);
+        let bounds = Bounds::of(&plan.limits, self.measured.from, ready.min(MAX_READY));
         let pacing = plan.strategy.pacing(plan.seed, DEMAND);
         let account = Account {
             name: plan.name.as_str().into(),

@@ -9,8 +9,9 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::connection::Address;
+use crate::http2;
 use crate::requests::{Prepared, Requests};
-use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate};
+use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate, Wire};
 use crate::tls::Tls;
 use crate::{BenchError, Data, Plan, Target, Trust, WeightedTarget};
 
@@ -24,6 +25,7 @@ pub(crate) struct ParsedTarget {
     unix_socket: Option<PathBuf>,
     /// If the server is asked over TLS, how it proves who it is.
     trust: Option<Trust>,
+    http2: bool,
     pub(crate) requests: Requests,
 }
 
@@ -59,10 +61,11 @@ impl ParsedTarget {
                 );
                 return Err(BenchError::Url { url: target.url.clone(), problem });
             }
+            let wire = Wire::of(plan, secure);
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             let template = match filled {
-                Some(data) => filled_template(target, authority, id_prefix, data, plan)?,
-                None => fixed_template(target, authority, path, id_prefix)?,
+                Some(data) => filled_template(target, authority, id_prefix, data, plan, wire)?,
+                None => fixed_template(target, authority, path, id_prefix, wire)?,
             };
             let name = weighted.name.as_deref().map(Into::into);
             prepared.push((weighted.weight, Prepared { template, kind: weighted.answer, name }));
@@ -70,17 +73,21 @@ impl ParsedTarget {
         let (host, port, secure) = server.unwrap_or_default();
         let trust = secure.then(|| plan.trust.clone());
         let requests = Requests::new(prepared, plan.seed);
-        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), trust, requests })
+        let (http2, unix_socket) = (plan.http2, plan.unix_socket.clone());
+        Ok(Self { host, port, unix_socket, trust, http2, requests })
     }
 
     /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
     ///
-    /// A secure connection is made once to learn what is wrong with it, if anything is, and not used.
+    /// A connection that is secure, or of HTTP/2, is made once to learn what is wrong with it, if anything is, and not
+    /// used.
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Connected, BenchError> {
-        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust)).transpose()?;
+        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust, self.http2));
+        let tls = tls.transpose()?;
         if let Some(path) = &self.unix_socket {
             let stream = UnixStream::connect(path)
                 .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
+            stream.set_read_timeout(Some(timeout))?;
             let first = self.first(tls.as_ref(), stream)?;
             return Ok((Address::Unix(path.clone()), tls, first));
         }
@@ -112,10 +119,37 @@ impl ParsedTarget {
         tls: Option<&Tls>,
         mut stream: S,
     ) -> Result<Option<OwnedFd>, BenchError> {
-        let Some(tls) = tls else { return Ok(Some(stream.into())) };
         let host = self.host.clone();
-        tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?;
+        match tls {
+            Some(tls) => tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?,
+            None if self.http2 => {
+                let host = format!("{host}:{}", self.port);
+                greet(&mut stream).map_err(|what| BenchError::Http2 { host, what })?;
+            }
+            None => return Ok(Some(stream.into())),
+        }
         Ok(None)
+    }
+}
+
+/// Says the first words of HTTP/2 to a server that was not asked whether it speaks it.
+fn greet(stream: &mut (impl Read + Write)) -> Result<(), String> {
+    let mut first = [0; 9];
+    let done = stream.write_all(&http2::PREFACE).and_then(|()| stream.read_exact(&mut first));
+    match done {
+        Ok(()) if http2::is_greeting(&first) => Ok(()),
+        Ok(()) if first.starts_with(b"HTTP/1") => Err("it answers in HTTP/1".to_owned()),
+        Ok(()) => Err("it answers otherwise".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err("it does not answer".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Wire {
+    const fn of(plan: &Plan, is_secure: bool) -> Self {
+        if plan.http2 { Self::Http2 { is_secure } } else { Self::Http1 }
     }
 }
 
@@ -150,9 +184,10 @@ fn fixed_template(
     authority: &str,
     path: &str,
     id_prefix: Option<&str>,
+    wire: Wire,
 ) -> Result<RequestTemplate, BenchError> {
     let method = parse_method(target)?;
-    let headers = parse_headers(&target.headers, id_prefix.is_some())?;
+    let headers = parse_headers(&target.headers, id_prefix.is_some(), wire)?;
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
     for (name, value) in defaults(authority) {
         if !headers.iter().any(|(own, _)| *own == name) {
@@ -170,19 +205,16 @@ fn fixed_template(
     if has_body || !target.body.is_empty() {
         bytes.extend_from_slice(format!("content-length: {}\r\n", target.body.len()).as_bytes());
     }
-    let number_at = id_prefix.map(|prefix| {
+    if let Some(prefix) = id_prefix {
         bytes.extend_from_slice(format!("x-request-id: {prefix}-").as_bytes());
-        let at = bytes.len();
         bytes.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
         bytes.extend_from_slice(b"\r\n");
-        at
-    });
+    }
     bytes.extend_from_slice(b"\r\n");
     if bytes.len() > MAX_HEAD {
         return Err(BenchError::Request(format!("its head is longer than {MAX_HEAD} bytes")));
     }
-    bytes.extend_from_slice(&target.body);
-    Ok(RequestTemplate::fixed(bytes, number_at, &method, target.body.len() as u64))
+    Ok(RequestTemplate::fixed(&bytes, &target.body, id_prefix.is_some(), &method, wire))
 }
 
 fn parse_method(target: &Target) -> Result<Method, BenchError> {
@@ -230,13 +262,14 @@ fn filled_template(
     id_prefix: Option<&str>,
     data: &Data,
     plan: &Plan,
+    wire: Wire,
 ) -> Result<RequestTemplate, BenchError> {
     let method = parse_method(target)?;
     let (names, values): (Vec<_>, Vec<_>) = target.headers.iter().cloned().unzip();
     // Names, and values without places, are held to what every header is.
     let plain: Vec<_> =
         names.iter().cloned().zip(values.iter().map(|value| without_places(value))).collect();
-    parse_headers(&plain, id_prefix.is_some())?;
+    parse_headers(&plain, id_prefix.is_some(), wire)?;
     let mut line = vec![Piece::Text(format!("{method} ").into_bytes())];
     let path = path_of(&target.url);
     let slash = if path.starts_with('/') { "" } else { "/" };
@@ -271,6 +304,7 @@ fn filled_template(
         has_length: has_body || !body.is_empty(),
         body,
         id_prefix: id_prefix.map(str::to_owned),
+        wire,
         by_session: has_messages && plan.strategy.has_turns(),
     };
     Ok(RequestTemplate::filled(parts, data.clone(), &method))
@@ -287,6 +321,7 @@ fn defaults(authority: &str) -> [(HeaderName, &str); 3] {
 fn parse_headers(
     headers: &[(String, String)],
     with_ids: bool,
+    wire: Wire,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, BenchError> {
     let parse = |(name, value): &(String, String)| {
         let fail =
@@ -301,6 +336,9 @@ fn parse_headers(
             || parsed_name == http::header::TRANSFER_ENCODING
         {
             return fail("the engine sets it from the body; leave it out".into());
+        }
+        if wire != Wire::Http1 && http2::FOREIGN.contains(&parsed_name.as_str()) {
+            return fail("HTTP/2 has no such header; leave it out".into());
         }
         if with_ids && parsed_name == "x-request-id" {
             return fail("the engine sets it; turn its request ids off to set your own".into());

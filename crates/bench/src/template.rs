@@ -7,6 +7,7 @@ use http::Method;
 use crate::BenchError;
 use crate::data::Data;
 use crate::feed::Turn;
+use crate::http2;
 
 /// A request as the bytes that go over the wire.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct RequestTemplate {
 #[derive(Clone, Debug)]
 enum Form {
     /// The same for all but the digits of its id.
-    Fixed { bytes: Vec<u8>, number_at: Option<usize>, body_len: u64 },
+    Fixed { bytes: Vec<u8>, number_at: Option<usize>, head_len: usize },
     /// Filled from data.
     Filled(Box<Filled>),
 }
@@ -31,7 +32,10 @@ struct Filled {
     /// The last request that was made, which may be asked for in pieces.
     made: Option<(u64, Turn)>,
     bytes: Vec<u8>,
+    head_len: usize,
     body: Vec<u8>,
+    /// The head, before it becomes one of HTTP/2.
+    text: Vec<u8>,
 }
 
 /// A request with places in it.
@@ -44,8 +48,19 @@ pub(crate) struct Parts {
     pub(crate) body: Vec<Piece>,
     pub(crate) has_length: bool,
     pub(crate) id_prefix: Option<String>,
+    pub(crate) wire: Wire,
     /// Rows are those of sessions, not of requests.
     pub(crate) by_session: bool,
+}
+
+/// How a head is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Http1,
+    /// As a block of headers, which names the scheme.
+    Http2 {
+        is_secure: bool,
+    },
 }
 
 /// Text, or a place that a column fills.
@@ -78,13 +93,21 @@ pub(crate) enum Escape {
 pub(crate) const NUMBER_DIGITS: usize = 12;
 
 impl RequestTemplate {
+    /// A request whose `head` is written as HTTP/1.1 has it; with `with_number`, its last header ends in the digits of
+    /// a number.
     pub(crate) fn fixed(
-        bytes: Vec<u8>,
-        number_at: Option<usize>,
+        head: &[u8],
+        body: &[u8],
+        with_number: bool,
         method: &Method,
-        body: u64,
+        wire: Wire,
     ) -> Self {
-        let form = Form::Fixed { bytes, number_at, body_len: body };
+        let mut bytes = Vec::new();
+        let after_number = wire.write(head, &mut bytes);
+        let head_len = bytes.len();
+        bytes.extend_from_slice(body);
+        let number_at = with_number.then(|| head_len - after_number - NUMBER_DIGITS);
+        let form = Form::Fixed { bytes, number_at, head_len };
         Self { form, is_head: *method == Method::HEAD }
     }
 
@@ -94,7 +117,9 @@ impl RequestTemplate {
             data,
             made: None,
             bytes: Vec::new(),
+            head_len: 0,
             body: Vec::new(),
+            text: Vec::new(),
         };
         Self { form: Form::Filled(Box::new(filled)), is_head: *method == Method::HEAD }
     }
@@ -118,6 +143,16 @@ impl RequestTemplate {
         }
     }
 
+    /// Head and body of request `number`, which stands at `turn` of its session.
+    pub(crate) fn parts(&mut self, number: u64, turn: Turn) -> (&[u8], &[u8]) {
+        self.for_request(number, turn);
+        let (bytes, head_len) = match &self.form {
+            Form::Fixed { bytes, head_len, .. } => (bytes, *head_len),
+            Form::Filled(filled) => (&filled.bytes, filled.head_len),
+        };
+        bytes.split_at(head_len)
+    }
+
     /// Whether each request is made for itself.
     pub(crate) const fn is_filled(&self) -> bool {
         matches!(self.form, Form::Filled(_))
@@ -126,7 +161,7 @@ impl RequestTemplate {
     /// Bytes of the body of the request that was made last.
     pub(crate) fn body_len(&self) -> u64 {
         match &self.form {
-            Form::Fixed { body_len, .. } => *body_len,
+            Form::Fixed { bytes, head_len, .. } => (bytes.len() - head_len) as u64,
             Form::Filled(filled) => filled.body.len() as u64,
         }
     }
@@ -146,19 +181,38 @@ impl Filled {
         let row = if parts.by_session { turn.session } else { number };
         self.bytes.clear();
         self.body.clear();
-        let (bytes, data) = (&mut self.bytes, &mut self.data);
+        self.text.clear();
+        let (text, data) = (&mut self.text, &mut self.data);
         parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, row, turn));
-        parts.line.iter().for_each(|piece| piece.write(bytes, data, row, turn));
-        bytes.extend_from_slice(b" HTTP/1.1\r\n");
-        parts.headers.iter().for_each(|piece| piece.write(bytes, data, row, turn));
+        parts.line.iter().for_each(|piece| piece.write(text, data, row, turn));
+        text.extend_from_slice(b" HTTP/1.1\r\n");
+        parts.headers.iter().for_each(|piece| piece.write(text, data, row, turn));
         if parts.has_length {
-            bytes.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
+            text.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
         }
         if let Some(prefix) = &parts.id_prefix {
-            bytes.extend_from_slice(format!("x-request-id: {prefix}-{number:012}\r\n").as_bytes());
+            text.extend_from_slice(format!("x-request-id: {prefix}-{number:012}\r\n").as_bytes());
         }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&self.body);
+        text.extend_from_slice(b"\r\n");
+        parts.wire.write(text, &mut self.bytes);
+        self.head_len = self.bytes.len();
+        self.bytes.extend_from_slice(&self.body);
+    }
+}
+
+impl Wire {
+    /// Writes a head, given as HTTP/1.1 has it; how many bytes come after the value of its last header.
+    fn write(self, head: &[u8], out: &mut Vec<u8>) -> usize {
+        match self {
+            Self::Http1 => {
+                out.extend_from_slice(head);
+                b"\r\n\r\n".len()
+            }
+            Self::Http2 { is_secure } => {
+                http2::write_head(head, is_secure, out);
+                0
+            }
+        }
     }
 }
 

@@ -17,6 +17,9 @@ use rustls::{
 
 use crate::BenchError;
 
+/// The name of HTTP/2 in ALPN.
+const HTTP2: &[u8] = b"h2";
+
 /// How a server proves who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -40,8 +43,8 @@ pub(crate) struct Session {
 }
 
 impl Tls {
-    /// For the server `host`.
-    pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, BenchError> {
+    /// For the server `host`, which is asked to speak HTTP/2 or HTTP/1.1.
+    pub(crate) fn new(host: &str, trust: &Trust, http2: bool) -> Result<Self, BenchError> {
         let fail = |what: String| BenchError::Tls { host: host.to_owned(), what };
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| fail(error.to_string()))?;
@@ -55,7 +58,7 @@ impl Tls {
         } else {
             builder.with_root_certificates(roots(trust.ca.as_deref(), &fail)?).with_no_client_auth()
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![if http2 { HTTP2.to_vec() } else { b"http/1.1".to_vec() }];
         Ok(Self { config: Arc::new(config), name })
     }
 
@@ -71,6 +74,9 @@ impl Tls {
         let mut session = self.session().map_err(|error| error.to_string())?;
         while session.state.is_handshaking() {
             session.state.complete_io(&mut socket).map_err(|error| error.to_string())?;
+        }
+        if self.config.alpn_protocols[0] == HTTP2 && session.state.alpn_protocol() != Some(HTTP2) {
+            return Err("the server does not offer HTTP/2".to_owned());
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub use prepare::{Prepared, ScenarioError};
 pub use target::{OpenAiTarget, TargetSpec};
 
 use crate::gate::Gate;
-use crate::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, DataSpec};
+use crate::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_STREAMS, DEFAULT_TIMEOUT, DataSpec};
 
 /// A benchmark: who is asked, how, for how long, and what has to hold.
 ///
@@ -90,6 +90,13 @@ pub struct Client {
     /// Connections at most in an open loop: 1 to 65,536. A closed loop has one a stream.
     #[schemars(range(min = 1, max = 65_536))]
     pub max_connections: u32,
+    /// Whether requests are made by HTTP/2: over TLS as agreed there (ALPN), else without asking (prior knowledge).
+    #[serde(skip_serializing_if = "is_false")]
+    pub http2: bool,
+    /// Requests at a time on a connection of HTTP/2; the server may allow fewer. Another connection is opened when all
+    /// are full.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_streams: u32,
     /// Threads that make the load; as many as it needs if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
@@ -140,6 +147,8 @@ impl Default for Client {
         Self {
             timeout: DEFAULT_TIMEOUT,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            http2: false,
+            max_streams: DEFAULT_MAX_STREAMS,
             threads: None,
             unix_socket: None,
             ca: None,

@@ -81,6 +81,8 @@ impl Scenario {
         plan.slo = self.slo.or_else(|| self.profile.as_ref()?.slo().copied());
         plan.timeout = self.client.timeout;
         plan.max_connections = self.client.max_connections;
+        plan.http2 = self.client.http2;
+        plan.max_streams = self.client.max_streams;
         plan.threads = self.client.threads;
         plan.request_ids = self.client.request_ids;
         plan.retries = self.client.retries;

@@ -104,6 +104,14 @@ struct ClientFlags {
     #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
     timeout: Option<Duration>,
 
+    /// Speak HTTP/2: over TLS as agreed there, else without asking.
+    #[arg(long, hide_short_help = true)]
+    http2: bool,
+
+    /// Requests at a time on a connection of HTTP/2 [default: 100].
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    max_streams: Option<u32>,
+
     /// Unix socket on which the server listens.
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     unix_socket: Option<PathBuf>,
@@ -272,6 +280,8 @@ impl Bench {
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
+        client.http2 |= flags.http2;
+        client.max_streams = flags.max_streams.unwrap_or(client.max_streams);
         client.retries = flags.retries.unwrap_or(client.retries);
         client.insecure |= flags.insecure;
         if let Some(path) = &flags.cacert {
@@ -413,6 +423,9 @@ fn explain(error: BenchError) -> Failure {
         BenchError::Tls { .. } => {
             return Failure::failed(&error)
                 .hint("--cacert FILE trusts other certificates, --insecure asks for no proof");
+        }
+        BenchError::Http2 { .. } => {
+            return Failure::failed(&error).hint("leave --http2 out, or ask a server that speaks it");
         }
         BenchError::System(_) | BenchError::Records { .. } => Failure::failed(&error),
         _ => Failure::usage(&error),
