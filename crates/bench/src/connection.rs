@@ -211,11 +211,15 @@ impl Connection {
     }
 
     /// Begins a request, whose bytes are then to be given to [`Connection::write`].
-    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind) {
+    /// `keeps_text`: what is answered matters.
+    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind, keeps_text: bool) {
         match (kind, &mut self.tokens) {
             (AnswerKind::Opaque, tokens) => *tokens = None,
             (AnswerKind::OpenAi, Some(tokens)) => tokens.reset(),
             (AnswerKind::OpenAi, tokens) => *tokens = Some(Box::default()),
+        }
+        if let Some(tokens) = self.tokens.as_mut().filter(|_| keeps_text) {
+            tokens.keep_text();
         }
         self.phase = Phase::Busy(request);
         self.parser.reset();

@@ -328,11 +328,10 @@ fn gather(
     let mut summary = RunSummary::new();
     let (mut series, mut parts) = (TimeSeries::default(), Parts::default());
     let (mut tokens, mut attainment) = (None::<Box<TokenSummary>>, Attainment::default());
-    let mut noticed = Noticed::default();
-    let mut pool = PoolCounts::default();
+    let (mut noticed, mut pool) = (Noticed::default(), PoolCounts::default());
     let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
     let share = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
-    let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
+    let (mut unsent, mut waited, mut warmup_requests, mut broken_conversations) = (0, 0, 0, 0);
     let (mut busy, mut starved) = (0.0f64, 0.0f64);
     let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
@@ -348,6 +347,7 @@ fn gather(
         pool.merge(shard.pool);
         unsent += shard.unsent;
         waited += shard.waited;
+        broken_conversations += shard.broken_conversations;
         warmup_requests += shard.warmup_requests;
         cpu += shard.processor.used;
         busy = busy.max(share(shard.processor.used));
@@ -376,6 +376,7 @@ fn gather(
         warmup_requests,
         unsent,
         waited,
+        broken_conversations,
         noticing: noticed.delay,
         connections_opened: pool.opened,
         connections_peak: pool.peak,

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
 };
 
 use crate::BenchError;
@@ -67,6 +68,15 @@ impl Tls {
         // What is written is bounded by the request, which is in memory already.
         state.set_buffer_limit(None);
         Ok(Session { state: Box::new(state) })
+    }
+
+    /// A connection over a socket that blocks.
+    pub(crate) fn stream<S: io::Read + io::Write>(
+        &self,
+        socket: S,
+    ) -> Result<StreamOwned<ClientConnection, S>, String> {
+        let session = self.session().map_err(|error| error.to_string())?;
+        Ok(StreamOwned::new(*session.state, socket))
     }
 
     /// Shakes hands once over a socket that blocks, to learn what is wrong in words.

@@ -147,8 +147,14 @@ impl Session {
         }
     }
 
-    /// Begins a request with the head `block`.
-    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind, block: &[u8], body: &[u8]) {
+    /// Begins a request with the head `block`. `kind`: what it is answered with, and whether the text of that matters.
+    pub(crate) fn begin(
+        &mut self,
+        request: InFlight,
+        kind: (AnswerKind, bool),
+        block: &[u8],
+        body: &[u8],
+    ) {
         let id = self.next_stream;
         self.next_stream += 2;
         self.leaving |= self.next_stream > LAST_STREAM;
@@ -161,10 +167,14 @@ impl Session {
             write(&mut self.out, of_kind, flags, id, piece);
             of_kind = kind::CONTINUATION;
         }
-        let tokens = match kind {
+        let (kind, keeps_text) = kind;
+        let mut tokens = match kind {
             AnswerKind::Opaque => None,
             AnswerKind::OpenAi => Some(self.spare.pop().unwrap_or_default()),
         };
+        if let Some(tokens) = tokens.as_mut().filter(|_| keeps_text) {
+            tokens.keep_text();
+        }
         let mut stream = Stream {
             request,
             code: None,
@@ -587,7 +597,7 @@ mod tests {
         let mut session = agreed(10, &[(setting::MAX_CONCURRENT_STREAMS, 3)]);
         assert_eq!(session.room(), 3);
         for number in 0..3 {
-            session.begin(request(number), AnswerKind::Opaque, b"\x82", b"");
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
         }
         assert_eq!(session.room(), 0);
         assert_eq!(drain(&mut session), [1, 3, 5].map(|id| (kind::HEADERS, LAST_HEADERS, id, 1)));
@@ -607,7 +617,7 @@ mod tests {
         for at in 0..bytes.len() {
             let mut session = agreed(10, &[]);
             for number in 0..3 {
-                session.begin(request(number), AnswerKind::Opaque, b"\x82", b"");
+                session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
             }
             drain(&mut session);
             let mut ended = feed(&mut session, &bytes[..at]);
@@ -631,8 +641,8 @@ mod tests {
     #[test]
     fn bodies_wait_for_their_windows() {
         let mut session = agreed(10, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
-        session.begin(request(0), AnswerKind::Opaque, b"\x83", &[0; 25]);
-        session.begin(request(1), AnswerKind::Opaque, b"\x83", &[0; 70_000]);
+        session.begin(request(0), (AnswerKind::Opaque, false), b"\x83", &[0; 25]);
+        session.begin(request(1), (AnswerKind::Opaque, false), b"\x83", &[0; 70_000]);
         let lengths = |frames: Vec<(u8, u8, u32, usize)>| -> Vec<(u32, u8, usize)> {
             let data = frames.into_iter().filter(|frame| frame.0 == kind::DATA);
             data.map(|(_, flags, id, length)| (id, flags, length)).collect()
@@ -656,7 +666,7 @@ mod tests {
     #[test]
     fn what_was_read_is_granted_again() {
         let mut session = agreed(10, &[]);
-        session.begin(request(0), AnswerKind::Opaque, b"\x82", b"");
+        session.begin(request(0), (AnswerKind::Opaque, false), b"\x82", b"");
         drain(&mut session);
         feed(&mut session, &frame(kind::HEADERS, flag::END_HEADERS, 1, OK));
         let data = frame(kind::DATA, 0, 1, &[0; MAX_FRAME]);
@@ -672,7 +682,7 @@ mod tests {
     fn a_server_that_goes_away_hands_back_what_it_has_not_seen() {
         let mut session = agreed(10, &[]);
         for number in 0..3 {
-            session.begin(request(number), AnswerKind::Opaque, b"\x82", b"");
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
         }
         let goodbye = [3u32.to_be_bytes(), [0; 4]].concat();
         let ended = feed(&mut session, &frame(kind::GOAWAY, 0, 0, &goodbye));
@@ -689,7 +699,7 @@ mod tests {
     fn what_was_cancelled_is_told_and_not_heard_of_again() {
         let mut session = agreed(10, &[]);
         for number in 0..2 {
-            session.begin(request(number), AnswerKind::Opaque, b"\x82", b"");
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
         }
         drain(&mut session);
         let mut ended = Vec::new();
@@ -709,7 +719,7 @@ mod tests {
     fn a_server_that_breaks_the_rules_is_found_out() {
         let begun = || {
             let mut session = agreed(1, &[]);
-            session.begin(request(0), AnswerKind::Opaque, b"\x82", b"");
+            session.begin(request(0), (AnswerKind::Opaque, false), b"\x82", b"");
             session
         };
         let error = |mut session: Session, bytes: &[u8]| {
@@ -759,7 +769,7 @@ mod tests {
         ) {
             let mut session = agreed(10, &[]);
             for number in 0..2 {
-                session.begin(request(number), AnswerKind::OpenAi, b"\x82", &[0; 70_000]);
+                session.begin(request(number), (AnswerKind::OpenAi, false), b"\x82", &[0; 70_000]);
             }
             let frames = frames.iter().map(|(kind, flags, id, payload)| frame(*kind, *flags, *id, payload));
             let bytes = [frames.collect::<Vec<_>>().concat(), noise].concat();

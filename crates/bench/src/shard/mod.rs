@@ -10,10 +10,11 @@ use gatewright_record::{RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
+use crate::answer::TokenWatch;
 use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
-use crate::feed::{Due, Feed, Noticed};
+use crate::feed::{Due, Feed, Noticed, Turn};
 use crate::http2::Ended;
 use crate::parts::Parts;
 use crate::poller::{Event, EventFlags, Poller};
@@ -46,6 +47,8 @@ pub(crate) struct Shard<'a> {
     unflushed: Vec<usize>,
     /// Requests that have ended on one of them.
     ended: Vec<Ended>,
+    /// Conversations that ended because a turn failed.
+    broken_conversations: u64,
 }
 
 /// A request that is to be sent, perhaps not for the first time.
@@ -83,6 +86,7 @@ pub(crate) struct ShardOutcome {
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
     pub(crate) waited: u64,
+    pub(crate) broken_conversations: u64,
     pub(crate) noticed: Noticed,
     pub(crate) pool: PoolCounts,
     /// When its last request had ended.
@@ -124,6 +128,7 @@ impl<'a> Shard<'a> {
             unread: Vec::new(),
             unflushed: Vec::new(),
             ended: Vec::new(),
+            broken_conversations: 0,
         })
     }
 
@@ -164,6 +169,7 @@ impl<'a> Shard<'a> {
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
             waited: self.waited,
+            broken_conversations: self.broken_conversations,
             offered_until: self.feed.end(),
             dry: self.feed.is_dry(),
             noticed: self.feed.into_noticed(),
@@ -298,14 +304,18 @@ impl<'a> Shard<'a> {
         }
         if let Some(attempt) = self.take(now) {
             self.end_unsent(attempt, failure, now);
-            self.feed.ended_unconnected(attempt.due.turn, now);
+            if self.requests.has_conversations() {
+                self.go_on_unsent(attempt.due, failure, now);
+            } else {
+                self.feed.ended_unconnected(attempt.due.turn, now);
+            }
         }
     }
 
     fn send(&mut self, index: usize, attempt: Attempt, now: Time) {
         let due = attempt.due;
         let Some(connection) = self.pool.get(index) else { return };
-        let choice = self.requests.choose(due.number);
+        let choice = self.requests.choose(due.number, due.turn);
         let mut now = now;
         if self.requests.get(choice).template.is_filled() {
             // Filled before it counts as sent: what that takes is not the server's doing.
@@ -322,18 +332,19 @@ impl<'a> Shard<'a> {
             sent: attempt.first_sent.unwrap_or(now),
             first_byte: None,
         };
-        let kind = self.requests.get(choice).kind;
+        let prepared = self.requests.get(choice);
+        let (kind, keeps_text) = (prepared.kind, prepared.template.is_conversation());
         let written = match &mut connection.http2 {
             Some(session) => {
                 let (block, body) = self.requests.parts(choice, due.number, due.turn);
-                session.begin(request, kind, block, body);
+                session.begin(request, (kind, keeps_text), block, body);
                 if self.unflushed.last() != Some(&index) {
                     self.unflushed.push(index);
                 }
                 Ok(())
             }
             None => {
-                connection.begin(request, kind);
+                connection.begin(request, kind, keeps_text);
                 connection.write(self.requests.bytes(choice, due.number, due.turn))
             }
         };
@@ -449,7 +460,9 @@ impl<'a> Shard<'a> {
         if !self.retry(&request, failure, now) {
             let tokens = self.pool.get(index).and_then(|connection| connection.tokens.as_deref());
             self.tally.end(end, self.requests.get(request.choice), tokens);
-            self.feed.ended(request.turn, now);
+            let answer = tokens.filter(|_| failure.is_none()).map(TokenWatch::text);
+            let goes_on = self.requests.hear(request.choice, request.number, request.turn, answer);
+            self.go_on(request.turn, goes_on, failure, now);
         }
         self.pool.busy -= 1;
         if !reusable {
@@ -471,14 +484,29 @@ impl<'a> Shard<'a> {
             self.pool.busy -= 1;
             if !self.retry(&request, Some(failure), now) {
                 self.tally.end(end, self.requests.get(request.choice), None);
-                self.feed.ended(request.turn, now);
+                let goes_on =
+                    self.requests.hear(request.choice, request.number, request.turn, None);
+                self.go_on(request.turn, goes_on, Some(failure), now);
             }
         }
         self.pool.remove(index);
     }
 
+    /// A request has ended; its session goes on, or does not.
+    fn go_on(&mut self, turn: Turn, goes_on: bool, failure: Option<Failure>, now: Time) {
+        if goes_on && self.feed.ended(turn, now) {
+            return;
+        }
+        if !goes_on {
+            self.broken_conversations += u64::from(failure.is_some());
+            self.feed.left(turn, now);
+        }
+        self.requests.forget(turn.session);
+    }
+
     fn end_unsent(&mut self, attempt: Attempt, failure: Failure, now: Time) {
         let due = attempt.due;
+        let choice = self.requests.choose(due.number, due.turn);
         let end = End {
             number: due.number,
             turn: due.turn.number,
@@ -492,7 +520,7 @@ impl<'a> Shard<'a> {
             body_bytes: 0,
             failure: Some(failure),
         };
-        self.tally.end(end, self.requests.get(self.requests.choose(due.number)), None);
+        self.tally.end(end, self.requests.get(choice), None);
     }
 
     /// Ends all that is in flight, and what was due.
@@ -540,7 +568,7 @@ impl<'a> Shard<'a> {
             if let Some(due) = self.feed.take(now) {
                 let attempt = Attempt { due, number: 1, first_sent: None };
                 self.end_unsent(attempt, Failure::NoConnection, now);
-                self.feed.ended(due.turn, now);
+                self.go_on_unsent(due, Failure::NoConnection, now);
             }
             self.feed.notice(now);
         }
@@ -553,8 +581,14 @@ impl<'a> Shard<'a> {
             self.feed.notice(now);
             let Some(attempt) = self.take(now) else { return };
             self.end_unsent(attempt, Failure::Unsent, now);
-            self.feed.ended(attempt.due.turn, now);
+            self.go_on_unsent(attempt.due, Failure::Unsent, now);
         }
+    }
+
+    fn go_on_unsent(&mut self, due: Due, failure: Failure, now: Time) {
+        let choice = self.requests.choose(due.number, due.turn);
+        let goes_on = self.requests.hear(choice, due.number, due.turn, None);
+        self.go_on(due.turn, goes_on, Some(failure), now);
     }
 }
 

@@ -3,6 +3,7 @@
 use gatewright_determinism::Time;
 
 use super::{READS_IN_TURN, Shard};
+use crate::answer::TokenWatch;
 use crate::connection::InFlight;
 use crate::failure::Failure;
 use crate::http2::Ended;
@@ -82,7 +83,10 @@ impl Shard<'_> {
                     failure,
                 };
                 self.tally.end(end, self.requests.get(request.choice), tokens.as_deref());
-                self.feed.ended(request.turn, now);
+                let answer = tokens.as_deref().filter(|_| failure.is_none()).map(TokenWatch::text);
+                let goes_on =
+                    self.requests.hear(request.choice, request.number, request.turn, answer);
+                self.go_on(request.turn, goes_on, failure, now);
             }
             self.pool.busy -= 1;
             let waiting = self.feed.oldest().is_some();

@@ -148,7 +148,7 @@ fn more_connections_are_opened_when_all_are_full() {
     assert_eq!(outcome.summary.statuses.ok, 2_000, "{:?}", outcome.summary.reasons);
     assert!((5..=6).contains(&outcome.connections_opened), "{}", outcome.connections_opened);
     assert_eq!(seen.most_at_once.load(Ordering::SeqCst), 40);
-    let (outcome, _) = bench(&Plan { max_streams: 1, ..plan(port, "/", 12, 200) });
+    let (outcome, _) = bench(&Plan { streams_per_connection: 1, ..plan(port, "/", 12, 200) });
     assert_eq!((outcome.summary.statuses.ok, outcome.connections_opened), (200, 12));
 }
 
