@@ -309,7 +309,7 @@ impl SimulationReport {
     }
 }
 
-impl<W: std::io::Write> RecordSink for RecordWriter<W> {
+impl<W: std::io::Write + Send> RecordSink for RecordWriter<W> {
     fn invocation(&mut self, invocation: &Invocation) -> Result<(), WriteError> {
         self.write(invocation)
     }
