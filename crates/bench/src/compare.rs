@@ -1,6 +1,6 @@
 //! Whether one server, or version, is faster than another: by several runs of each, or by what is inside of one.
 
-use gatewright_record::{Bucket, Difference, Distribution, welch};
+use gatewright_record::{Bucket, Difference, Distribution, bootstrap, welch};
 use gatewright_workload::profile::Conclusion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,13 @@ pub struct ComparisonRow {
     /// Difference in standard deviations from run to run (Hedges' g); of several runs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_size: Option<f64>,
+    /// Lower end of the 95 % interval that comes of drawing runs again and again (bootstrap, percentiles); with three or
+    /// more runs on both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_low: Option<f64>,
+    /// Upper end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_high: Option<f64>,
     /// What that means.
     pub verdict: Change,
 }
@@ -48,6 +55,7 @@ pub enum Change {
 }
 
 const CONFIDENCE: f64 = 0.95;
+const SEED: u64 = 1;
 const Z: f64 = 1.959_964;
 /// Fewer seconds than that tell nothing of how a rate varies.
 const LEAST_PARTS: usize = 5;
@@ -210,6 +218,7 @@ fn make(
     let scale = |told: &[Told]| -> Vec<f64> {
         told.iter().map(|one| if is_part { one.value } else { one.value.ln() }).collect()
     };
+    let drawn = bootstrap(&scale(before), &scale(after), CONFIDENCE, SEED);
     let difference = welch(&scale(before), &scale(after), CONFIDENCE).or_else(|| {
         let ([one], [two]) = (before, after) else { return None };
         let half = Z * (one.error?.powi(2) + two.error?.powi(2)).sqrt();
@@ -235,6 +244,8 @@ fn make(
         low: difference.map(|told| plain(told.low)),
         high: difference.map(|told| plain(told.high)),
         effect_size: difference.and_then(|told| told.effect_size),
+        bootstrap_low: drawn.map(|(low, _)| plain(low)),
+        bootstrap_high: drawn.map(|(_, high)| plain(high)),
         verdict,
     })
 }

@@ -12,6 +12,7 @@ use rustix::net::{
 
 use crate::answer::{AnswerKind, TokenWatch};
 use crate::feed::Turn;
+use crate::http2;
 use crate::response::ResponseParser;
 use crate::tls::{Session, Tls};
 
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) parser: ResponseParser,
     /// If the connection is secure.
     tls: Option<Session>,
+    /// If the connection speaks HTTP/2: what is in flight on it. Its phase is then never busy.
+    pub(crate) http2: Option<Box<http2::Session>>,
     /// For answers of language models.
     pub(crate) tokens: Option<Box<TokenWatch>>,
     /// Bytes of the request that were given to the socket.
@@ -70,11 +73,20 @@ impl InFlight {
 }
 
 impl Connection {
-    /// Begins to connect to `address`.
-    pub(crate) fn open(address: &Address, tls: Option<&Tls>, now: Time) -> Result<Self, Errno> {
+    /// Begins to connect to `address`; by HTTP/2 with that many requests at a time, if `streams` says so.
+    pub(crate) fn open(
+        address: &Address,
+        tls: Option<&Tls>,
+        streams: Option<u32>,
+        now: Time,
+    ) -> Result<Self, Errno> {
         let mut connection = Self::open_plain(address, now)?;
         if let Some(tls) = tls {
             connection.tls = Some(tls.session().map_err(|_| Errno::PROTO)?);
+            connection.phase = Phase::Connecting { since: now };
+        }
+        if let Some(limit) = streams {
+            connection.http2 = Some(Box::new(http2::Session::new(limit)));
             connection.phase = Phase::Connecting { since: now };
         }
         Ok(connection)
@@ -115,25 +127,99 @@ impl Connection {
 
     const fn new(socket: OwnedFd, phase: Phase) -> Self {
         let parser = ResponseParser::new();
-        Self { socket, phase, parser, tls: None, tokens: None, written: 0, all_written: true }
+        Self {
+            socket,
+            phase,
+            parser,
+            tls: None,
+            http2: None,
+            tokens: None,
+            written: 0,
+            all_written: true,
+        }
     }
 
     pub(crate) const fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    /// Whether connecting has come to a good end, or goes on.
-    pub(crate) fn connected(&mut self) -> Result<bool, Errno> {
+    /// Whether connecting has come to a good end, or goes on: both sides of HTTP/2 have to know what the other wants.
+    pub(crate) fn connected(&mut self, buffer: &mut [u8], now: Time) -> Result<bool, Errno> {
         sockopt::socket_error(&self.socket)??;
-        self.tls.as_mut().map_or(Ok(true), |tls| tls.shake(&self.socket))
+        if let Some(tls) = &mut self.tls
+            && !tls.shake(&self.socket)?
+        {
+            return Ok(false);
+        }
+        if self.http2.is_none() {
+            return Ok(true);
+        }
+        self.flush()?;
+        while let Some(count) = self.read(buffer)? {
+            let Some(session) = self.http2.as_mut().filter(|_| count > 0) else {
+                return Err(Errno::CONNRESET);
+            };
+            // Nothing is in flight yet that could end.
+            session.receive(&buffer[..count], now, &mut Vec::new()).map_err(|error| {
+                tracing::warn!(%error, "HTTP/2");
+                Errno::PROTO
+            })?;
+        }
+        self.flush()?;
+        Ok(self.http2.as_ref().is_some_and(|session| session.is_agreed()))
+    }
+
+    /// Requests that may be given to it now.
+    pub(crate) fn room(&self) -> usize {
+        match (&self.phase, &self.http2) {
+            (Phase::Idle, Some(session)) => session.room(),
+            (Phase::Idle, None) => 1,
+            (Phase::Connecting { .. } | Phase::Busy(_), _) => 0,
+        }
+    }
+
+    /// Whether a request is in flight on it.
+    pub(crate) fn has_requests(&self) -> bool {
+        let on_streams = self.http2.as_ref().is_some_and(|http2| http2.requests().next().is_some());
+        on_streams || matches!(self.phase, Phase::Busy(_))
+    }
+
+    /// Gives the socket as much as it takes of what is to go out by HTTP/2.
+    pub(crate) fn flush(&mut self) -> Result<(), Errno> {
+        let Some(session) = &mut self.http2 else { return Ok(()) };
+        loop {
+            if let Some(tls) = &mut self.tls
+                && !tls.flush(&self.socket)?
+            {
+                return Ok(());
+            }
+            let pending = session.pending();
+            if pending.is_empty() {
+                return Ok(());
+            }
+            let count = match &mut self.tls {
+                Some(tls) => tls.write(pending).map(|()| pending.len())?,
+                None => match send(&self.socket, pending, SendFlags::NOSIGNAL) {
+                    Ok(count) => count,
+                    Err(Errno::AGAIN) => return Ok(()),
+                    Err(Errno::INTR) => 0,
+                    Err(error) => return Err(error),
+                },
+            };
+            session.sent(count);
+        }
     }
 
     /// Begins a request, whose bytes are then to be given to [`Connection::write`].
-    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind) {
+    /// `keeps_text`: what is answered matters.
+    pub(crate) fn begin(&mut self, request: InFlight, kind: AnswerKind, keeps_text: bool) {
         match (kind, &mut self.tokens) {
             (AnswerKind::Opaque, tokens) => *tokens = None,
             (AnswerKind::OpenAi, Some(tokens)) => tokens.reset(),
             (AnswerKind::OpenAi, tokens) => *tokens = Some(Box::default()),
+        }
+        if let Some(tokens) = self.tokens.as_mut().filter(|_| keeps_text) {
+            tokens.keep_text();
         }
         self.phase = Phase::Busy(request);
         self.parser.reset();

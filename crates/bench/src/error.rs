@@ -71,6 +71,14 @@ pub enum BenchError {
         /// What is wrong.
         what: String,
     },
+    /// The server does not speak HTTP/2.
+    #[error("{host} does not speak HTTP/2: {what}")]
+    Http2 {
+        /// Host and port.
+        host: String,
+        /// What it did instead.
+        what: String,
+    },
     /// Nobody answers there.
     #[error("cannot connect to {address}: {source}; is the server running there?")]
     Connect {

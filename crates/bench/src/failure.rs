@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gatewright_record::Status;
 use rustix::io::Errno;
 
+use crate::http2::Http2Error;
 use crate::response::ResponseError;
 
 /// Why a request did not end well.
@@ -24,6 +25,12 @@ pub(crate) enum Failure {
     Unsent,
     /// The answer was not HTTP as it should be.
     Response(ResponseError),
+    /// What came on the connection was not HTTP/2 as it should be.
+    Http2(Http2Error),
+    /// The server ended the request's stream, with a code of HTTP/2.
+    StreamReset(u32),
+    /// The server took leave and had not begun with the request.
+    GoneAway,
     /// The answer's status code said so.
     Code(u16),
     /// An event of the answer, or all of it, was not what a language model answers.
@@ -42,6 +49,9 @@ pub(crate) struct Reasons {
     known: BTreeMap<Failure, Arc<str>>,
 }
 
+/// The code with which a server says that it has not begun with a request.
+const REFUSED_STREAM: u32 = 7;
+
 impl Failure {
     pub(crate) fn connect(error: Errno) -> Self {
         Self::Connect(error.raw_os_error())
@@ -59,6 +69,9 @@ impl Failure {
             | Self::Broken(_)
             | Self::Closed
             | Self::Response(_)
+            | Self::Http2(_)
+            | Self::StreamReset(_)
+            | Self::GoneAway
             | Self::Code(_)
             | Self::BadEvent
             | Self::ErrorEvent
@@ -70,7 +83,12 @@ impl Failure {
     pub(crate) const fn is_passing(self) -> bool {
         matches!(
             self,
-            Self::Connect(_) | Self::Broken(_) | Self::Closed | Self::Code(429 | 502 | 503 | 504)
+            Self::Connect(_)
+                | Self::Broken(_)
+                | Self::Closed
+                | Self::GoneAway
+                | Self::StreamReset(REFUSED_STREAM)
+                | Self::Code(429 | 502 | 503 | 504)
         )
     }
 
@@ -84,6 +102,9 @@ impl Failure {
             Self::NoConnection => "timeout before a connection was free".into(),
             Self::Unsent => "unsent when the run ended".into(),
             Self::Response(error) => error.to_string(),
+            Self::Http2(error) => error.to_string(),
+            Self::StreamReset(code) => format!("stream reset, code {code} of HTTP/2"),
+            Self::GoneAway => "the server took leave before it began".into(),
             Self::Code(code) => format!("HTTP {code}"),
             Self::BadEvent => "the answer is not that of a language model".into(),
             Self::ErrorEvent => "the stream told of an error".into(),

@@ -155,12 +155,23 @@ impl Feed {
         }
     }
 
-    /// A request that was taken has ended.
-    pub(crate) fn ended(&mut self, turn: Turn, now: Time) {
+    /// A request that was taken has ended. Whether its session, if it has one, goes on.
+    pub(crate) fn ended(&mut self, turn: Turn, now: Time) -> bool {
         match self {
             Self::Open(_) => {}
             Self::Closed(feed) => feed.free_streams += 1,
-            Self::Visits(feed) => feed.ended(turn, now),
+            Self::Visits(feed) => return feed.ended(turn, now),
+        }
+        false
+    }
+
+    /// A request that was taken has ended, and its session with it.
+    pub(crate) fn left(&mut self, turn: Turn, now: Time) {
+        match self {
+            Self::Open(_) | Self::Closed(_) => {
+                self.ended(turn, now);
+            }
+            Self::Visits(feed) => feed.left(),
         }
     }
 
@@ -169,7 +180,9 @@ impl Feed {
         match self {
             Self::Open(_) => {}
             Self::Closed(feed) => feed.resting.push_back(now + REST),
-            Self::Visits(feed) => feed.ended(turn, now + REST),
+            Self::Visits(feed) => {
+                feed.ended(turn, now + REST);
+            }
         }
     }
 

@@ -13,17 +13,19 @@
 //!
 //! One thread can do more than 100,000 requests a second: prepared bytes, one edge-triggered `epoll` set with
 //! nanosecond timeouts, no allocation and no shared state per request. Several threads own every n-th request
-//! each. The engine runs on Linux and speaks HTTP/1.1, over TLS as well.
+//! each. The engine runs on Linux and speaks HTTP/1.1 and HTTP/2, over TLS as well.
 
 mod answer;
 mod clock;
 mod compare;
 mod connection;
+mod conversation;
 mod data;
 mod error;
 mod failure;
 mod feed;
 mod gate;
+mod http2;
 mod openai;
 mod outcome;
 mod parts;
@@ -48,19 +50,24 @@ mod visits;
 pub use answer::AnswerKind;
 pub use compare::{Change, ComparisonRow, compare};
 pub use data::{
-    Amount, Data, DataError, DataSpec, Order, Prefix, Preprocess, Preprocessed, RowFile, Short,
-    Synthetic, Tokens, preprocess,
+    Amount, Data, DataError, DataSpec, LocalTokenizer, Order, Prefix, Preprocess, Preprocessed,
+    RowFile, Short, Synthetic, Tokens, preprocess,
 };
 pub use error::BenchError;
 pub use gate::{Gate, GateResult};
-pub use openai::{OpenAi, OpenAiApi};
+pub use openai::{OpenAi, OpenAiApi, Replies};
 pub use outcome::{Distributions, Outcome, OutcomeReport, Stop};
 pub use parts::{Part, PartReport, Parts};
-pub use plan::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target, WeightedTarget};
+pub use plan::{
+    AtEnd, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target,
+    WeightedTarget,
+};
 pub use progress::{Progress, RecordSink, Snapshot};
 pub use report::{Machine, Report, SCHEMA, StepReport};
 pub use run::run;
-pub use scenario::{Client, Demand, OpenAiTarget, Prepared, Scenario, ScenarioError, TargetSpec};
+pub use scenario::{
+    BUILTIN, Builtin, Client, Demand, OpenAiTarget, Prepared, Scenario, ScenarioError, TargetSpec,
+};
 pub use series::{EachStep, Series, SeriesOutcome, SeriesStep, StepOutcome, run_series};
 pub use tls::Trust;
 pub use verdict::Verdict;

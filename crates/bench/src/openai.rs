@@ -25,6 +25,8 @@ pub struct OpenAi {
     pub exact_tokens: bool,
     /// Whether answers are streamed.
     pub stream: bool,
+    /// What stands as the model's answers in the later turns of a conversation.
+    pub replies: Replies,
     /// Key that is sent as a bearer token.
     pub api_key: Option<String>,
     /// Further headers.
@@ -46,6 +48,17 @@ pub enum OpenAiApi {
     Embeddings,
 }
 
+/// What stands as the model's answers in the later turns of a chat, where requests come in sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replies {
+    /// What the server answered. Prompts, too, then go on from what was said before.
+    #[default]
+    Real,
+    /// What the data has: messages with all that was said in the file. Prompts stand for themselves.
+    Recorded,
+}
+
 impl OpenAi {
     /// Streamed chat with one prompt.
     #[must_use]
@@ -58,6 +71,7 @@ impl OpenAi {
             max_tokens: None,
             exact_tokens: false,
             stream: true,
+            replies: Replies::default(),
             api_key: None,
             headers: Vec::new(),
         }
@@ -90,14 +104,21 @@ impl OpenAi {
 
     /// The body with places for what the data has: `prompt` or `messages`, and `output_tokens`.
     fn template(&self, data: &Data) -> Result<Vec<u8>, BenchError> {
-        const MESSAGES: &str = "{{messages|messages}}";
+        const RECORDED: &str = "{{messages|messages}}";
+        const REAL: &str = "{{messages|conversation}}";
+        const TURN: &str = "{{prompt|turn}}";
         const TOKENS: &str = "{{output_tokens|raw}}";
         let has = |column| data.check_column(column).is_ok();
         let body = self.written("{{prompt}}")?;
         let mut body: serde_json::Value = serde_json::from_slice(&body)
             .map_err(|error| BenchError::Request(error.to_string()))?;
-        if self.api == OpenAiApi::Chat && has("messages") {
-            body["messages"] = MESSAGES.into();
+        if self.api == OpenAiApi::Chat {
+            match (has("messages"), self.replies) {
+                (true, Replies::Real) => body["messages"] = REAL.into(),
+                (true, Replies::Recorded) => body["messages"] = RECORDED.into(),
+                (false, Replies::Real) => body["messages"] = TURN.into(),
+                (false, Replies::Recorded) => {}
+            }
         }
         if self.max_tokens.is_none() && self.api != OpenAiApi::Embeddings && has("output_tokens") {
             let names: &[&str] = match self.api {
@@ -112,7 +133,7 @@ impl OpenAi {
             }
         }
         // Messages and numbers stand without quotation marks.
-        let text = [MESSAGES, TOKENS]
+        let text = [RECORDED, REAL, TURN, TOKENS]
             .iter()
             .fold(body.to_string(), |text, place| text.replace(&format!("\"{place}\""), place));
         Ok(text.into_bytes())

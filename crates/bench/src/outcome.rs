@@ -41,6 +41,8 @@ pub struct Outcome {
     /// Requests of an open loop that waited because all connections were taken and no more were allowed: their
     /// lateness is the doing of [`Plan::max_connections`](crate::Plan::max_connections) and of the server.
     pub waited: u64,
+    /// Conversations that ended because a turn of theirs failed.
+    pub broken_conversations: u64,
     /// How late the engine noticed that requests were due, where nothing but itself was in the way; in
     /// nanoseconds. Empty in a closed loop.
     pub noticing: LatencyHistogram,
@@ -120,6 +122,9 @@ pub struct OutcomeReport {
     pub unsent: u64,
     /// See [`Outcome::waited`].
     pub waited: u64,
+    /// See [`Outcome::broken_conversations`].
+    #[serde(default)]
+    pub broken_conversations: u64,
     /// See [`Outcome::noticing`].
     pub noticing: Summary,
     /// See [`Outcome::connections_opened`].
@@ -275,6 +280,7 @@ impl Outcome {
             warmup_requests: self.warmup_requests,
             unsent: self.unsent,
             waited: self.waited,
+            broken_conversations: self.broken_conversations,
             noticing: self.noticing.summary(),
             connections_opened: self.connections_opened,
             connections_peak: self.connections_peak,

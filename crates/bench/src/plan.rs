@@ -14,6 +14,8 @@ use crate::{AnswerKind, BenchError, Data, Trust};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
+/// Requests at a time on a connection of HTTP/2, where a [`Plan`] does not say otherwise.
+pub const DEFAULT_CONNECTION_STREAMS: u32 = 100;
 /// Time that a request may take, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,6 +26,7 @@ const STREAMS_PER_THREAD: u32 = 64;
 
 const MAX_THREADS: u32 = 256;
 const MAX_CONNECTIONS: u32 = 65_536;
+const MAX_CONNECTION_STREAMS: u32 = 10_000;
 const MAX_SPAN: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is asked for, again and again.
@@ -83,6 +86,11 @@ pub struct Plan {
     /// Connections that an open loop may have open at once, 1 to 65,536. Connections are opened when a request is
     /// due and none is idle. A closed loop has one a stream.
     pub max_connections: u32,
+    /// Whether requests are made by HTTP/2: over TLS as agreed there (ALPN), else without asking (prior knowledge).
+    pub http2: bool,
+    /// Requests at a time on a connection of HTTP/2, 1 to 10,000; the server may allow fewer. Another connection is
+    /// opened when all are full.
+    pub streams_per_connection: u32,
     /// How long a request may take from its scheduled moment (its sending, in a closed loop) to the end of the
     /// answer, more than zero.
     pub timeout: Duration,
@@ -134,6 +142,8 @@ impl Plan {
             seed: 1,
             threads: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            http2: false,
+            streams_per_connection: DEFAULT_CONNECTION_STREAMS,
             timeout: DEFAULT_TIMEOUT,
             request_ids: true,
             answer: AnswerKind::Opaque,
@@ -169,6 +179,11 @@ impl Plan {
     /// Connections that the whole run may have open at once.
     pub(crate) fn connections(&self) -> u32 {
         self.strategy.concurrency().unwrap_or(self.max_connections)
+    }
+
+    /// Requests at a time on a connection of HTTP/2, if that is spoken.
+    pub(crate) fn streams(&self) -> Option<u32> {
+        self.http2.then_some(self.streams_per_connection)
     }
 
     /// The part of the run that is in its numbers.
@@ -211,6 +226,13 @@ impl Plan {
             let problem =
                 format!("{} is not usable; give 1 to {MAX_CONNECTIONS}", self.connections());
             return setting("connections", problem);
+        }
+        if !(1..=MAX_CONNECTION_STREAMS).contains(&self.streams_per_connection) {
+            let problem = format!(
+                "{} is not usable; give 1 to {MAX_CONNECTION_STREAMS}",
+                self.streams_per_connection
+            );
+            return setting("streams of a connection", problem);
         }
         if let Some(bad) =
             self.mix.iter().find(|target| !(target.weight > 0.0 && target.weight < 1e9))
@@ -255,6 +277,10 @@ mod tests {
             (Plan { limits: Limits::default(), ..good.clone() }, "the run has no end; limit"),
             (Plan { threads: Some(0), ..good.clone() }, "threads: give 1 to 256"),
             (Plan { max_connections: 0, ..good.clone() }, "connections: 0 is not usable"),
+            (
+                Plan { streams_per_connection: 0, ..good.clone() },
+                "streams of a connection: 0 is not usable",
+            ),
             (Plan { timeout: Duration::ZERO, ..good.clone() }, "timeout: give more than zero"),
             (Plan { name: "a b".into(), ..good }, "name: \"a b\" must be"),
             (plan(Strategy::Constant { rate: 0.0 }), "constant: rate 0"),

@@ -5,11 +5,11 @@ use crate::connection::{Connection, Phase};
 pub(crate) struct Pool {
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// Connections that may be idle, last used first: what was closed meanwhile is passed over.
+    /// Connections that may have room for a request, last used first: what was closed meanwhile is passed over.
     idle: Vec<(usize, u32)>,
     /// Connections that are being made.
     pub(crate) connecting: usize,
-    /// Connections with a request on them.
+    /// Requests in flight.
     pub(crate) busy: usize,
     /// All connections, those being made included.
     pub(crate) open: usize,
@@ -20,6 +20,8 @@ pub(crate) struct Pool {
 struct Slot {
     /// How many connections this number has had: tells a late event of an earlier one.
     generation: u32,
+    /// Whether it stands among those that may have room.
+    listed: bool,
     connection: Option<Connection>,
 }
 
@@ -69,7 +71,8 @@ impl Pool {
             self.slots.push(Slot::default());
             self.slots.len() - 1
         });
-        self.slots[index].connection = Some(connection);
+        let slot = &mut self.slots[index];
+        (slot.connection, slot.listed) = (Some(connection), false);
         index
     }
 
@@ -77,7 +80,7 @@ impl Pool {
     pub(crate) fn remove(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let Some(connection) = slot.connection.take() else { return };
-        debug_assert!(!matches!(connection.phase, Phase::Busy(_)), "a request would be lost");
+        debug_assert!(!connection.has_requests(), "a request would be lost");
         self.connecting -= usize::from(matches!(connection.phase, Phase::Connecting { .. }));
         slot.generation = slot.generation.wrapping_add(1);
         self.open -= 1;
@@ -86,6 +89,9 @@ impl Pool {
 
     /// Keeps a connection for a later request.
     pub(crate) fn keep_idle(&mut self, index: usize) {
+        if std::mem::replace(&mut self.slots[index].listed, true) {
+            return;
+        }
         if self.idle.len() > 2 * self.slots.len() {
             let slots = &self.slots;
             self.idle.retain(|&(index, generation)| slots[index].generation == generation);
@@ -93,11 +99,18 @@ impl Pool {
         self.idle.push((index, self.slots[index].generation));
     }
 
-    /// The idle connection that was used last.
+    /// The connection that was used last and has room for a request. It stays listed if it has room for another.
     pub(crate) fn take_idle(&mut self) -> Option<usize> {
         loop {
-            let (index, generation) = self.idle.pop()?;
-            if self.slots[index].generation == generation {
+            let &(index, generation) = self.idle.last()?;
+            let slot = &mut self.slots[index];
+            let is_open = slot.generation == generation;
+            let room = slot.connection.as_ref().filter(|_| is_open).map_or(0, Connection::room);
+            if room < 2 {
+                self.idle.pop();
+                slot.listed &= !is_open;
+            }
+            if room > 0 {
                 return Some(index);
             }
         }

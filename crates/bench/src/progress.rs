@@ -62,7 +62,7 @@ pub trait RecordSink {
     fn write(&mut self, invocation: &Invocation) -> io::Result<()>;
 }
 
-impl<W: io::Write> RecordSink for RecordWriter<W> {
+impl<W: io::Write + Send> RecordSink for RecordWriter<W> {
     fn write(&mut self, invocation: &Invocation) -> io::Result<()> {
         Self::write(self, invocation).map_err(io::Error::other)
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use gatewright_determinism::{Purpose, Stream};
 
 use crate::AnswerKind;
+use crate::conversation::Conversations;
 use crate::feed::Turn;
 use crate::template::RequestTemplate;
 
@@ -11,6 +12,8 @@ use crate::template::RequestTemplate;
 pub(crate) struct Requests {
     templates: Vec<Prepared>,
     choice: Choice,
+    conversations: Conversations,
+    has_conversations: bool,
 }
 
 /// A request that is ready to be sent.
@@ -43,11 +46,15 @@ impl Requests {
             templates.push(prepared);
         }
         let choice = if even { Choice::InTurn } else { Choice::Weighted { bounds, seed } };
-        Self { templates, choice }
+        let has_conversations =
+            templates.iter().any(|prepared: &Prepared| prepared.template.is_conversation());
+        let conversations = Conversations::default();
+        Self { templates, choice, conversations, has_conversations }
     }
 
-    /// Which request number `number` is.
-    pub(crate) fn choose(&self, number: u64) -> usize {
+    /// Which request number `number` is, at `turn` of its session: a conversation stays with whom it began with.
+    pub(crate) fn choose(&self, number: u64, turn: Turn) -> usize {
+        let number = if self.has_conversations { turn.session } else { number };
         let last = self.templates.len() - 1;
         match &self.choice {
             Choice::InTurn if last == 0 => 0,
@@ -65,6 +72,41 @@ impl Requests {
 
     /// The bytes of request `number`, which stands at `turn` of its session.
     pub(crate) fn bytes(&mut self, choice: usize, number: u64, turn: Turn) -> &[u8] {
-        self.templates[choice].template.for_request(number, turn)
+        let said = self.conversations.said(turn.session);
+        self.templates[choice].template.for_request(number, turn, said)
+    }
+
+    /// Head and body of the same.
+    pub(crate) fn parts(&mut self, choice: usize, number: u64, turn: Turn) -> (&[u8], &[u8]) {
+        let said = self.conversations.said(turn.session);
+        self.templates[choice].template.parts(number, turn, said)
+    }
+
+    /// Whether requests go on from what was said before.
+    pub(crate) const fn has_conversations(&self) -> bool {
+        self.has_conversations
+    }
+
+    /// A request has ended, with an answer or none. Whether its session may go on; a conversation does not after a
+    /// failure.
+    pub(crate) fn hear(
+        &mut self,
+        choice: usize,
+        number: u64,
+        turn: Turn,
+        answer: Option<&str>,
+    ) -> bool {
+        let template = &mut self.templates[choice].template;
+        if !template.is_conversation() {
+            return true;
+        }
+        let Some(answer) = answer else { return false };
+        let (asked, has_more) = template.new_messages(number, turn);
+        has_more && self.conversations.hear(turn.session, &asked, answer)
+    }
+
+    /// A session is over.
+    pub(crate) fn forget(&mut self, session: u64) {
+        self.conversations.forget(session);
     }
 }

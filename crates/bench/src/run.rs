@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Chunks of records that may wait to be written before the engine has to.
 const WAITING_CHUNKS: usize = 1_024;
+/// Requests of an open loop that a thread holds ready at most; the others wait in the schedule.
+const MAX_READY: usize = 65_536;
 /// Files that the process needs besides the connections.
 const OTHER_FILES: u64 = 64;
 /// Bars of the histogram that observers are shown.
@@ -148,10 +150,12 @@ impl Engine<'_> {
             tls: self.tls.clone(),
             timeout: plan.timeout,
             max_connections: most as usize,
+            streams: plan.streams(),
             retries: plan.retries,
             cuts_off: plan.at_end == AtEnd::Cancel,
         };
-        let bounds = Bounds::of(&plan.limits, self.measured.from, setup.max_connections);
+        let ready = setup.max_connections.saturating_mul(plan.streams().unwrap_or(1) as usize);
+        let bounds = Bounds::of(&plan.limits, self.measured.from, ready.min(MAX_READY));
         let pacing = plan.strategy.pacing(plan.seed, DEMAND);
         let account = Account {
             name: plan.name.as_str().into(),
@@ -324,11 +328,10 @@ fn gather(
     let mut summary = RunSummary::new();
     let (mut series, mut parts) = (TimeSeries::default(), Parts::default());
     let (mut tokens, mut attainment) = (None::<Box<TokenSummary>>, Attainment::default());
-    let mut noticed = Noticed::default();
-    let mut pool = PoolCounts::default();
+    let (mut noticed, mut pool) = (Noticed::default(), PoolCounts::default());
     let ended = shards.iter().map(|shard| shard.ended).max().unwrap_or_default();
     let share = |span: Duration| span.as_secs_f64() / (ended - Time::ZERO).as_secs_f64();
-    let (mut unsent, mut waited, mut warmup_requests) = (0, 0, 0);
+    let (mut unsent, mut waited, mut warmup_requests, mut broken_conversations) = (0, 0, 0, 0);
     let (mut busy, mut starved) = (0.0f64, 0.0f64);
     let (mut cpu, mut offered_until) = (own_cpu, Time::ZERO);
     let threads = u32::try_from(shards.len()).unwrap_or(u32::MAX);
@@ -344,6 +347,7 @@ fn gather(
         pool.merge(shard.pool);
         unsent += shard.unsent;
         waited += shard.waited;
+        broken_conversations += shard.broken_conversations;
         warmup_requests += shard.warmup_requests;
         cpu += shard.processor.used;
         busy = busy.max(share(shard.processor.used));
@@ -372,6 +376,7 @@ fn gather(
         warmup_requests,
         unsent,
         waited,
+        broken_conversations,
         noticing: noticed.delay,
         connections_opened: pool.opened,
         connections_peak: pool.peak,

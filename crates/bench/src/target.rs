@@ -1,20 +1,26 @@
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gatewright_workload::Strategy;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::connection::Address;
+use crate::feed::Turn;
+use crate::http2;
 use crate::requests::{Prepared, Requests};
-use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate};
+use crate::response::ResponseParser;
+use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate, Wire};
 use crate::tls::Tls;
-use crate::{BenchError, Data, Plan, Target, Trust, WeightedTarget};
+use crate::{AnswerKind, BenchError, Data, Plan, Target, Trust, WeightedTarget};
 
 const MAX_HEAD: usize = 64 << 10;
+/// What is kept of an answer that is read whole.
+const MAX_FETCHED: usize = 1 << 20;
 
 /// The targets of a plan, understood.
 #[derive(Debug)]
@@ -24,6 +30,7 @@ pub(crate) struct ParsedTarget {
     unix_socket: Option<PathBuf>,
     /// If the server is asked over TLS, how it proves who it is.
     trust: Option<Trust>,
+    http2: bool,
     pub(crate) requests: Requests,
 }
 
@@ -59,10 +66,11 @@ impl ParsedTarget {
                 );
                 return Err(BenchError::Url { url: target.url.clone(), problem });
             }
+            let wire = Wire::of(plan, secure);
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             let template = match filled {
-                Some(data) => filled_template(target, authority, id_prefix, data, plan)?,
-                None => fixed_template(target, authority, path, id_prefix)?,
+                Some(data) => filled_template(weighted, authority, id_prefix, data, plan, wire)?,
+                None => fixed_template(target, authority, path, id_prefix, wire)?,
             };
             let name = weighted.name.as_deref().map(Into::into);
             prepared.push((weighted.weight, Prepared { template, kind: weighted.answer, name }));
@@ -70,19 +78,43 @@ impl ParsedTarget {
         let (host, port, secure) = server.unwrap_or_default();
         let trust = secure.then(|| plan.trust.clone());
         let requests = Requests::new(prepared, plan.seed);
-        Ok(Self { host, port, unix_socket: plan.unix_socket.clone(), trust, requests })
+        let (http2, unix_socket) = (plan.http2, plan.unix_socket.clone());
+        Ok(Self { host, port, unix_socket, trust, http2, requests })
     }
 
     /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
     ///
-    /// A secure connection is made once to learn what is wrong with it, if anything is, and not used.
+    /// A connection that is secure, or of HTTP/2, is made once to learn what is wrong with it, if anything is, and not
+    /// used.
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Connected, BenchError> {
-        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust)).transpose()?;
+        let (address, tls, stream) = self.dial(timeout)?;
+        let first = self.first(tls.as_ref(), stream)?;
+        Ok((address, tls, first))
+    }
+
+    /// Makes one request over a connection of its own; the status and the beginning of the body.
+    pub(crate) fn fetch(&mut self, timeout: Duration) -> Result<(u16, Vec<u8>), BenchError> {
+        let (_, tls, mut stream) = self.dial(timeout)?;
+        let request = self.requests.bytes(0, 0, Turn::default());
+        match tls {
+            None => exchange(&mut stream, request),
+            Some(tls) => {
+                let host = self.host.clone();
+                let secure = tls.stream(stream);
+                let mut stream = secure.map_err(|what| BenchError::Tls { host, what })?;
+                exchange(&mut stream, request)
+            }
+        }
+    }
+
+    fn dial(&self, timeout: Duration) -> Result<(Address, Option<Tls>, Dialled), BenchError> {
+        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust, self.http2));
+        let tls = tls.transpose()?;
         if let Some(path) = &self.unix_socket {
             let stream = UnixStream::connect(path)
                 .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
-            let first = self.first(tls.as_ref(), stream)?;
-            return Ok((Address::Unix(path.clone()), tls, first));
+            stream.set_read_timeout(Some(timeout))?;
+            return Ok((Address::Unix(path.clone()), tls, Dialled::Unix(stream)));
         }
         let host = format!("{}:{}", self.host, self.port);
         let resolve = |source| BenchError::Resolve { host: host.clone(), source };
@@ -93,8 +125,7 @@ impl ParsedTarget {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(timeout))?;
-                    let first = self.first(tls.as_ref(), stream)?;
-                    return Ok((Address::Tcp(address), tls, first));
+                    return Ok((Address::Tcp(address), tls, Dialled::Tcp(stream)));
                 }
                 Err(source) => last = Some(BenchError::Connect { address, source }),
             }
@@ -103,19 +134,106 @@ impl ParsedTarget {
     }
 }
 
+/// A connection that blocks.
+#[derive(Debug)]
+enum Dialled {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for Dialled {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Dialled {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<Dialled> for OwnedFd {
+    fn from(dialled: Dialled) -> Self {
+        match dialled {
+            Dialled::Tcp(stream) => stream.into(),
+            Dialled::Unix(stream) => stream.into(),
+        }
+    }
+}
+
+/// Asks and reads the answer, which is kept up to a megabyte.
+fn exchange(
+    stream: &mut (impl Read + Write),
+    request: &[u8],
+) -> Result<(u16, Vec<u8>), BenchError> {
+    stream.write_all(request)?;
+    stream.flush()?;
+    let mut parser = ResponseParser::new();
+    let (mut body, mut buffer) = (Vec::new(), [0; 8_192]);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        let keep = |_: u16, piece: &[u8]| {
+            if body.len() < MAX_FETCHED {
+                body.extend_from_slice(piece);
+            }
+        };
+        let done = parser.feed(&buffer[..count], false, keep);
+        let done = done.map_err(|error| BenchError::System(std::io::Error::other(error)))?;
+        match parser.code() {
+            Some(code) if done.is_some() || (count == 0 && parser.end()) => {
+                return Ok((code, body));
+            }
+            _ if count == 0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
+            _ => {}
+        }
+    }
+}
+
 /// Where the server is, how it is spoken to, and perhaps a connection.
 pub(crate) type Connected = (Address, Option<Tls>, Option<OwnedFd>);
 
 impl ParsedTarget {
-    fn first<S: Read + Write + Into<OwnedFd>>(
-        &self,
-        tls: Option<&Tls>,
-        mut stream: S,
-    ) -> Result<Option<OwnedFd>, BenchError> {
-        let Some(tls) = tls else { return Ok(Some(stream.into())) };
+    fn first(&self, tls: Option<&Tls>, mut stream: Dialled) -> Result<Option<OwnedFd>, BenchError> {
         let host = self.host.clone();
-        tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?;
+        match tls {
+            Some(tls) => tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?,
+            None if self.http2 => {
+                let host = format!("{host}:{}", self.port);
+                greet(&mut stream).map_err(|what| BenchError::Http2 { host, what })?;
+            }
+            None => return Ok(Some(stream.into())),
+        }
         Ok(None)
+    }
+}
+
+/// Says the first words of HTTP/2 to a server that was not asked whether it speaks it.
+fn greet(stream: &mut (impl Read + Write)) -> Result<(), String> {
+    let mut first = [0; 9];
+    let done = stream.write_all(&http2::PREFACE).and_then(|()| stream.read_exact(&mut first));
+    match done {
+        Ok(()) if http2::is_greeting(&first) => Ok(()),
+        Ok(()) if first.starts_with(b"HTTP/1") => Err("it answers in HTTP/1".to_owned()),
+        Ok(()) => Err("it answers otherwise".to_owned()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err("it does not answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Wire {
+    const fn of(plan: &Plan, is_secure: bool) -> Self {
+        if plan.http2 { Self::Http2 { is_secure } } else { Self::Http1 }
     }
 }
 
@@ -150,9 +268,10 @@ fn fixed_template(
     authority: &str,
     path: &str,
     id_prefix: Option<&str>,
+    wire: Wire,
 ) -> Result<RequestTemplate, BenchError> {
     let method = parse_method(target)?;
-    let headers = parse_headers(&target.headers, id_prefix.is_some())?;
+    let headers = parse_headers(&target.headers, id_prefix.is_some(), wire)?;
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
     for (name, value) in defaults(authority) {
         if !headers.iter().any(|(own, _)| *own == name) {
@@ -170,19 +289,16 @@ fn fixed_template(
     if has_body || !target.body.is_empty() {
         bytes.extend_from_slice(format!("content-length: {}\r\n", target.body.len()).as_bytes());
     }
-    let number_at = id_prefix.map(|prefix| {
+    if let Some(prefix) = id_prefix {
         bytes.extend_from_slice(format!("x-request-id: {prefix}-").as_bytes());
-        let at = bytes.len();
         bytes.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
         bytes.extend_from_slice(b"\r\n");
-        at
-    });
+    }
     bytes.extend_from_slice(b"\r\n");
     if bytes.len() > MAX_HEAD {
         return Err(BenchError::Request(format!("its head is longer than {MAX_HEAD} bytes")));
     }
-    bytes.extend_from_slice(&target.body);
-    Ok(RequestTemplate::fixed(bytes, number_at, &method, target.body.len() as u64))
+    Ok(RequestTemplate::fixed(&bytes, &target.body, id_prefix.is_some(), &method, wire))
 }
 
 fn parse_method(target: &Target) -> Result<Method, BenchError> {
@@ -225,18 +341,20 @@ fn path_of(url: &str) -> &str {
 }
 
 fn filled_template(
-    target: &Target,
+    weighted: &WeightedTarget,
     authority: &str,
     id_prefix: Option<&str>,
     data: &Data,
     plan: &Plan,
+    wire: Wire,
 ) -> Result<RequestTemplate, BenchError> {
+    let target = &weighted.target;
     let method = parse_method(target)?;
     let (names, values): (Vec<_>, Vec<_>) = target.headers.iter().cloned().unzip();
     // Names, and values without places, are held to what every header is.
     let plain: Vec<_> =
         names.iter().cloned().zip(values.iter().map(|value| without_places(value))).collect();
-    parse_headers(&plain, id_prefix.is_some())?;
+    parse_headers(&plain, id_prefix.is_some(), wire)?;
     let mut line = vec![Piece::Text(format!("{method} ").into_bytes())];
     let path = path_of(&target.url);
     let slash = if path.starts_with('/') { "" } else { "/" };
@@ -264,14 +382,21 @@ fn filled_template(
         data.check_column(column)?;
     }
     let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let has_messages = body.iter().any(|piece| matches!(piece, Piece::Messages { .. }));
+    let has_messages = body.iter().any(|piece| {
+        matches!(piece, Piece::Messages { .. } | Piece::Conversation { each: false, .. })
+    });
+    let is_real = body.iter().any(|piece| matches!(piece, Piece::Conversation { .. }));
+    // Users who stay for ever would have conversations without end.
+    let has_ends = matches!(plan.strategy, Strategy::Sessions { .. });
     let parts = Parts {
         line,
         headers,
         has_length: has_body || !body.is_empty(),
         body,
         id_prefix: id_prefix.map(str::to_owned),
+        wire,
         by_session: has_messages && plan.strategy.has_turns(),
+        is_conversation: is_real && has_ends && weighted.answer == AnswerKind::OpenAi,
     };
     Ok(RequestTemplate::filled(parts, data.clone(), &method))
 }
@@ -287,6 +412,7 @@ fn defaults(authority: &str) -> [(HeaderName, &str); 3] {
 fn parse_headers(
     headers: &[(String, String)],
     with_ids: bool,
+    wire: Wire,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, BenchError> {
     let parse = |(name, value): &(String, String)| {
         let fail =
@@ -302,6 +428,9 @@ fn parse_headers(
         {
             return fail("the engine sets it from the body; leave it out".into());
         }
+        if wire != Wire::Http1 && http2::FOREIGN.contains(&parsed_name.as_str()) {
+            return fail("HTTP/2 has no such header; leave it out".into());
+        }
         if with_ids && parsed_name == "x-request-id" {
             return fail("the engine sets it; turn its request ids off to set your own".into());
         }
@@ -312,10 +441,9 @@ fn parse_headers(
 
 #[cfg(test)]
 mod tests {
-    use gatewright_workload::{Limits, Strategy};
+    use gatewright_workload::Limits;
 
     use super::*;
-    use crate::feed::Turn;
 
     fn parse(target: Target) -> Result<ParsedTarget, BenchError> {
         ParsedTarget::of(&Plan::new(target, Strategy::Synchronous, Limits::default()))
@@ -334,7 +462,7 @@ mod tests {
             ..Target::get("http://[::1]:8080/function/square?x=1#part")
         };
         let mut parsed = parse(target).unwrap();
-        assert_eq!(parsed.requests.choose(7), 0);
+        assert_eq!(parsed.requests.choose(7, Turn::default()), 0);
         assert_eq!((parsed.host.as_str(), parsed.port), ("::1", 8080));
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(
@@ -381,7 +509,7 @@ mod tests {
             name: Some(path.into()),
             weight,
             target: Target::get(format!("http://localhost/{path}")),
-            answer: crate::AnswerKind::Opaque,
+            answer: AnswerKind::Opaque,
         };
         let parse = |mix| {
             let plan = Plan::new(Target::default(), Strategy::Synchronous, Limits::default());
@@ -389,11 +517,12 @@ mod tests {
         };
         let even = parse(vec![weighted("a", 2.0), weighted("b", 2.0)]).unwrap();
         assert_eq!(
-            (0..4).map(|number| even.requests.choose(number)).collect::<Vec<_>>(),
+            (0..4).map(|number| even.requests.choose(number, Turn::default())).collect::<Vec<_>>(),
             [0, 1, 0, 1]
         );
         let uneven = parse(vec![weighted("a", 3.0), weighted("b", 1.0)]).unwrap();
-        let chosen: Vec<_> = (0..10_000).map(|number| uneven.requests.choose(number)).collect();
+        let chosen: Vec<_> =
+            (0..10_000).map(|number| uneven.requests.choose(number, Turn::default())).collect();
         let second = chosen.iter().sum::<usize>();
         assert!((2_350..2_650).contains(&second), "{second} of 10000 for a quarter");
         assert_eq!(uneven.requests.get(1).name.as_deref(), Some("b"));

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::BenchError;
+use crate::conversation::{new_messages, user_message};
 use crate::data::Data;
 use crate::feed::Turn;
+use crate::http2;
 
 /// A request as the bytes that go over the wire.
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ pub(crate) struct RequestTemplate {
 #[derive(Clone, Debug)]
 enum Form {
     /// The same for all but the digits of its id.
-    Fixed { bytes: Vec<u8>, number_at: Option<usize>, body_len: u64 },
+    Fixed { bytes: Vec<u8>, number_at: Option<usize>, head_len: usize },
     /// Filled from data.
     Filled(Box<Filled>),
 }
@@ -31,7 +33,10 @@ struct Filled {
     /// The last request that was made, which may be asked for in pieces.
     made: Option<(u64, Turn)>,
     bytes: Vec<u8>,
+    head_len: usize,
     body: Vec<u8>,
+    /// The head, before it becomes one of HTTP/2.
+    text: Vec<u8>,
 }
 
 /// A request with places in it.
@@ -44,8 +49,21 @@ pub(crate) struct Parts {
     pub(crate) body: Vec<Piece>,
     pub(crate) has_length: bool,
     pub(crate) id_prefix: Option<String>,
+    pub(crate) wire: Wire,
     /// Rows are those of sessions, not of requests.
     pub(crate) by_session: bool,
+    /// Whether what was said before in the session stands before each new message.
+    pub(crate) is_conversation: bool,
+}
+
+/// How a head is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Http1,
+    /// As a block of headers, which names the scheme.
+    Http2 {
+        is_secure: bool,
+    },
 }
 
 /// Text, or a place that a column fills.
@@ -56,9 +74,15 @@ pub(crate) enum Piece {
         name: String,
         escape: Escape,
     },
-    /// Messages of a conversation, up to the turn that is asked.
+    /// Messages of a conversation as they were recorded, up to the turn that is asked.
     Messages {
         name: String,
+    },
+    /// Messages of a conversation with the server's own answers in it: the user's ones are those of a column with
+    /// messages, or with `each`, one a turn.
+    Conversation {
+        name: String,
+        each: bool,
     },
 }
 
@@ -78,13 +102,21 @@ pub(crate) enum Escape {
 pub(crate) const NUMBER_DIGITS: usize = 12;
 
 impl RequestTemplate {
+    /// A request whose `head` is written as HTTP/1.1 has it; with `with_number`, its last header ends in the digits of
+    /// a number.
     pub(crate) fn fixed(
-        bytes: Vec<u8>,
-        number_at: Option<usize>,
+        head: &[u8],
+        body: &[u8],
+        with_number: bool,
         method: &Method,
-        body: u64,
+        wire: Wire,
     ) -> Self {
-        let form = Form::Fixed { bytes, number_at, body_len: body };
+        let mut bytes = Vec::new();
+        let after_number = wire.write(head, &mut bytes);
+        let head_len = bytes.len();
+        bytes.extend_from_slice(body);
+        let number_at = with_number.then(|| head_len - after_number - NUMBER_DIGITS);
+        let form = Form::Fixed { bytes, number_at, head_len };
         Self { form, is_head: *method == Method::HEAD }
     }
 
@@ -94,13 +126,16 @@ impl RequestTemplate {
             data,
             made: None,
             bytes: Vec::new(),
+            head_len: 0,
             body: Vec::new(),
+            text: Vec::new(),
         };
         Self { form: Form::Filled(Box::new(filled)), is_head: *method == Method::HEAD }
     }
 
     /// The bytes of request `number`, which stands at `turn` of its session.
-    pub(crate) fn for_request(&mut self, number: u64, turn: Turn) -> &[u8] {
+    /// `said` is what was said in it before.
+    pub(crate) fn for_request(&mut self, number: u64, turn: Turn, said: &str) -> &[u8] {
         match &mut self.form {
             Form::Fixed { bytes, number_at, .. } => {
                 if let Some(at) = *number_at {
@@ -111,11 +146,40 @@ impl RequestTemplate {
             Form::Filled(filled) => {
                 if filled.made != Some((number, turn)) {
                     filled.made = Some((number, turn));
-                    filled.fill(number, turn);
+                    filled.fill(number, turn, said);
                 }
                 &filled.bytes
             }
         }
+    }
+
+    /// Head and body of request `number`, which stands at `turn` of its session.
+    pub(crate) fn parts(&mut self, number: u64, turn: Turn, said: &str) -> (&[u8], &[u8]) {
+        self.for_request(number, turn, said);
+        let (bytes, head_len) = match &self.form {
+            Form::Fixed { bytes, head_len, .. } => (bytes, *head_len),
+            Form::Filled(filled) => (&filled.bytes, filled.head_len),
+        };
+        bytes.split_at(head_len)
+    }
+
+    /// Whether its requests go on from what was said before.
+    pub(crate) fn is_conversation(&self) -> bool {
+        matches!(&self.form, Form::Filled(filled) if filled.parts.is_conversation)
+    }
+
+    /// Of a conversation, what the user says new with a request, and whether that is not the last of it.
+    pub(crate) fn new_messages(&mut self, number: u64, turn: Turn) -> (String, bool) {
+        let Form::Filled(filled) = &mut self.form else { return (String::new(), false) };
+        let parts = Arc::clone(&filled.parts);
+        let row = if parts.by_session { turn.session } else { number };
+        let new = parts.body.iter().find_map(|piece| match piece {
+            Piece::Conversation { name, each } => {
+                Some(newly_said(&filled.data.value(row, name), turn.number, *each))
+            }
+            _ => None,
+        });
+        new.unwrap_or_default()
     }
 
     /// Whether each request is made for itself.
@@ -126,7 +190,7 @@ impl RequestTemplate {
     /// Bytes of the body of the request that was made last.
     pub(crate) fn body_len(&self) -> u64 {
         match &self.form {
-            Form::Fixed { body_len, .. } => *body_len,
+            Form::Fixed { bytes, head_len, .. } => (bytes.len() - head_len) as u64,
             Form::Filled(filled) => filled.body.len() as u64,
         }
     }
@@ -141,35 +205,72 @@ fn write_number(place: &mut [u8], number: u64) {
 }
 
 impl Filled {
-    fn fill(&mut self, number: u64, turn: Turn) {
+    fn fill(&mut self, number: u64, turn: Turn, said: &str) {
         let parts = Arc::clone(&self.parts);
         let row = if parts.by_session { turn.session } else { number };
         self.bytes.clear();
         self.body.clear();
-        let (bytes, data) = (&mut self.bytes, &mut self.data);
-        parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, row, turn));
-        parts.line.iter().for_each(|piece| piece.write(bytes, data, row, turn));
-        bytes.extend_from_slice(b" HTTP/1.1\r\n");
-        parts.headers.iter().for_each(|piece| piece.write(bytes, data, row, turn));
+        self.text.clear();
+        let (text, data) = (&mut self.text, &mut self.data);
+        let with = (turn, said, parts.is_conversation);
+        parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, row, with));
+        parts.line.iter().for_each(|piece| piece.write(text, data, row, with));
+        text.extend_from_slice(b" HTTP/1.1\r\n");
+        parts.headers.iter().for_each(|piece| piece.write(text, data, row, with));
         if parts.has_length {
-            bytes.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
+            text.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
         }
         if let Some(prefix) = &parts.id_prefix {
-            bytes.extend_from_slice(format!("x-request-id: {prefix}-{number:012}\r\n").as_bytes());
+            text.extend_from_slice(format!("x-request-id: {prefix}-{number:012}\r\n").as_bytes());
         }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&self.body);
+        text.extend_from_slice(b"\r\n");
+        parts.wire.write(text, &mut self.bytes);
+        self.head_len = self.bytes.len();
+        self.bytes.extend_from_slice(&self.body);
+    }
+}
+
+impl Wire {
+    /// Writes a head, given as HTTP/1.1 has it; how many bytes come after the value of its last header.
+    fn write(self, head: &[u8], out: &mut Vec<u8>) -> usize {
+        match self {
+            Self::Http1 => {
+                out.extend_from_slice(head);
+                b"\r\n\r\n".len()
+            }
+            Self::Http2 { is_secure } => {
+                http2::write_head(head, is_secure, out);
+                0
+            }
+        }
     }
 }
 
 impl Piece {
-    fn write(&self, out: &mut Vec<u8>, data: &mut Data, row: u64, turn: Turn) {
+    /// `with`: the turn, what was said before it, and whether that matters.
+    fn write(&self, out: &mut Vec<u8>, data: &mut Data, row: u64, with: (Turn, &str, bool)) {
+        let (turn, said, is_conversation) = with;
         match self {
             Self::Text(text) => out.extend_from_slice(text),
             Self::Column { name, escape } => escape.write(out, &data.value(row, name)),
+            Self::Conversation { name, each: false } if !is_conversation => {
+                write_messages(out, &data.value(row, name), turn.number);
+            }
             Self::Messages { name } => write_messages(out, &data.value(row, name), turn.number),
+            Self::Conversation { name, each } => {
+                let (new, _) = newly_said(&data.value(row, name), turn.number, *each);
+                let comma = if said.is_empty() || new.is_empty() { "" } else { "," };
+                for part in ["[", said, comma, &new, "]"] {
+                    out.extend_from_slice(part.as_bytes());
+                }
+            }
         }
     }
+}
+
+/// What the user says with number `turn`, in JSON, and whether more is to come.
+fn newly_said(text: &str, turn: u64, each: bool) -> (String, bool) {
+    if each { (user_message(text), true) } else { new_messages(text, turn) }
 }
 
 /// The messages before the answer to the user's message number `turn`, from 0; all of them if there are fewer.
@@ -245,9 +346,11 @@ pub(crate) fn pieces(text: &[u8], escape: Escape) -> Result<Vec<Piece>, BenchErr
             Some("json") => Piece::Column { name, escape: Escape::Json },
             Some("url") => Piece::Column { name, escape: Escape::Url },
             Some("messages") => Piece::Messages { name },
+            Some("conversation") => Piece::Conversation { name, each: false },
+            Some("turn") => Piece::Conversation { name, each: true },
             Some(other) => {
                 return fail(&format!(
-                    "there is no filter \"{other}\"; known are raw, json, url, messages"
+                    "there is no filter \"{other}\"; known are raw, json, url, messages, conversation, turn"
                 ));
             }
         });
@@ -263,7 +366,9 @@ pub(crate) fn pieces(text: &[u8], escape: Escape) -> Result<Vec<Piece>, BenchErr
 pub(crate) fn columns(pieces: &[Piece]) -> impl Iterator<Item = &str> {
     pieces.iter().filter_map(|piece| match piece {
         Piece::Text(_) => None,
-        Piece::Column { name, .. } | Piece::Messages { name } => Some(name.as_str()),
+        Piece::Column { name, .. }
+        | Piece::Messages { name }
+        | Piece::Conversation { name, .. } => Some(name.as_str()),
     })
 }
 

@@ -13,9 +13,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
 };
 
 use crate::BenchError;
+
+/// The name of HTTP/2 in ALPN.
+const HTTP2: &[u8] = b"h2";
 
 /// How a server proves who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +44,8 @@ pub(crate) struct Session {
 }
 
 impl Tls {
-    /// For the server `host`.
-    pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, BenchError> {
+    /// For the server `host`, which is asked to speak HTTP/2 or HTTP/1.1.
+    pub(crate) fn new(host: &str, trust: &Trust, http2: bool) -> Result<Self, BenchError> {
         let fail = |what: String| BenchError::Tls { host: host.to_owned(), what };
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| fail(error.to_string()))?;
@@ -55,7 +59,7 @@ impl Tls {
         } else {
             builder.with_root_certificates(roots(trust.ca.as_deref(), &fail)?).with_no_client_auth()
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![if http2 { HTTP2.to_vec() } else { b"http/1.1".to_vec() }];
         Ok(Self { config: Arc::new(config), name })
     }
 
@@ -66,11 +70,23 @@ impl Tls {
         Ok(Session { state: Box::new(state) })
     }
 
+    /// A connection over a socket that blocks.
+    pub(crate) fn stream<S: io::Read + io::Write>(
+        &self,
+        socket: S,
+    ) -> Result<StreamOwned<ClientConnection, S>, String> {
+        let session = self.session().map_err(|error| error.to_string())?;
+        Ok(StreamOwned::new(*session.state, socket))
+    }
+
     /// Shakes hands once over a socket that blocks, to learn what is wrong in words.
     pub(crate) fn check(&self, mut socket: impl io::Read + io::Write) -> Result<(), String> {
         let mut session = self.session().map_err(|error| error.to_string())?;
         while session.state.is_handshaking() {
             session.state.complete_io(&mut socket).map_err(|error| error.to_string())?;
+        }
+        if self.config.alpn_protocols[0] == HTTP2 && session.state.alpn_protocol() != Some(HTTP2) {
+            return Err("the server does not offer HTTP/2".to_owned());
         }
         Ok(())
     }

@@ -87,12 +87,20 @@ impl VisitFeed {
         Some(Due { number, scheduled: Some(at), turn })
     }
 
-    pub(crate) fn ended(&mut self, turn: Turn, now: Time) {
+    /// A request has ended; whether its session goes on.
+    pub(crate) fn ended(&mut self, turn: Turn, now: Time) -> bool {
         self.waiting -= 1;
         let number = turn.number;
-        if let Some(at) = self.sessions.next_turn(turn.session, number, now) {
+        let next = self.sessions.next_turn(turn.session, number, now);
+        if let Some(at) = next {
             self.thinking.push(Reverse((at, Turn { number: number + 1, ..turn })));
         }
+        next.is_some()
+    }
+
+    /// A request has ended, and its session with it.
+    pub(crate) fn left(&mut self) {
+        self.waiting -= 1;
     }
 
     pub(crate) fn oldest(&self) -> Option<Time> {

@@ -30,7 +30,7 @@ impl RecordFile {
         let name = path.to_string_lossy();
         let format = Format::of_name(&name).ok_or_else(|| {
             Failure::usage(format!("{name}: its name says no format of records"))
-                .hint("end it in .csv or .jsonl")
+                .hint("end it in .csv, .jsonl or .parquet")
         })?;
         let (draft, file) = Draft::create(path)?;
         let writer = RecordWriter::new(BufWriter::new(file), format)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use gatewright_record::{Format, Invocation, ReplicaEvent, read_records};
+use gatewright_record::{Format, Invocation, ReadError, ReplicaEvent, read_parquet, read_records};
 
 use crate::failure::{Failure, Outcome};
 
@@ -13,15 +13,21 @@ pub(crate) fn each(path: &Path, mut take: impl FnMut(Invocation)) -> Outcome<()>
     let name = path.display();
     let format = Format::of_name(&path.to_string_lossy()).ok_or_else(|| {
         Failure::usage(format!("{name}: its name says no format of records"))
-            .hint("records are in files that end in .csv or .jsonl")
+            .hint("records are in files that end in .csv, .jsonl or .parquet")
     })?;
     let file = File::open(path).map_err(|fault| Failure::of_reading(path, &fault))?;
+    let wrong = |fault: ReadError| {
+        Failure::usage(format!("{name}: {fault}"))
+            .hint("records are written by `serve`, `bench` and `simulate` with --records")
+    };
+    if format == Format::Parquet {
+        for record in read_parquet(file).map_err(wrong)? {
+            take(record.map_err(wrong)?);
+        }
+        return Ok(());
+    }
     for record in read_records(BufReader::new(file), format) {
-        let record = record.map_err(|fault| {
-            Failure::usage(format!("{name}: {fault}"))
-                .hint("records are written by `serve`, `bench` and `simulate` with --records")
-        })?;
-        take(record);
+        take(record.map_err(wrong)?);
     }
     Ok(())
 }

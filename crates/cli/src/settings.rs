@@ -10,6 +10,7 @@ use crate::failure::{Failure, Outcome};
 pub(crate) const SYSTEM_FILE: &str = "gatewright.toml";
 
 const PREFIX: &str = "GATEWRIGHT_";
+const BENCH_PREFIX: &str = "GATEWRIGHT_BENCH__";
 
 /// A system file and where it lies; relative paths in it start there.
 #[derive(Debug)]
@@ -40,11 +41,28 @@ pub(crate) fn read(path: &Path) -> Outcome<String> {
 }
 
 /// `GATEWRIGHT_GATEWAY__LISTEN=...` is the key `gateway.listen`. Variables without a double underscore are other
-/// things' (`GATEWRIGHT_TOKEN`, what Kubernetes sets for a service called gatewright).
+/// things' (`GATEWRIGHT_TOKEN`, what Kubernetes sets for a service called gatewright), and those of benchmarks too.
 fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
+    named(variables.filter(|(name, _)| !name.starts_with(BENCH_PREFIX)), PREFIX)
+}
+
+/// `GATEWRIGHT_BENCH__CLIENT__THREADS=2` is the key `client.threads` of a benchmark.
+pub(crate) fn of_benchmarks(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
+    let all = variables.filter(|(name, _)| name.starts_with(BENCH_PREFIX));
+    // What comes after the first two words is the key.
+    named(all, "GATEWRIGHT_")
+        .into_iter()
+        .map(|mut change| {
+            change.key.replace_range(.."bench.".len(), "");
+            change
+        })
+        .collect()
+}
+
+fn named(variables: impl Iterator<Item = (String, String)>, prefix: &str) -> Vec<Override> {
     let mut overrides: Vec<_> = variables
         .filter_map(|(name, value)| {
-            let key = name.strip_prefix(PREFIX)?;
+            let key = name.strip_prefix(prefix)?;
             key.contains("__").then(|| {
                 Override::new(key.to_ascii_lowercase().replace("__", "."), &value, name.clone())
             })
@@ -76,9 +94,16 @@ mod tests {
             ("GATEWRIGHT_FUNCTION__SQUARE__REPLICAS__MAX", "16"),
             ("GATEWRIGHT_TOKEN", "secret"),
             ("GATEWRIGHT_SERVICE_HOST", "10.0.0.1"),
+            ("GATEWRIGHT_BENCH__CLIENT__THREADS", "2"),
             ("HOME", "/root"),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let of_bench = of_benchmarks(variables.clone().into_iter());
+        assert_eq!(of_bench.len(), 1);
+        assert_eq!(
+            (of_bench[0].key.as_str(), of_bench[0].value.as_integer()),
+            ("client.threads", Some(2))
+        );
         let overrides = from_environment(variables.into_iter());
         let keys: Vec<_> = overrides.iter().map(|change| change.key.as_str()).collect();
         assert_eq!(keys, ["function.square.replicas.max", "gateway.listen"]);

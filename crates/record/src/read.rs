@@ -12,6 +12,7 @@ use crate::{Format, Invocation};
 pub fn read_records<R: BufRead>(input: R, format: Format) -> Records<R> {
     let input = Bounded { input, left: MAX_RECORD_BYTES };
     let source = match format {
+        Format::Parquet => Source::Elsewhere,
         Format::Csv => {
             let reader = csv::ReaderBuilder::new().has_headers(false).from_reader(input);
             Source::Csv { reader: Box::new(reader), header: None, row: csv::StringRecord::new() }
@@ -50,6 +51,8 @@ enum Source<R: BufRead> {
         line: Vec<u8>,
         number: u64,
     },
+    /// Parquet is not read from its beginning to its end.
+    Elsewhere,
 }
 
 /// No record is longer; a file that has none of our line ends, or an open quote, must not fill the memory.
@@ -87,6 +90,10 @@ impl<R: BufRead> Iterator for Records<R> {
         let record = match &mut self.source {
             Source::Csv { reader, header, row } => next_row(reader, header, row),
             Source::JsonLines { input, line, number } => next_line(input, line, number),
+            Source::Elsewhere => {
+                let problem = "Parquet is read by `read_parquet`".to_owned();
+                Err(ReadError { line: 0, problem })
+            }
         };
         let checked = record.and_then(|record| match record {
             Some((line, invocation)) => match disorder(&invocation) {
@@ -207,7 +214,7 @@ fn json_problem(error: &serde_json::Error) -> String {
 }
 
 /// A record whose end comes before one of its moments was not measured.
-fn disorder(invocation: &Invocation) -> Option<String> {
+pub(crate) fn disorder(invocation: &Invocation) -> Option<String> {
     let finished = invocation.finished?;
     let moments = [
         ("scheduled_ns", invocation.scheduled),

@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use gatewright_determinism::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::parquet::ParquetWriter;
 use crate::{CacheResult, Invocation, Status, World};
 
 /// How records are written down.
@@ -13,18 +14,21 @@ pub enum Format {
     Csv,
     /// One JSON object a line; absent values are left out.
     JsonLines,
+    /// Apache Parquet, compressed with Snappy; absent values are null. Records are in the file when it is finished.
+    Parquet,
 }
 
 /// Writes records one by one. It writes in small pieces: give it a buffered writer.
 #[derive(Debug)]
-pub struct RecordWriter<W: Write> {
+pub struct RecordWriter<W: Write + Send> {
     output: Output<W>,
 }
 
 #[derive(Debug)]
-enum Output<W: Write> {
+enum Output<W: Write + Send> {
     Csv(Box<csv::Writer<W>>),
     JsonLines(W),
+    Parquet(Box<ParquetWriter<W>>),
 }
 
 /// Why records could not be written: what the output said.
@@ -94,18 +98,19 @@ struct Row<'a> {
 }
 
 impl Format {
-    /// The format that the ending of a file's name stands for: `.csv`, or `.jsonl` and `.ndjson`.
+    /// The format that the ending of a file's name stands for: `.csv`, `.jsonl` and `.ndjson`, or `.parquet`.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" => Some(Self::JsonLines),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }
 }
 
-impl<W: Write> RecordWriter<W> {
+impl<W: Write + Send> RecordWriter<W> {
     /// A writer of `format`; CSV begins with the names of the columns.
     ///
     /// # Errors
@@ -118,6 +123,7 @@ impl<W: Write> RecordWriter<W> {
                 Output::Csv(Box::new(writer))
             }
             Format::JsonLines => Output::JsonLines(output),
+            Format::Parquet => Output::Parquet(Box::new(ParquetWriter::new(output)?)),
         };
         Ok(Self { output })
     }
@@ -133,6 +139,7 @@ impl<W: Write> RecordWriter<W> {
                 serde_json::to_writer(&mut *output, invocation).map_err(io::Error::from)?;
                 output.write_all(b"\n")?;
             }
+            Output::Parquet(writer) => writer.write(invocation)?,
         }
         Ok(())
     }
@@ -145,6 +152,7 @@ impl<W: Write> RecordWriter<W> {
         match self.output {
             Output::Csv(mut writer) => writer.flush()?,
             Output::JsonLines(mut output) => output.flush()?,
+            Output::Parquet(writer) => writer.finish()?,
         }
         Ok(())
     }
@@ -205,7 +213,7 @@ mod tests {
                 Ok(())
             }
         }
-        for format in [Format::Csv, Format::JsonLines] {
+        for format in [Format::Csv, Format::JsonLines, Format::Parquet] {
             let write = |mut writer: RecordWriter<Full>| {
                 writer.write(&Invocation::default())?;
                 writer.finish()

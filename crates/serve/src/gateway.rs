@@ -111,7 +111,7 @@ impl Gateway {
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = workplace(&system.hub, &base_dir, &options)?;
-        let driver = Driver::new(options.seed, hub, workplace, witness);
+        let driver = Driver::new(options.seed, hub, None, workplace, witness);
         let kill = driver.kill.clone().drop_guard();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();

@@ -62,5 +62,6 @@ pub use error::{ServeError, StartFailure};
 pub use gateway::{Gateway, run};
 pub use metrics_page::metrics_page;
 pub use options::Options;
+pub use python::Attendance;
 pub use shutdown::{Shutdown, ShutdownHandle, Stop};
 pub use tls::TlsError;

@@ -1,10 +1,12 @@
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, BufWriter, Seek as _, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gatewright_record::parquet_rows;
+use serde::Deserializer as _;
 use serde_json::{Map, Value};
 
 /// Why data cannot be used.
@@ -39,16 +41,10 @@ pub struct RowFile {
 struct Rows {
     path: PathBuf,
     kind: Kind,
-    held: Held,
-    count: u64,
-}
-
-#[derive(Debug)]
-enum Held {
+    file: File,
     /// Where pieces of rows begin, and where the last one ends.
-    Indexed { file: File, starts: Vec<u64> },
-    /// A list of JSON has no places of its own.
-    Whole(Vec<Map<String, Value>>),
+    starts: Vec<u64>,
+    count: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +52,6 @@ enum Kind {
     Text,
     Csv { header: Vec<String> },
     JsonLines,
-    Json,
 }
 
 /// Rows of a piece.
@@ -75,18 +70,19 @@ impl RowFile {
         let kind = match ending.as_str() {
             "txt" | "text" => Kind::Text,
             "csv" => Kind::Csv { header: Vec::new() },
-            "jsonl" | "ndjson" => Kind::JsonLines,
-            "json" => Kind::Json,
+            "jsonl" | "ndjson" | "json" | "parquet" => Kind::JsonLines,
             _ => {
-                return Err(fail(
-                    "its name says no format of data; end it in .txt, .csv, .jsonl or .json".into(),
-                ));
+                let what = "its name says no format of data; \
+                            end it in .txt, .csv, .jsonl, .json or .parquet";
+                return Err(fail(what.into()));
             }
         };
-        let rows = match kind {
-            Kind::Json => whole(path, file)?,
-            kind => indexed(path, file, kind)?,
+        let file = match ending.as_str() {
+            "json" => unpacked(|out| unpack_list(file, out)).map_err(fail)?,
+            "parquet" => unpacked(|out| unpack_parquet(file, out)).map_err(fail)?,
+            _ => file,
         };
+        let rows = indexed(path, file, kind)?;
         if rows.count == 0 {
             return Err(fail("it has no rows".into()));
         }
@@ -110,7 +106,7 @@ impl RowFile {
         let has = match &self.rows.kind {
             Kind::Text => name == "prompt",
             Kind::Csv { header } => header.iter().any(|own| own == name),
-            Kind::JsonLines | Kind::Json => {
+            Kind::JsonLines => {
                 let mut own = self.clone();
                 own.understand(0).map_err(|what| DataError::of(&self.rows.path, what))?;
                 own.values.contains_key(name)
@@ -141,18 +137,10 @@ impl RowFile {
 
     fn understand(&mut self, row: u64) -> Result<(), String> {
         let rows = Arc::clone(&self.rows);
-        match &rows.held {
-            Held::Whole(all) => {
-                self.values.clone_from(&all[row as usize]);
-                return Ok(());
-            }
-            Held::Indexed { file, starts } => {
-                if self.piece != row / PIECE {
-                    self.texts = read(file, starts, row / PIECE, &rows.kind)
-                        .map_err(|fault| fault.to_string())?;
-                    self.piece = row / PIECE;
-                }
-            }
+        if self.piece != row / PIECE {
+            self.texts = read(&rows.file, &rows.starts, row / PIECE, &rows.kind)
+                .map_err(|fault| fault.to_string())?;
+            self.piece = row / PIECE;
         }
         let text = self.texts.get((row % PIECE) as usize).ok_or("the file has become shorter")?;
         self.values = parse(text, &rows.kind)?;
@@ -163,9 +151,7 @@ impl RowFile {
 fn parse(text: &str, kind: &Kind) -> Result<Map<String, Value>, String> {
     match kind {
         Kind::Text => Ok(Map::from_iter([("prompt".to_owned(), Value::from(text))])),
-        Kind::JsonLines | Kind::Json => {
-            serde_json::from_str(text).map_err(|fault| fault.to_string())
-        }
+        Kind::JsonLines => serde_json::from_str(text).map_err(|fault| fault.to_string()),
         Kind::Csv { header } => {
             let mut reader = csv::ReaderBuilder::new()
                 .has_headers(false)
@@ -252,14 +238,58 @@ fn indexed(path: &Path, file: File, mut kind: Kind) -> Result<Rows, DataError> {
         at += bytes;
     }
     starts.push(at);
-    Ok(Rows { path: path.to_owned(), kind, held: Held::Indexed { file, starts }, count })
+    Ok(Rows { path: path.to_owned(), kind, file, starts, count })
 }
 
-fn whole(path: &Path, file: File) -> Result<Rows, DataError> {
-    let list: Vec<Map<String, Value>> = serde_json::from_reader(BufReader::new(file))
-        .map_err(|fault| DataError::of(path, format!("it is no list of objects: {fault}")))?;
-    let count = list.len() as u64;
-    Ok(Rows { path: path.to_owned(), kind: Kind::Json, held: Held::Whole(list), count })
+/// A format whose rows have no places of their own becomes lines of JSON in a file without a name, which is gone with the
+/// process: memory does not grow with it.
+fn unpacked(
+    unpack: impl FnOnce(&mut BufWriter<&File>) -> Result<(), String>,
+) -> Result<File, String> {
+    let told = |fault: io::Error| format!("a copy of its rows cannot be kept: {fault}");
+    let mut file = tempfile::tempfile().map_err(told)?;
+    let mut out = BufWriter::with_capacity(1 << 18, &file);
+    unpack(&mut out)?;
+    out.flush().map_err(told)?;
+    drop(out);
+    file.rewind().map_err(told)?;
+    Ok(file)
+}
+
+fn unpack_parquet(file: File, out: &mut impl Write) -> Result<(), String> {
+    for row in parquet_rows(file)? {
+        write_row(&row?, out).map_err(|fault| fault.to_string())?;
+    }
+    Ok(())
+}
+
+fn unpack_list(file: File, out: &mut impl Write) -> Result<(), String> {
+    let mut list = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 18, file));
+    let read = list.deserialize_seq(EachRow(out)).and_then(|()| list.end());
+    read.map_err(|fault| format!("it is no list of objects: {fault}"))
+}
+
+fn write_row(row: &Map<String, Value>, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, row)?;
+    out.write_all(b"\n")
+}
+
+/// Writes every row of a list as soon as it is read.
+struct EachRow<'a, W>(&'a mut W);
+
+impl<'de, W: Write> serde::de::Visitor<'de> for EachRow<'_, W> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(row) = list.next_element::<Map<String, Value>>()? {
+            write_row(&row, self.0).map_err(serde::de::Error::custom)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -307,6 +337,32 @@ mod tests {
         assert_eq!(text.unwrap().value(1, "prompt"), "second");
         let (_folder, list) = file("a.json", "[{\"prompt\":\"x\"},{\"prompt\":\"y\"}]");
         assert_eq!(list.unwrap().value(1, "prompt"), "y");
+    }
+
+    #[test]
+    fn records_in_parquet_are_rows() {
+        use gatewright_record::{Format, Invocation, RecordWriter};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let file = File::create(&path).unwrap();
+        let mut writer = RecordWriter::new(file, Format::Parquet).unwrap();
+        for id in 0..1_000 {
+            let function = format!("f{id}").into();
+            writer.write(&Invocation { id, function, ..Invocation::default() }).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut rows = RowFile::open(&path).unwrap();
+        assert_eq!(rows.rows(), 1_000);
+        for n in [999, 0, 500] {
+            assert_eq!(
+                (rows.value(n, "id").into_owned(), rows.value(n, "function").into_owned()),
+                (n.to_string(), format!("f{n}"))
+            );
+        }
+        assert!(rows.check_column("status").is_ok() && rows.check_column("prompt").is_err());
+        std::fs::write(&path, "no Parquet").unwrap();
+        assert!(RowFile::open(&path).is_err());
     }
 
     #[test]

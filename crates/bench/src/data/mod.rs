@@ -6,6 +6,7 @@
 mod file;
 mod preprocess;
 mod synthetic;
+mod tokenizer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,13 +20,14 @@ use serde::{Deserialize, Serialize};
 pub use file::{DataError, RowFile};
 pub use preprocess::{Preprocess, Preprocessed, Short, Tokens, preprocess};
 pub use synthetic::{Amount, Prefix, Synthetic};
+pub use tokenizer::LocalTokenizer;
 
 /// What requests are filled with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSpec {
-    /// File of rows, seen from the scenario's folder: `.csv` with a header, `.jsonl`, `.json` with a list, `.txt` with a
-    /// prompt a line. Give this or `synthetic`.
+    /// File of rows, seen from the scenario's folder: `.csv` with a header, `.jsonl`, `.json` with a list,
+    /// `.parquet`, `.txt` with a prompt a line. Give this or `synthetic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// Text that is made up.
@@ -61,7 +63,10 @@ pub struct Data {
 #[derive(Clone, Debug)]
 enum Source {
     File(RowFile),
-    Synthetic(Arc<Synthetic>),
+    /// With the words that it is made of.
+    Synthetic(Arc<Synthetic>, Arc<[&'static str]>),
+    /// A column `prompt`.
+    Prompts(Arc<[String]>),
 }
 
 impl DataSpec {
@@ -74,7 +79,14 @@ impl DataSpec {
             (Some(file), None) => Source::File(RowFile::open(&folder.join(file))?),
             (None, Some(synthetic)) => {
                 synthetic.check()?;
-                Source::Synthetic(Arc::new(synthetic.clone()))
+                let words = match &synthetic.tokenizer {
+                    Some(name) => {
+                        let path = folder.join(name);
+                        LocalTokenizer::open(&path)?.words(&path)?
+                    }
+                    None => synthetic::words().into(),
+                };
+                Source::Synthetic(Arc::new(synthetic.clone()), words)
             }
             _ => return Err(DataError::of(Path::new("data"), "give either file or synthetic")),
         };
@@ -83,13 +95,27 @@ impl DataSpec {
 }
 
 impl Data {
+    /// A row for each prompt, of which there is at least one.
+    pub(crate) fn of_prompts(prompts: &[String]) -> Self {
+        let source = Source::Prompts(prompts.into());
+        Self { source, columns: Arc::default(), order: Order::InTurn, seed: 0 }
+    }
+
+    pub(crate) const fn is_of_prompts(&self) -> bool {
+        matches!(self.source, Source::Prompts(_))
+    }
+
     /// Whether every row has this column, as far as is known beforehand.
     pub(crate) fn check_column(&self, column: &str) -> Result<(), DataError> {
         let name = self.name_of(column);
         match &self.source {
             Source::File(file) => file.check_column(name),
-            Source::Synthetic(synthetic) if synthetic.columns().contains(&name) => Ok(()),
-            Source::Synthetic(synthetic) => {
+            Source::Prompts(_) if name == "prompt" => Ok(()),
+            Source::Prompts(_) => {
+                Err(DataError::of(Path::new("data"), format!("prompts have no column {name}")))
+            }
+            Source::Synthetic(synthetic, _) if synthetic.columns().contains(&name) => Ok(()),
+            Source::Synthetic(synthetic, _) => {
                 let known = synthetic.columns().join(", ");
                 let what = format!("made up text has no column {name}; it has {known}");
                 Err(DataError::of(Path::new("data"), what))
@@ -109,12 +135,16 @@ impl Data {
                 let luck = Stream::new(self.seed, Purpose::Content, number).unit();
                 ((luck * file.rows() as f64) as u64).min(file.rows() - 1)
             }
-            (Source::Synthetic(_), _) => number,
+            (Source::Prompts(prompts), _) => number % prompts.len() as u64,
+            (Source::Synthetic(..), _) => number,
         };
         let name = self.columns.get(column).map_or(column, String::as_str);
         match &mut self.source {
             Source::File(file) => file.value(row, name),
-            Source::Synthetic(synthetic) => Cow::Owned(synthetic.value(self.seed, row, name)),
+            Source::Prompts(prompts) => Cow::Borrowed(&prompts[row as usize]),
+            Source::Synthetic(synthetic, words) => {
+                Cow::Owned(synthetic.value(words, self.seed, row, name))
+            }
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Synthetic {
     /// Beginnings that prompts share, as those of one application do: what a server may have in its cache.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefix: Vec<Prefix>,
+    /// File with a tokenizer in Hugging Face's format (`tokenizer.json`), seen from the scenario's folder, whose tokens are
+    /// counted; for models with a tokenizer of another kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
 }
 
 /// A number that varies: always the same, or normally distributed and cut off.
@@ -73,7 +77,7 @@ const LENGTHS: u64 = 0;
 const WORDS: u64 = 1;
 const PREFIX_WORDS: u64 = 2;
 
-fn words() -> &'static [&'static str] {
+pub(super) fn words() -> &'static [&'static str] {
     static WORDS: std::sync::OnceLock<Vec<&str>> = std::sync::OnceLock::new();
     WORDS.get_or_init(|| include_str!("words.txt").lines().collect())
 }
@@ -128,24 +132,25 @@ impl Synthetic {
         Err(DataError::of(Path::new("data.synthetic"), what))
     }
 
-    pub(super) fn value(&self, seed: u64, row: u64, column: &str) -> String {
+    /// What row `row` has in `column`, made of `words`.
+    pub(super) fn value(&self, words: &[&str], seed: u64, row: u64, column: &str) -> String {
         let mut lengths = stream(seed, row, LENGTHS);
         let prompt = self.prompt_tokens.draw(&mut lengths);
         let output = self.output_tokens.map(|amount| amount.draw(&mut lengths));
         match column {
             "prompt_tokens" => prompt.to_string(),
             "output_tokens" => output.map_or_else(String::new, |tokens| tokens.to_string()),
-            "prefix" => self.prefix_of(seed, &mut lengths),
+            "prefix" => self.prefix_of(words, seed, &mut lengths),
             "prompt" => {
-                let mut text = self.prefix_of(seed, &mut lengths);
-                write_words(&mut text, &mut stream(seed, row, WORDS), prompt);
+                let mut text = self.prefix_of(words, seed, &mut lengths);
+                write_words(&mut text, words, &mut stream(seed, row, WORDS), prompt);
                 text
             }
             _ => String::new(),
         }
     }
 
-    fn prefix_of(&self, seed: u64, luck: &mut Stream) -> String {
+    fn prefix_of(&self, words: &[&str], seed: u64, luck: &mut Stream) -> String {
         let mut text = String::new();
         let total: f64 = self.prefix.iter().map(|prefix| prefix.weight).sum();
         let mut left = luck.unit() * total;
@@ -154,7 +159,7 @@ impl Synthetic {
             if left < 0.0 {
                 let which = ((luck.unit() * prefix.count as f64) as u64).min(prefix.count - 1);
                 let id = which.wrapping_mul(1_000).wrapping_add(number);
-                write_words(&mut text, &mut stream(seed, id, PREFIX_WORDS), prefix.tokens);
+                write_words(&mut text, words, &mut stream(seed, id, PREFIX_WORDS), prefix.tokens);
                 break;
             }
         }
@@ -167,8 +172,7 @@ fn stream(seed: u64, row: u64, what: u64) -> Stream {
     Stream::new(own, Purpose::Content, what)
 }
 
-fn write_words(text: &mut String, luck: &mut Stream, count: u64) {
-    let words = words();
+fn write_words(text: &mut String, words: &[&str], luck: &mut Stream, count: u64) {
     for _ in 0..count {
         let word = words[((luck.unit() * words.len() as f64) as usize).min(words.len() - 1)];
         let space = if text.is_empty() { "" } else { " " };
@@ -195,14 +199,14 @@ mod tests {
         let mut lengths = Vec::new();
         let mut prefixes = std::collections::BTreeMap::<String, u32>::new();
         for row in 0..2_000 {
-            let prompt = synthetic.value(1, row, "prompt");
-            let tokens: usize = synthetic.value(1, row, "prompt_tokens").parse().unwrap();
-            let prefix = synthetic.value(1, row, "prefix");
+            let prompt = synthetic.value(words(), 1, row, "prompt");
+            let tokens: usize = synthetic.value(words(), 1, row, "prompt_tokens").parse().unwrap();
+            let prefix = synthetic.value(words(), 1, row, "prefix");
             assert!(prompt.starts_with(&prefix), "{row}");
             assert_eq!(count(&prompt), tokens + count(&prefix), "{row}");
             assert!((50..=150).contains(&tokens));
-            assert_eq!(synthetic.value(1, row, "output_tokens"), "7");
-            assert_eq!(prompt, synthetic.value(1, row, "prompt"), "the same once more");
+            assert_eq!(synthetic.value(words(), 1, row, "output_tokens"), "7");
+            assert_eq!(prompt, synthetic.value(words(), 1, row, "prompt"), "the same once more");
             lengths.push(tokens as f64);
             *prefixes.entry(prefix).or_default() += 1;
         }
@@ -215,12 +219,19 @@ mod tests {
 
     #[test]
     fn no_two_prompts_are_the_same() {
-        let synthetic =
-            Synthetic { prompt_tokens: Amount::Fixed(8), output_tokens: None, prefix: Vec::new() };
+        let synthetic = Synthetic {
+            prompt_tokens: Amount::Fixed(8),
+            output_tokens: None,
+            prefix: Vec::new(),
+            tokenizer: None,
+        };
         let prompts: std::collections::BTreeSet<_> =
-            (0..1_000).map(|row| synthetic.value(1, row, "prompt")).collect();
+            (0..1_000).map(|row| synthetic.value(words(), 1, row, "prompt")).collect();
         assert_eq!(prompts.len(), 1_000);
-        assert_ne!(synthetic.value(2, 0, "prompt"), synthetic.value(1, 0, "prompt"));
+        assert_ne!(
+            synthetic.value(words(), 2, 0, "prompt"),
+            synthetic.value(words(), 1, 0, "prompt")
+        );
         assert!(words().iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase())));
         assert_eq!(words().len(), 1_024);
     }

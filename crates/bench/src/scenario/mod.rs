@@ -1,9 +1,12 @@
 //! A whole benchmark as a value: the contents of a scenario file, and what a report keeps of its run.
 
+mod builtin;
+mod models;
 mod prepare;
 mod target;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use gatewright_workload::constraint::{Constraint, Window};
@@ -12,11 +15,14 @@ use gatewright_workload::{Limits, Strategy, span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use builtin::{BUILTIN, Builtin};
 pub use prepare::{Prepared, ScenarioError};
 pub use target::{OpenAiTarget, TargetSpec};
 
 use crate::gate::Gate;
-use crate::{AtEnd, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, DataSpec};
+use crate::{
+    AtEnd, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, DataSpec, Trust,
+};
 
 /// A benchmark: who is asked, how, for how long, and what has to hold.
 ///
@@ -90,6 +96,13 @@ pub struct Client {
     /// Connections at most in an open loop: 1 to 65,536. A closed loop has one a stream.
     #[schemars(range(min = 1, max = 65_536))]
     pub max_connections: u32,
+    /// Whether requests are made by HTTP/2: over TLS as agreed there (ALPN), else without asking (prior knowledge).
+    #[serde(skip_serializing_if = "is_false")]
+    pub http2: bool,
+    /// Requests at a time on a connection of HTTP/2; the server may allow fewer. Another connection is opened when all
+    /// are full.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams_per_connection: u32,
     /// Threads that make the load; as many as it needs if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
@@ -140,6 +153,8 @@ impl Default for Client {
         Self {
             timeout: DEFAULT_TIMEOUT,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            http2: false,
+            streams_per_connection: DEFAULT_CONNECTION_STREAMS,
             threads: None,
             unix_socket: None,
             ca: None,
@@ -147,6 +162,13 @@ impl Default for Client {
             retries: 0,
             request_ids: true,
         }
+    }
+}
+
+impl Client {
+    /// How a secure server proves who it is; paths begin in `folder`.
+    pub(crate) fn trust(&self, folder: &Path) -> Trust {
+        Trust { ca: self.ca.as_ref().map(|path| folder.join(path)), insecure: self.insecure }
     }
 }
 

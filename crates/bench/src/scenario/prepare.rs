@@ -8,7 +8,8 @@ use gatewright_workload::{Limits, Strategy};
 
 use super::{Demand, Scenario, TargetSpec};
 use crate::{
-    AnswerKind, BenchError, Data, OpenAi, Plan, Series, SeriesStep, Target, Trust, WeightedTarget,
+    AnswerKind, BenchError, Data, OpenAi, OpenAiApi, Plan, Replies, Series, SeriesStep, Target,
+    WeightedTarget,
 };
 
 /// A scenario with its files read: ready to be run.
@@ -52,7 +53,7 @@ pub enum ScenarioError {
     Bench(#[from] BenchError),
 }
 
-fn part(what: impl Into<String>, hint: &'static str) -> ScenarioError {
+pub(super) fn part(what: impl Into<String>, hint: &'static str) -> ScenarioError {
     ScenarioError::Part { what: what.into(), hint }
 }
 
@@ -73,7 +74,7 @@ impl Scenario {
         plan.name.clone_from(&self.name);
         plan.seed = self.seed;
         let data = self.data.as_ref().map(|data| data.open(folder, self.seed));
-        plan.data = data.transpose().map_err(BenchError::from)?;
+        plan.data = data.transpose().map_err(BenchError::from)?.or_else(|| self.said());
         plan.mix = self.targets(folder, variable, plan.data.as_ref())?;
         plan.window = self.window;
         plan.constraints.clone_from(&self.constraint);
@@ -81,13 +82,12 @@ impl Scenario {
         plan.slo = self.slo.or_else(|| self.profile.as_ref()?.slo().copied());
         plan.timeout = self.client.timeout;
         plan.max_connections = self.client.max_connections;
+        plan.http2 = self.client.http2;
+        plan.streams_per_connection = self.client.streams_per_connection;
         plan.threads = self.client.threads;
         plan.request_ids = self.client.request_ids;
         plan.retries = self.client.retries;
-        plan.trust = Trust {
-            ca: self.client.ca.as_ref().map(|path| folder.join(path)),
-            insecure: self.client.insecure,
-        };
+        plan.trust = self.client.trust(folder);
         plan.unix_socket = self.client.unix_socket.as_ref().map(|path| folder.join(path));
         for step in series.listed() {
             Plan { strategy: step.strategy.clone(), limits: step.limits, ..plan.clone() }
@@ -105,6 +105,16 @@ impl Scenario {
     pub fn redacted(&self) -> Self {
         let target = self.target.iter().map(TargetSpec::redacted).collect();
         Self { target, ..self.clone() }
+    }
+
+    /// The prompts of the one target as data, if its requests are turns of conversations.
+    fn said(&self) -> Option<Data> {
+        let [TargetSpec { openai: Some(openai), .. }] = &self.target[..] else { return None };
+        let has_turns =
+            self.demand.iter().any(|demand| matches!(demand.arrival, Strategy::Sessions { .. }));
+        let goes_on = openai.api == OpenAiApi::Chat && openai.replies == Replies::Real;
+        (has_turns && goes_on && !openai.prompts.is_empty())
+            .then(|| Data::of_prompts(&openai.prompts))
     }
 
     fn series(&self, folder: &Path) -> Result<Series, ScenarioError> {
@@ -153,6 +163,9 @@ impl Scenario {
         }
         let mut targets = Vec::new();
         for target in &self.target {
+            if target.url.is_empty() {
+                return Err(part("a target has no URL", "give one, such as http://127.0.0.1:8000"));
+            }
             let key = target.api_key_env.as_ref().map(|name| {
                 variable(name).ok_or_else(|| {
                     let what = format!("the variable {name}, which should hold a key, is not set");
@@ -194,10 +207,11 @@ impl TargetSpec {
                 max_tokens: openai.max_tokens,
                 exact_tokens: openai.exact_tokens,
                 stream: openai.stream,
+                replies: openai.replies,
                 api_key: key,
                 headers: self.headers.clone(),
             }
-            .targets(data.filter(|_| openai.prompts.is_empty()))?;
+            .targets(data.filter(|data| openai.prompts.is_empty() || data.is_of_prompts()))?;
             let weight = self.weight / targets.len() as f64;
             for target in &mut targets {
                 target.weight = weight;

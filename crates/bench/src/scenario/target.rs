@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::OpenAiApi;
+use crate::{OpenAiApi, Replies};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +40,7 @@ pub struct TargetSpec {
 pub struct OpenAiTarget {
     /// Which API.
     pub api: OpenAiApi,
-    /// The model; a server of one model may be asked without.
+    /// The model; if absent, the first that the server has (`GET /v1/models`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Prompts, one after the other, from the first again after the last.
@@ -53,6 +53,14 @@ pub struct OpenAiTarget {
     pub exact_tokens: bool,
     /// Whether answers are streamed.
     pub stream: bool,
+    /// What stands as the model's answers in the later turns of a chat, with `sessions`: what it really said, or what
+    /// the data has.
+    #[serde(skip_serializing_if = "is_default")]
+    pub replies: Replies,
+}
+
+fn is_default(replies: &Replies) -> bool {
+    *replies == Replies::default()
 }
 
 impl Default for TargetSpec {
@@ -80,6 +88,7 @@ impl Default for OpenAiTarget {
             max_tokens: None,
             exact_tokens: false,
             stream: true,
+            replies: Replies::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod constraints;
 mod failures;
 mod framing;
+mod http2;
 mod limits;
 mod openai;
 mod profiles;

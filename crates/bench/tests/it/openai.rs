@@ -204,3 +204,154 @@ fn a_server_on_a_unix_socket_is_reached() {
     let error = gatewright_bench::run(&plan, &mut silent, None).unwrap_err().to_string();
     assert!(error.contains("is the server running there?"), "{error}");
 }
+
+/// What the server was asked in each session, by the first message of the user.
+type Asked = std::sync::Arc<std::sync::Mutex<BTreeMap<String, Vec<serde_json::Value>>>>;
+
+/// A model that answers "re: " and what the user said last, as a stream or whole; `wrong`, with a status instead.
+fn echo(wrong: &'static str) -> (Server, Asked) {
+    let asked = Asked::default();
+    let seen = asked.clone();
+    let server = Server::start(move |request| {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let messages = body["messages"].as_array().unwrap().clone();
+        let said = |message: &serde_json::Value| message["content"].as_str().unwrap().to_owned();
+        let of_user = |message: &&serde_json::Value| message["role"] == "user";
+        let first = said(messages.iter().find(of_user).unwrap());
+        let last = said(messages.last().unwrap());
+        seen.lock().unwrap().entry(first).or_default().push(messages.into());
+        if last == wrong {
+            return Answer::Bytes(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_vec());
+        }
+        let body = if body["stream"] == true {
+            let piece = |text: &str| {
+                let text = serde_json::Value::from(text);
+                format!("data: {{\"choices\":[{{\"delta\":{{\"content\":{text}}}}}]}}\n\n")
+            };
+            format!("{}{}{END}", piece("re: "), piece(&last))
+        } else {
+            let text = serde_json::Value::from(format!("re: {last}"));
+            format!("{{\"choices\":[{{\"message\":{{\"content\":{text}}}}}]}}")
+        };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        Answer::Bytes((head + &body).into())
+    });
+    (server, asked)
+}
+
+fn sessions() -> Strategy {
+    Strategy::Sessions {
+        rate: 200.0,
+        turns: gatewright_workload::Turns::Fixed(3),
+        think: gatewright_workload::Think::default(),
+        gaps: gatewright_workload::Gaps::Constant,
+    }
+}
+
+fn rows(lines: &str) -> (tempfile::TempDir, gatewright_bench::Data) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rows.jsonl"), lines).unwrap();
+    let spec = gatewright_bench::DataSpec { file: Some("rows.jsonl".into()), ..Default::default() };
+    let data = spec.open(folder.path(), 1).unwrap();
+    (folder, data)
+}
+
+fn contents(messages: &serde_json::Value) -> Vec<String> {
+    let all = messages.as_array().unwrap().iter();
+    all.map(|message| message["content"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_conversation_goes_on_from_what_was_really_answered() {
+    let lines = r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"one \"1\""},{"role":"assistant","content":"made up"},{"role":"user","content":"two"},{"role":"assistant","content":"made up"}]}"#;
+    for (stream, threads) in [(true, 1), (false, 2)] {
+        let (_folder, data) = rows(lines);
+        let (server, asked) = echo("");
+        let model = OpenAi { stream, ..model(&server) };
+        let mix = model.targets(Some(&data)).unwrap();
+        let plan = plan(&server, sessions(), 20);
+        let plan = Plan { mix, data: Some(data), threads: Some(threads), ..plan };
+        let (outcome, _) = bench(&plan);
+        assert_eq!(outcome.summary.statuses.ok, 20, "{:?}", outcome.summary.reasons);
+        assert_eq!(outcome.broken_conversations, 0);
+        let asked = asked.lock().unwrap();
+        let turns = &asked["one \"1\""];
+        assert_eq!(turns.len(), 20);
+        let longest = turns.iter().max_by_key(|turn| turn.as_array().unwrap().len()).unwrap();
+        assert_eq!(contents(longest), ["s", "one \"1\"", "re: one \"1\"", "two"]);
+        assert_eq!(longest[2]["role"], "assistant");
+        let ended = turns.iter().filter(|turn| turn.as_array().unwrap().len() == 4).count();
+        assert!(ended > 5, "sessions end where the user says no more: {ended}");
+    }
+}
+
+#[test]
+fn prompts_go_on_as_well_and_a_failed_turn_ends_the_conversation() {
+    let lines: String = (0..60).map(|n| format!("{{\"prompt\":\"p{n}\"}}\n")).collect();
+    let (_folder, data) = rows(&lines);
+    let (server, asked) = echo("p4");
+    let model = model(&server);
+    let mix = model.targets(Some(&data)).unwrap();
+    let (outcome, _) = bench(&Plan { mix, data: Some(data), ..plan(&server, sessions(), 60) });
+    assert_eq!((outcome.summary.statuses.ok, outcome.summary.statuses.error), (59, 1));
+    assert_eq!(outcome.broken_conversations, 1);
+    let asked = asked.lock().unwrap();
+    let whole = asked.values().filter_map(|turns| turns.get(2)).map(contents);
+    let mut count = 0;
+    for said in whole {
+        count += 1;
+        assert_eq!(said.len(), 5);
+        assert_eq!(
+            (&said[1], &said[3]),
+            (&format!("re: {}", said[0]), &format!("re: {}", said[2]))
+        );
+    }
+    assert!(count > 10, "{count}");
+    let after = asked.values().flatten().filter(|turn| contents(turn).contains(&"re: p4".into()));
+    assert_eq!(after.count(), 0);
+    let of_failed = asked.values().flatten().filter(|turn| contents(turn).contains(&"p4".into()));
+    assert_eq!(of_failed.count(), 1, "nothing was asked after the failure");
+
+    let (_folder, data) = rows(&lines);
+    let (server, asked) = echo("");
+    let recorded = OpenAi { replies: gatewright_bench::Replies::Recorded, ..model };
+    let recorded = OpenAi { url: server.url(), ..recorded };
+    let mix = recorded.targets(Some(&data)).unwrap();
+    bench(&Plan { mix, data: Some(data), ..plan(&server, sessions(), 30) });
+    let asked = asked.lock().unwrap();
+    assert!(asked.values().flatten().all(|turn| contents(turn).len() == 1));
+}
+
+#[test]
+fn a_target_without_a_model_takes_the_first_of_the_server() {
+    use gatewright_bench::{OpenAiTarget, Scenario, TargetSpec};
+
+    let models = |body: &'static str, code: u16| {
+        Server::start(move |request| {
+            assert!(request.head.starts_with("GET /v1/models HTTP/1.1\r\n"), "{}", request.head);
+            assert!(request.head.contains("authorization: Bearer secret\r\n"), "{}", request.head);
+            let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\n\r\n", body.len());
+            Answer::Bytes((head + body).into())
+        })
+    };
+    let find = |server: &Server| {
+        let openai = Some(OpenAiTarget::default());
+        let api_key_env = Some("KEY".to_owned());
+        let target = TargetSpec { openai, api_key_env, ..TargetSpec::of(server.url()) };
+        let mut scenario = Scenario { target: vec![target], ..Scenario::default() };
+        let key = |_: &str| Some("secret".to_owned());
+        let found = scenario.find_models(std::path::Path::new(""), &key);
+        let model = scenario.target.remove(0).openai.unwrap().model;
+        found.map(|()| model).map_err(|error| error.to_string())
+    };
+    let found = find(&models(r#"{"object":"list","data":[{"id":"llama"},{"id":"other"}]}"#, 200));
+    assert_eq!(found, Ok(Some("llama".to_owned())));
+    for (body, code, part) in [
+        (r#"{"data":[]}"#, 200, "names none"),
+        ("nonsense", 200, "names none"),
+        ("", 404, "answers with 404"),
+    ] {
+        let error = find(&models(body, code)).unwrap_err();
+        assert!(error.contains("no model is given") && error.ends_with(part), "{error}");
+    }
+}

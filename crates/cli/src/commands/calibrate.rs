@@ -19,7 +19,7 @@ Examples:
   gatewright calibrate served.jsonl --start '{ fixed = 0.4 }'
   gatewright calibrate simulated.csv")]
 pub(crate) struct Calibrate {
-    /// Files of records, .csv or .jsonl, or folders that a gateway wrote; each is of one run.
+    /// Files of records, .csv, .jsonl or .parquet, or folders that a gateway wrote; each is of one run.
     #[arg(required = true)]
     records: Vec<PathBuf>,
 

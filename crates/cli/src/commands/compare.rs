@@ -33,7 +33,7 @@ pub(crate) struct Compare {
     #[arg(value_name = "BEFORE", required = true, value_delimiter = ',', num_args = 1)]
     before: Vec<PathBuf>,
 
-    /// Results of the benchmarks after; or records of what was predicted, .csv or .jsonl.
+    /// Results of the benchmarks after; or records of what was predicted, .csv, .jsonl or .parquet.
     #[arg(value_name = "AFTER", required = true, value_delimiter = ',', num_args = 1)]
     after: Vec<PathBuf>,
 

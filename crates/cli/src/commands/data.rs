@@ -2,7 +2,9 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use gatewright_bench::{Amount, Preprocess, RowFile, Short, Tokens, preprocess};
+use gatewright_bench::{
+    Amount, DataError, LocalTokenizer, Preprocess, RowFile, Short, Tokens, preprocess,
+};
 use tiktoken_rs::CoreBPE;
 
 use super::bench::parse_amount;
@@ -35,7 +37,7 @@ enum Task {
 /// output_tokens for each, as `bench --data` takes it.
 #[derive(Debug, Args)]
 struct PreprocessArgs {
-    /// Rows: .csv with a header, .jsonl, .json with a list, .txt with a prompt a line.
+    /// Rows: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line.
     input: PathBuf,
 
     /// File to write, .jsonl.
@@ -65,9 +67,10 @@ struct PreprocessArgs {
     #[arg(long, value_name = "TEXT", default_value = " the")]
     pad: String,
 
-    /// How tokens are counted.
-    #[arg(long, value_enum, default_value_t = Tokenizer::O200k)]
-    tokenizer: Tokenizer,
+    /// How tokens are counted: o200k_base (GPT-4o and later), cl100k_base (GPT-4; near to Llama 3 and Qwen), p50k_base,
+    /// r50k_base (GPT-2), or a file in Hugging Face's format, tokenizer.json.
+    #[arg(long, value_name = "NAME|FILE", value_parser = parse_tokenizer, default_value = "o200k_base")]
+    tokenizer: TokenizerArg,
 
     /// Seed of the lengths.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -103,6 +106,34 @@ enum Tokenizer {
     R50k,
 }
 
+/// One of these, or a file.
+#[derive(Clone, Debug)]
+enum TokenizerArg {
+    Embedded(Tokenizer),
+    File(PathBuf),
+}
+
+fn parse_tokenizer(text: &str) -> Result<TokenizerArg, String> {
+    if let Ok(known) = Tokenizer::from_str(text, false) {
+        return Ok(TokenizerArg::Embedded(known));
+    }
+    let path = PathBuf::from(text);
+    if path.extension().is_some_and(|ending| ending == "json") {
+        return Ok(TokenizerArg::File(path));
+    }
+    Err("known are o200k_base, cl100k_base, p50k_base, r50k_base, and files that end in .json"
+        .into())
+}
+
+impl TokenizerArg {
+    fn open(&self) -> Result<Box<dyn Tokens>, DataError> {
+        Ok(match self {
+            Self::Embedded(known) => Box::new(known.open()),
+            Self::File(path) => Box::new(LocalTokenizer::open(path)?),
+        })
+    }
+}
+
 struct Encoding(&'static CoreBPE);
 
 impl Tokens for Encoding {
@@ -136,7 +167,7 @@ impl DataCommand {
 
 impl PreprocessArgs {
     fn run(self, quiet: bool) -> Outcome {
-        let wrong = |error: gatewright_bench::DataError| {
+        let wrong = |error: DataError| {
             Failure::usage(error).hint("`gatewright data preprocess --help` says what files hold")
         };
         let mut rows = RowFile::open(&self.input).map_err(wrong)?;
@@ -154,8 +185,8 @@ impl PreprocessArgs {
         let (mut draft, file) = Draft::create(&self.output)?;
         let mut file = BufWriter::new(file);
         let mut write = |row: &serde_json::Value| writeln!(file, "{row}");
-        let tokenizer = self.tokenizer.open();
-        let made = preprocess(&mut rows, &self.column, &tokenizer, &settings, &mut write)
+        let tokenizer = self.tokenizer.open().map_err(wrong)?;
+        let made = preprocess(&mut rows, &self.column, &*tokenizer, &settings, &mut write)
             .map_err(wrong)?;
         file.flush()
             .and_then(|()| draft.complete())

@@ -85,7 +85,7 @@ pub(crate) struct Simulate {
     #[arg(long, requires_all = ["sweep", "output"])]
     resume: bool,
 
-    /// File for a record of every request, .csv or .jsonl.
+    /// File for a record of every request, .csv, .jsonl or .parquet.
     #[arg(long, value_name = "FILE", conflicts_with = "replications")]
     records: Option<PathBuf>,
 

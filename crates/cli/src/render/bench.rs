@@ -79,6 +79,10 @@ fn facts(result: &OutcomeReport) -> Vec<(&'static str, String)> {
     if result.unsent > 0 {
         facts.push(("unsent", format!("{} never found a connection", count(result.unsent))));
     }
+    if result.broken_conversations > 0 {
+        let broken = count(result.broken_conversations);
+        facts.push(("conversations", format!("{broken} ended early, by a turn that failed")));
+    }
     if result.waited > 0 {
         let waited = count(result.waited);
         facts.push(("waited", format!("{waited} would have used more than --max-connections")));

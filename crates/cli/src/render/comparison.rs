@@ -47,19 +47,28 @@ impl fmt::Display for Comparison<'_> {
         if has_effect {
             header.push("effect size");
         }
+        let has_drawn = self.rows.iter().any(|row| row.bootstrap_low.is_some());
+        if has_drawn {
+            header.extend(["drawn from", "drawn to"]);
+        }
         header.push("verdict");
         let mut table = Table::new(&header);
         let mut last = "";
         for row in self.rows {
             let step = if row.step == last { "" } else { row.step.as_str() };
             last = &row.step;
-            table.row(cells(row, step, has_effect));
+            table.row(cells(row, step, has_effect, has_drawn));
         }
-        write!(f, "{table}")
+        write!(f, "{table}")?;
+        if has_drawn {
+            let what = "the interval that comes of drawing runs again and again (bootstrap)";
+            write!(f, "\ndrawn: {what}\n")?;
+        }
+        Ok(())
     }
 }
 
-fn cells(row: &ComparisonRow, step: &str, has_effect: bool) -> Vec<String> {
+fn cells(row: &ComparisonRow, step: &str, has_effect: bool, has_drawn: bool) -> Vec<String> {
     let value = |value: f64| match row.unit.as_str() {
         "ns" => duration(value),
         "1/s" => rate(value),
@@ -78,6 +87,10 @@ fn cells(row: &ComparisonRow, step: &str, has_effect: bool) -> Vec<String> {
     ];
     if has_effect {
         cells.push(or_none(row.effect_size.map(|effect| format!("{effect:+.2}"))));
+    }
+    if has_drawn {
+        cells.push(or_none(row.bootstrap_low.map(percent)));
+        cells.push(or_none(row.bootstrap_high.map(percent)));
     }
     let verdict = match row.verdict {
         Change::Better => "better",

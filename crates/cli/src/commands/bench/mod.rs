@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use gatewright_bench::{
-    BenchError, Prepared, RecordSink, Report, Scenario, ScenarioError, SeriesOutcome, Snapshot,
-    Stop, run_series,
+    BUILTIN, BenchError, Builtin, Prepared, RecordSink, Report, Scenario, ScenarioError,
+    SeriesOutcome, Snapshot, Stop, run_series,
 };
 use gatewright_control::config::{Override, read_with};
 use gatewright_workload::Strategy;
@@ -59,7 +59,8 @@ Examples:
     gatewright bench http://127.0.0.1:8000 --openai chat --prompt 'Tell me about rivers.' --max-tokens 64 \\
         --strategy poisson --rate 4 --gate 'ttft p95 <= 500ms' --gate 'errors <= 1%'
 
-  The same again, from a file or from an earlier result:
+  A benchmark that is part of the program, and the same from a file or an earlier result:
+    gatewright bench http://127.0.0.1:8000 --scenario chat --rate 2
     gatewright bench --scenario bench.toml
     gatewright bench --scenario result.json --set seed=2
 
@@ -67,12 +68,16 @@ Exit status: 3 if an objective or a gate was missed, or --max-errors was reached
 the limit, so that the numbers are not the server's.")]
 pub(crate) struct Bench {
     /// What is asked for: http://host:port/path.
-    #[arg(required_unless_present_any = ["scenario", "target"])]
+    #[arg(required_unless_present_any = ["scenario", "target", "list_scenarios"])]
     url: Option<String>,
 
-    /// File with a whole benchmark, or a result to be run again; flags go over it.
-    #[arg(long, value_name = "FILE")]
+    /// File with a whole benchmark, a result to be run again, or a name of --list-scenarios; flags go over it.
+    #[arg(long, value_name = "FILE|NAME")]
     scenario: Option<PathBuf>,
+
+    /// List the benchmarks that are part of the program, and run nothing. --show-scenario prints one, to be changed.
+    #[arg(long)]
+    list_scenarios: bool,
 
     #[command(flatten)]
     load: Load,
@@ -104,6 +109,14 @@ struct ClientFlags {
     #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
     timeout: Option<Duration>,
 
+    /// Speak HTTP/2: over TLS as agreed there, else without asking.
+    #[arg(long, hide_short_help = true)]
+    http2: bool,
+
+    /// Requests at a time on a connection of HTTP/2 [default: 100].
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    streams_per_connection: Option<u32>,
+
     /// Unix socket on which the server listens.
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     unix_socket: Option<PathBuf>,
@@ -133,7 +146,8 @@ struct ClientFlags {
     #[arg(long, value_name = "N", hide_short_help = true)]
     seed: Option<u64>,
 
-    /// Set any key of the scenario, such as client.request_ids=false; may be given again.
+    /// Set any key of the scenario, such as client.request_ids=false; may be given again. The variable
+    /// GATEWRIGHT_BENCH__CLIENT__REQUEST_IDS does the same.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set, hide_short_help = true)]
     set: Vec<Override>,
 }
@@ -151,7 +165,7 @@ struct Results {
     #[arg(hide_short_help = true)]
     labels: Vec<(String, String)>,
 
-    /// File for a record of every request, .csv or .jsonl.
+    /// File for a record of every request, .csv, .jsonl or .parquet.
     #[arg(long, value_name = "FILE")]
     records: Option<PathBuf>,
 
@@ -203,7 +217,10 @@ pub(crate) enum BenchFormat {
 
 impl Bench {
     pub(crate) fn run(self, quiet: bool) -> Outcome {
-        let scenario = self.scenario()?;
+        if self.list_scenarios {
+            return list_scenarios();
+        }
+        let mut scenario = self.scenario()?;
         if self.results.show_scenario {
             let text = toml::to_string(&scenario)
                 .map_err(|fault| Failure::failed(format!("cannot write the scenario: {fault}")))?;
@@ -211,9 +228,10 @@ impl Bench {
             return Ok(Exit::Done);
         }
         let folder = self.folder();
-        let prepared = scenario
-            .prepare(&folder, &|name| std::env::var(name).ok())
-            .map_err(|error| explain_scenario(error, self.scenario.as_deref()))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let explain = |error| explain_scenario(error, self.scenario.as_deref());
+        scenario.find_models(&folder, &variable).map_err(explain)?;
+        let prepared = scenario.prepare(&folder, &variable).map_err(explain)?;
         for path in &self.results.output {
             reports::check_name(path)?;
         }
@@ -272,6 +290,9 @@ impl Bench {
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
+        client.http2 |= flags.http2;
+        client.streams_per_connection =
+            flags.streams_per_connection.unwrap_or(client.streams_per_connection);
         client.retries = flags.retries.unwrap_or(client.retries);
         client.insecure |= flags.insecure;
         if let Some(path) = &flags.cacert {
@@ -284,24 +305,34 @@ impl Bench {
     }
 
     fn read(&self) -> Outcome<Scenario> {
+        let mut set = settings::of_benchmarks(std::env::vars());
+        set.extend(self.client.set.iter().cloned());
         let Some(path) = &self.scenario else {
-            return read_with("", &self.client.set)
+            return read_with("", &set)
                 .map_err(|fault| Failure::of_config(Path::new("--set"), fault));
         };
-        let text = settings::read(path)?;
+        let builtin = path.to_str().filter(|_| !path.exists()).and_then(Builtin::named);
+        let text = builtin.map_or_else(|| settings::read(path), |one| Ok(one.text.to_owned()))?;
         if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
             let again = reports::parse(path, &text)?.scenario;
             let text = toml::to_string(&again)
                 .map_err(|fault| Failure::failed(format!("{}: {fault}", path.display())))?;
-            return read_with(&text, &self.client.set)
-                .map_err(|fault| Failure::of_config(path, fault));
+            return read_with(&text, &set).map_err(|fault| Failure::of_config(path, fault));
         }
-        read_with(&text, &self.client.set).map_err(|mut fault| {
+        read_with(&text, &set).map_err(|mut fault| {
             let hint = || "docs/reference/bench.schema.json says which keys there are".to_owned();
             fault.hint = fault.hint.or_else(|| Some(hint()));
             Failure::of_config(path, fault)
         })
     }
+}
+
+fn list_scenarios() -> Outcome {
+    for one in &BUILTIN {
+        let lines = one.description().map(|line| format!("    {line}\n"));
+        output::data(&format!("{}\n{}", one.name, lines.collect::<String>()))?;
+    }
+    Ok(Exit::Done)
 }
 
 fn measure(
@@ -413,6 +444,10 @@ fn explain(error: BenchError) -> Failure {
         BenchError::Tls { .. } => {
             return Failure::failed(&error)
                 .hint("--cacert FILE trusts other certificates, --insecure asks for no proof");
+        }
+        BenchError::Http2 { .. } => {
+            return Failure::failed(&error)
+                .hint("leave --http2 out, or ask a server that speaks it");
         }
         BenchError::System(_) | BenchError::Records { .. } => Failure::failed(&error),
         _ => Failure::usage(&error),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use gatewright_bench::{
-    Amount, DataSpec, OpenAiApi, OpenAiTarget, Order, Prefix, Scenario, Synthetic, TargetSpec,
+    Amount, DataSpec, OpenAiApi, OpenAiTarget, Order, Prefix, Replies, Scenario, Synthetic,
+    TargetSpec,
 };
 
 use super::values::{parse_amount, parse_header, parse_label, parse_table};
@@ -59,7 +60,7 @@ struct Model {
     #[arg(long, value_enum, value_name = "API", hide_possible_values = true)]
     openai: Option<Api>,
 
-    /// Name of the model.
+    /// Name of the model [default: the first that the server has].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
@@ -78,6 +79,10 @@ struct Model {
     /// Ask for answers in one piece rather than as a stream.
     #[arg(long, hide_short_help = true)]
     no_stream: bool,
+
+    /// In the later turns of sessions, say what the data has for the model's answers, and not what it really said.
+    #[arg(long, hide_short_help = true)]
+    recorded_replies: bool,
 }
 
 /// What requests are filled with.
@@ -86,7 +91,7 @@ struct Model {
 struct DataFlags {
     /// File that fills places like {{name}} in URL, headers and body, and prompts.
     ///
-    /// A row for each request: .csv with a header, .jsonl, .json with a list, .txt with a prompt a line. A language model
+    /// A row for each request: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line. A language model
     /// is asked with the column prompt (or messages, a conversation) and for so many tokens as output_tokens says. What
     /// is filled in is escaped where it stands; {{name|raw}} is not.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
@@ -108,6 +113,10 @@ struct DataFlags {
     #[arg(long, value_name = "TOKENS", value_parser = parse_amount, requires = "prompt_tokens")]
     #[arg(hide_short_help = true)]
     output_tokens: Option<Amount>,
+
+    /// File with a tokenizer (tokenizer.json) whose tokens these are, for models of another kind.
+    #[arg(long, value_name = "FILE", requires = "prompt_tokens", hide_short_help = true)]
+    tokenizer: Option<PathBuf>,
 
     /// Beginnings that made up prompts share: { tokens = 256, count = 4, weight = 1 }; may be given again.
     #[arg(long, value_name = "TABLE", value_parser = parse_table::<Prefix>, requires = "prompt_tokens")]
@@ -175,6 +184,7 @@ impl Request {
             || !model.prompts.is_empty()
             || model.max_tokens.is_some()
             || model.no_stream
+            || model.recorded_replies
     }
 
     fn apply_to(&self, target: &mut TargetSpec) -> Outcome<()> {
@@ -198,7 +208,8 @@ impl Request {
         let says = model.model.is_some()
             || !model.prompts.is_empty()
             || model.max_tokens.is_some()
-            || model.no_stream;
+            || model.no_stream
+            || model.recorded_replies;
         let Some(openai) = &mut target.openai else {
             let hint = "add --openai chat, completions, responses or embeddings";
             return if says {
@@ -216,6 +227,9 @@ impl Request {
         openai.max_tokens = model.max_tokens.or(openai.max_tokens);
         openai.exact_tokens |= model.exact_tokens;
         openai.stream &= !model.no_stream;
+        if model.recorded_replies {
+            openai.replies = Replies::Recorded;
+        }
         Ok(())
     }
 }
@@ -228,9 +242,10 @@ impl DataFlags {
         }
         if let Some(prompt_tokens) = self.prompt_tokens {
             let (output_tokens, prefix) = (self.output_tokens, self.prefix.clone());
+            let tokenizer = self.tokenizer.as_deref().map(absolute).transpose()?;
             let spec = data.get_or_insert_default();
             (spec.file, spec.synthetic) =
-                (None, Some(Synthetic { prompt_tokens, output_tokens, prefix }));
+                (None, Some(Synthetic { prompt_tokens, output_tokens, prefix, tokenizer }));
         }
         match data {
             Some(spec) => {

@@ -27,7 +27,7 @@
     return add(node, children);
   };
   const table = (head, rows) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": head.join(", ") }, el("table", {},
-    el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
+    el("thead", {}, el("tr", {}, head.map((h, i) => el("th", { scope: "col", class: rows[0]?.[i]?.className === "text" ? "text" : null }, h)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => cell instanceof Node ? cell : el("td", {}, cell)))))));
 
   // ---- Data ----------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@
   const compared = () => comparison.length ? section("comparison", "Comparison", "Each run beside the first. An interval that holds 0 shows no difference, which is not the same as that there is none.", comparison.map((c, i) => [el("h3", {}, `${runs[i + 1].name} against ${runs[0].name}`), c.rows.length ? table(["step", "measure", runs[0].name, runs[i + 1].name, "difference", "95 % interval", ""],
     c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, el("td", { class: "text" }, r.measure), f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
   const details = () => section("details", "Details", null, reports.map((r, i) => el("details", {}, el("summary", {}, several ? `Scenario of ${runs[i].name}` : "Scenario"), el("pre", {}, JSON.stringify(r.scenario, null, 2)))),
-    el("details", {}, el("summary", {}, "The load generator"), table(["step", "threads", "busy", "starved", "processor time per request", "lateness p50", "p99", "connections", "unsent", "waited"], steps.map((s, i) => { const r = s.result; return [`${i + 1}. ${s.name}`, r.threads, percent(r.busy), percent(r.starved), r.cpu_us_per_request == null ? "–" : `${four(r.cpu_us_per_request)} µs`, time(q(s.d.lateness, .5)?.value), time(q(s.d.lateness, .99)?.value), count(r.connections_opened), count(r.unsent), count(r.waited)]; }))));
+    el("details", {}, el("summary", {}, "The load generator"), table(["step", "threads", "busy", "starved", "processor time per request", "lateness p50", "p99", "connections", "unsent", "waited", "broken conversations"], steps.map((s, i) => { const r = s.result; return [`${i + 1}. ${s.name}`, r.threads, percent(r.busy), percent(r.starved), r.cpu_us_per_request == null ? "–" : `${four(r.cpu_us_per_request)} µs`, time(q(s.d.lateness, .5)?.value), time(q(s.d.lateness, .99)?.value), count(r.connections_opened), count(r.unsent), count(r.waited), count(r.broken_conversations || 0)]; }))));
 
   try {
     const page = document.getElementById("report");

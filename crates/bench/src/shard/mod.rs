@@ -1,3 +1,5 @@
+mod streams;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,10 +10,12 @@ use gatewright_record::{RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
+use crate::answer::TokenWatch;
 use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
-use crate::feed::{Due, Feed, Noticed};
+use crate::feed::{Due, Feed, Noticed, Turn};
+use crate::http2::Ended;
 use crate::parts::Parts;
 use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
@@ -39,6 +43,12 @@ pub(crate) struct Shard<'a> {
     buffer: Box<[u8]>,
     /// Connections (their tokens, and whether they are hung up) that had more to read than their turn allows.
     unread: Vec<(u64, bool)>,
+    /// Connections of HTTP/2 with bytes to go out.
+    unflushed: Vec<usize>,
+    /// Requests that have ended on one of them.
+    ended: Vec<Ended>,
+    /// Conversations that ended because a turn failed.
+    broken_conversations: u64,
 }
 
 /// A request that is to be sent, perhaps not for the first time.
@@ -57,6 +67,8 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Tls>,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
+    /// Requests at a time on a connection, if it speaks HTTP/2.
+    pub(crate) streams: Option<u32>,
     /// Attempts of a request beyond the first.
     pub(crate) retries: u32,
     /// Requests in flight at the end are cut off.
@@ -74,6 +86,7 @@ pub(crate) struct ShardOutcome {
     pub(crate) warmup_requests: u64,
     pub(crate) unsent: u64,
     pub(crate) waited: u64,
+    pub(crate) broken_conversations: u64,
     pub(crate) noticed: Noticed,
     pub(crate) pool: PoolCounts,
     /// When its last request had ended.
@@ -113,6 +126,9 @@ impl<'a> Shard<'a> {
             waited: 0,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             unread: Vec::new(),
+            unflushed: Vec::new(),
+            ended: Vec::new(),
+            broken_conversations: 0,
         })
     }
 
@@ -139,7 +155,7 @@ impl<'a> Shard<'a> {
             self.poller.put_back(events);
             for (token, hung_up) in std::mem::take(&mut self.unread) {
                 if let Some(index) = self.pool.find(token) {
-                    self.receive(index, hung_up);
+                    self.receive_more(index, hung_up);
                 }
             }
         };
@@ -153,6 +169,7 @@ impl<'a> Shard<'a> {
             warmup_requests: self.tally.warmup_requests,
             unsent: self.tally.unsent,
             waited: self.waited,
+            broken_conversations: self.broken_conversations,
             offered_until: self.feed.end(),
             dry: self.feed.is_dry(),
             noticed: self.feed.into_noticed(),
@@ -206,12 +223,17 @@ impl<'a> Shard<'a> {
                 None => self.pool.keep_idle(index),
             }
         }
+        self.flush();
         let now = self.clock.now();
-        while self.pool.connecting < self.ready(now) && self.pool.open < self.setup.max_connections
-        {
+        while self.awaited() < self.ready(now) && self.pool.open < self.setup.max_connections {
             self.connect(now)?;
         }
         Ok(())
+    }
+
+    /// Requests for which there will be room on the connections that are being made.
+    fn awaited(&self) -> usize {
+        self.pool.connecting * self.setup.streams.unwrap_or(1) as usize
     }
 
     /// Requests that could be sent now.
@@ -226,7 +248,9 @@ impl<'a> Shard<'a> {
 
     /// Puts a request that failed where it is made once more, if it may be.
     fn retry(&mut self, request: &InFlight, failure: Option<Failure>, now: Time) -> bool {
-        let may = request.attempt <= self.setup.retries
+        // What a server that takes leave has not begun with is asked for elsewhere (RFC 9113, section 6.8).
+        let is_untouched = failure == Some(Failure::GoneAway);
+        let may = (request.attempt <= self.setup.retries || is_untouched)
             && failure.is_some_and(Failure::is_passing)
             && now < request.start() + self.setup.timeout
             && !(self.setup.cuts_off && now >= self.feed.end());
@@ -242,7 +266,8 @@ impl<'a> Shard<'a> {
     }
 
     fn connect(&mut self, now: Time) -> io::Result<()> {
-        match Connection::open(&self.setup.address, self.setup.tls.as_ref(), now) {
+        let (address, tls) = (&self.setup.address, self.setup.tls.as_ref());
+        match Connection::open(address, tls, self.setup.streams, now) {
             Ok(connection) => self.adopt(connection),
             Err(error @ (Errno::MFILE | Errno::NFILE)) if self.pool.open == 0 => Err(error.into()),
             Err(error @ (Errno::MFILE | Errno::NFILE)) => {
@@ -274,19 +299,23 @@ impl<'a> Shard<'a> {
     /// on their way.
     fn connect_failed(&mut self, failure: Failure, now: Time) {
         self.pool.counts.failed += 1;
-        if self.ready(now) <= self.pool.connecting {
+        if self.ready(now) <= self.awaited() {
             return;
         }
         if let Some(attempt) = self.take(now) {
             self.end_unsent(attempt, failure, now);
-            self.feed.ended_unconnected(attempt.due.turn, now);
+            if self.requests.has_conversations() {
+                self.go_on_unsent(attempt.due, failure, now);
+            } else {
+                self.feed.ended_unconnected(attempt.due.turn, now);
+            }
         }
     }
 
     fn send(&mut self, index: usize, attempt: Attempt, now: Time) {
         let due = attempt.due;
         let Some(connection) = self.pool.get(index) else { return };
-        let choice = self.requests.choose(due.number);
+        let choice = self.requests.choose(due.number, due.turn);
         let mut now = now;
         if self.requests.get(choice).template.is_filled() {
             // Filled before it counts as sent: what that takes is not the server's doing.
@@ -303,8 +332,22 @@ impl<'a> Shard<'a> {
             sent: attempt.first_sent.unwrap_or(now),
             first_byte: None,
         };
-        connection.begin(request, self.requests.get(request.choice).kind);
-        let written = connection.write(self.requests.bytes(request.choice, due.number, due.turn));
+        let prepared = self.requests.get(choice);
+        let (kind, keeps_text) = (prepared.kind, prepared.template.is_conversation());
+        let written = match &mut connection.http2 {
+            Some(session) => {
+                let (block, body) = self.requests.parts(choice, due.number, due.turn);
+                session.begin(request, (kind, keeps_text), block, body);
+                if self.unflushed.last() != Some(&index) {
+                    self.unflushed.push(index);
+                }
+                Ok(())
+            }
+            None => {
+                connection.begin(request, kind, keeps_text);
+                connection.write(self.requests.bytes(choice, due.number, due.turn))
+            }
+        };
         self.pool.busy += 1;
         self.tally.sent(now);
         self.next_sweep = self.next_sweep.min(request.start() + self.setup.timeout);
@@ -325,6 +368,7 @@ impl<'a> Shard<'a> {
                     self.connected(index);
                 }
             }
+            Phase::Idle if connection.http2.is_some() => self.handle_streams(index, flags, hung_up),
             Phase::Idle | Phase::Busy(_) => {
                 if let Phase::Busy(request) = connection.phase
                     && !connection.is_all_written()
@@ -346,17 +390,15 @@ impl<'a> Shard<'a> {
 
     fn connected(&mut self, index: usize) {
         let Some(connection) = self.pool.get(index) else { return };
-        let result = connection.connected();
+        let result = connection.connected(&mut self.buffer, self.clock.now());
         let now = self.clock.now();
         match result {
             Ok(false) => {}
             Ok(true) => {
                 connection.phase = Phase::Idle;
                 self.pool.connecting -= 1;
-                match self.take(now) {
-                    Some(attempt) => self.send(index, attempt, now),
-                    None => self.pool.keep_idle(index),
-                }
+                self.fill(index, now);
+                self.flush();
             }
             Err(error) => {
                 self.pool.remove(index);
@@ -418,7 +460,9 @@ impl<'a> Shard<'a> {
         if !self.retry(&request, failure, now) {
             let tokens = self.pool.get(index).and_then(|connection| connection.tokens.as_deref());
             self.tally.end(end, self.requests.get(request.choice), tokens);
-            self.feed.ended(request.turn, now);
+            let answer = tokens.filter(|_| failure.is_none()).map(TokenWatch::text);
+            let goes_on = self.requests.hear(request.choice, request.number, request.turn, answer);
+            self.go_on(request.turn, goes_on, failure, now);
         }
         self.pool.busy -= 1;
         if !reusable {
@@ -428,10 +472,7 @@ impl<'a> Shard<'a> {
         let waiting = self.feed.oldest().is_some();
         self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
         self.feed.notice(now);
-        match self.take(now) {
-            Some(attempt) => self.send(index, attempt, now),
-            None => self.pool.keep_idle(index),
-        }
+        self.fill(index, now);
     }
 
     /// The request on a connection has failed, and the connection with it.
@@ -443,14 +484,29 @@ impl<'a> Shard<'a> {
             self.pool.busy -= 1;
             if !self.retry(&request, Some(failure), now) {
                 self.tally.end(end, self.requests.get(request.choice), None);
-                self.feed.ended(request.turn, now);
+                let goes_on =
+                    self.requests.hear(request.choice, request.number, request.turn, None);
+                self.go_on(request.turn, goes_on, Some(failure), now);
             }
         }
         self.pool.remove(index);
     }
 
+    /// A request has ended; its session goes on, or does not.
+    fn go_on(&mut self, turn: Turn, goes_on: bool, failure: Option<Failure>, now: Time) {
+        if goes_on && self.feed.ended(turn, now) {
+            return;
+        }
+        if !goes_on {
+            self.broken_conversations += u64::from(failure.is_some());
+            self.feed.left(turn, now);
+        }
+        self.requests.forget(turn.session);
+    }
+
     fn end_unsent(&mut self, attempt: Attempt, failure: Failure, now: Time) {
         let due = attempt.due;
+        let choice = self.requests.choose(due.number, due.turn);
         let end = End {
             number: due.number,
             turn: due.turn.number,
@@ -464,7 +520,7 @@ impl<'a> Shard<'a> {
             body_bytes: 0,
             failure: Some(failure),
         };
-        self.tally.end(end, self.requests.get(self.requests.choose(due.number)), None);
+        self.tally.end(end, self.requests.get(choice), None);
     }
 
     /// Ends all that is in flight, and what was due.
@@ -473,6 +529,8 @@ impl<'a> Shard<'a> {
             let Some(connection) = self.pool.get(index) else { continue };
             if matches!(connection.phase, Phase::Busy(_)) {
                 self.fail(index, Failure::CutOff, now);
+            } else if connection.http2.is_some() {
+                self.cancel(index, |_| true, Failure::CutOff, now);
             }
         }
         self.give_up_unsent(now);
@@ -485,6 +543,10 @@ impl<'a> Shard<'a> {
         for index in self.pool.numbers() {
             let Some(connection) = self.pool.get(index) else { continue };
             let deadline = match connection.phase {
+                Phase::Idle if connection.http2.is_some() => {
+                    next = next.min(self.sweep_streams(index, now).unwrap_or(next));
+                    continue;
+                }
                 Phase::Idle => continue,
                 Phase::Connecting { since } => since + timeout,
                 Phase::Busy(request) => request.start() + timeout,
@@ -506,7 +568,7 @@ impl<'a> Shard<'a> {
             if let Some(due) = self.feed.take(now) {
                 let attempt = Attempt { due, number: 1, first_sent: None };
                 self.end_unsent(attempt, Failure::NoConnection, now);
-                self.feed.ended(due.turn, now);
+                self.go_on_unsent(due, Failure::NoConnection, now);
             }
             self.feed.notice(now);
         }
@@ -519,8 +581,14 @@ impl<'a> Shard<'a> {
             self.feed.notice(now);
             let Some(attempt) = self.take(now) else { return };
             self.end_unsent(attempt, Failure::Unsent, now);
-            self.feed.ended(attempt.due.turn, now);
+            self.go_on_unsent(attempt.due, Failure::Unsent, now);
         }
+    }
+
+    fn go_on_unsent(&mut self, due: Due, failure: Failure, now: Time) {
+        let choice = self.requests.choose(due.number, due.turn);
+        let goes_on = self.requests.hear(choice, due.number, due.turn, None);
+        self.go_on(due.turn, goes_on, Some(failure), now);
     }
 }
 

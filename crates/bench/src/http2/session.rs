@@ -1,0 +1,783 @@
+use std::collections::BTreeMap;
+
+use gatewright_determinism::Time;
+
+use super::frame::{
+    CONNECTION_WINDOW, FIRST_WINDOW, Frame, Http2Error, MAX_FRAME, PREFACE, cut, flag, kind,
+    lacking, setting, write,
+};
+use super::head;
+use crate::answer::{AnswerKind, TokenWatch};
+use crate::connection::InFlight;
+use crate::failure::Failure;
+
+/// One connection of HTTP/2: its requests in flight, and the bytes that are to go out.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// A frame that has begun.
+    partial: Vec<u8>,
+    out: Vec<u8>,
+    /// Bytes of `out` that are gone.
+    gone: usize,
+    /// Requests in flight, by the number of their stream.
+    streams: BTreeMap<u32, Stream>,
+    next_stream: u32,
+    /// Streams whose body has not been written yet.
+    unsent: usize,
+    has_settings: bool,
+    is_agreed: bool,
+    /// No request may begin on it any more.
+    leaving: bool,
+    own_limit: usize,
+    their_limit: usize,
+    /// Bytes of bodies that the server takes, of all requests and of one at its beginning.
+    window: i64,
+    first_window: i64,
+    /// Bytes that were read and not granted again.
+    consumed: u32,
+    block: Option<Block>,
+    /// Watches of answers that have ended.
+    #[expect(clippy::vec_box, reason = "boxes come and go whole")]
+    spare: Vec<Box<TokenWatch>>,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+struct Stream {
+    request: InFlight,
+    code: Option<u16>,
+    body_bytes: u64,
+    tokens: Option<Box<TokenWatch>>,
+    window: i64,
+    /// Rest of the body.
+    body: Vec<u8>,
+    written: usize,
+}
+
+/// Headers that came in more than one frame.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    ends: bool,
+    bytes: Vec<u8>,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) request: InFlight,
+    pub(crate) code: Option<u16>,
+    pub(crate) body_bytes: u64,
+    pub(crate) tokens: Option<Box<TokenWatch>>,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Stream numbers are used once.
+const LAST_STREAM: u32 = (1 << 31) - 1;
+const MAX_WINDOW: i64 = (1 << 31) - 1;
+const MAX_BODY: u64 = 1 << 30;
+const MAX_BLOCK: usize = 64 << 10;
+/// Bodies wait for what was written to be gone, above this length.
+const BACKLOG: usize = 256 << 10;
+/// A server that asks for so much and reads nothing of it means no good.
+const MAX_BACKLOG: usize = 16 << 20;
+
+/// What a request is cancelled with, and one that the server need not read to its end.
+const NO_ERROR: u32 = 0;
+const CANCEL: u32 = 8;
+
+impl Session {
+    /// With at most `limit` requests at a time.
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            partial: Vec::new(),
+            out: PREFACE.to_vec(),
+            gone: 0,
+            streams: BTreeMap::new(),
+            next_stream: 1,
+            unsent: 0,
+            has_settings: false,
+            is_agreed: false,
+            leaving: false,
+            own_limit: limit as usize,
+            their_limit: usize::MAX,
+            window: i64::from(FIRST_WINDOW),
+            first_window: i64::from(FIRST_WINDOW),
+            consumed: 0,
+            block: None,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Whether both sides know of each other's settings: before, nothing is asked.
+    pub(crate) const fn is_agreed(&self) -> bool {
+        self.has_settings && self.is_agreed
+    }
+
+    /// Requests that may begin on it now.
+    pub(crate) fn room(&self) -> usize {
+        if self.leaving || !self.is_agreed() {
+            return 0;
+        }
+        self.own_limit.min(self.their_limit).saturating_sub(self.streams.len())
+    }
+
+    /// Whether nothing more will come of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.leaving && self.streams.is_empty()
+    }
+
+    /// Requests in flight, the oldest first.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &InFlight> {
+        self.streams.values().map(|stream| &stream.request)
+    }
+
+    /// Bytes that are to go out now.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.out[self.gone..]
+    }
+
+    /// So many of them are gone.
+    pub(crate) fn sent(&mut self, count: usize) {
+        self.gone += count;
+        if self.gone == self.out.len() {
+            self.out.clear();
+            self.gone = 0;
+            self.write_bodies();
+        }
+    }
+
+    /// Begins a request with the head `block`. `kind`: what it is answered with, and whether the text of that matters.
+    pub(crate) fn begin(
+        &mut self,
+        request: InFlight,
+        kind: (AnswerKind, bool),
+        block: &[u8],
+        body: &[u8],
+    ) {
+        let id = self.next_stream;
+        self.next_stream += 2;
+        self.leaving |= self.next_stream > LAST_STREAM;
+        let ends = if body.is_empty() { flag::END_STREAM } else { 0 };
+        let mut pieces = block.chunks(MAX_FRAME).peekable();
+        let mut of_kind = kind::HEADERS;
+        while let Some(piece) = pieces.next() {
+            let last = if pieces.peek().is_none() { flag::END_HEADERS } else { 0 };
+            let flags = last | if of_kind == kind::HEADERS { ends } else { 0 };
+            write(&mut self.out, of_kind, flags, id, piece);
+            of_kind = kind::CONTINUATION;
+        }
+        let (kind, keeps_text) = kind;
+        let mut tokens = match kind {
+            AnswerKind::Opaque => None,
+            AnswerKind::OpenAi => Some(self.spare.pop().unwrap_or_default()),
+        };
+        if let Some(tokens) = tokens.as_mut().filter(|_| keeps_text) {
+            tokens.keep_text();
+        }
+        let mut stream = Stream {
+            request,
+            code: None,
+            body_bytes: 0,
+            tokens,
+            window: self.first_window,
+            body: Vec::new(),
+            written: 0,
+        };
+        if !body.is_empty() {
+            let written = write_body(
+                &mut self.out,
+                self.gone,
+                id,
+                body,
+                &mut stream.window,
+                &mut self.window,
+            );
+            if written < body.len() {
+                stream.body.extend_from_slice(&body[written..]);
+                self.unsent += 1;
+            }
+        }
+        self.streams.insert(id, stream);
+    }
+
+    /// Takes a watch back that came with an [`Ended`].
+    pub(crate) fn give_back(&mut self, tokens: Option<Box<TokenWatch>>) {
+        if let Some(mut tokens) = tokens {
+            tokens.reset();
+            self.spare.push(tokens);
+        }
+    }
+
+    /// Takes the next bytes of the server, which were there at `now`.
+    pub(crate) fn receive(
+        &mut self,
+        input: &[u8],
+        now: Time,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), Http2Error> {
+        let mut input = input;
+        let mut partial = std::mem::take(&mut self.partial);
+        while !partial.is_empty() && !input.is_empty() {
+            let count = lacking(&partial).min(input.len());
+            let (more, rest) = input.split_at(count);
+            partial.extend_from_slice(more);
+            input = rest;
+            let mut whole = &partial[..];
+            if let Some(frame) = cut(&mut whole)? {
+                self.frame(&frame, now, ended)?;
+                partial.clear();
+            }
+        }
+        while let Some(frame) = cut(&mut input)? {
+            self.frame(&frame, now, ended)?;
+        }
+        partial.extend_from_slice(input);
+        self.partial = partial;
+        if self.pending().len() > MAX_BACKLOG { Err(Http2Error::Flood) } else { Ok(()) }
+    }
+
+    /// Ends the requests that `which` chooses, which the server is told of.
+    pub(crate) fn cancel(
+        &mut self,
+        which: impl Fn(&InFlight) -> bool,
+        failure: Failure,
+        ended: &mut Vec<Ended>,
+    ) {
+        let chosen = self.streams.iter().filter(|(_, stream)| which(&stream.request));
+        let chosen: Vec<u32> = chosen.map(|(id, _)| *id).collect();
+        for id in chosen {
+            self.reset(id, CANCEL);
+            self.end(id, Some(failure), ended);
+        }
+    }
+
+    /// The connection is gone, and all requests with it.
+    pub(crate) fn fail(&mut self, failure: Failure, ended: &mut Vec<Ended>) {
+        self.leaving = true;
+        while let Some((&id, _)) = self.streams.first_key_value() {
+            self.end(id, Some(failure), ended);
+        }
+    }
+
+    fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Time,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), Http2Error> {
+        if !self.has_settings && (frame.kind != kind::SETTINGS || frame.has(flag::ACK)) {
+            return Err(Http2Error::NotHttp2);
+        }
+        if self.block.is_some() && frame.kind != kind::CONTINUATION {
+            return Err(Http2Error::Frame);
+        }
+        let of_stream = matches!(frame.kind, kind::DATA | kind::HEADERS | kind::RST_STREAM);
+        if of_stream && (frame.stream.is_multiple_of(2) || frame.stream >= self.next_stream) {
+            return Err(Http2Error::Frame);
+        }
+        match frame.kind {
+            kind::DATA => self.data(frame, now, ended),
+            kind::HEADERS | kind::CONTINUATION => self.headers(frame, now, ended),
+            kind::RST_STREAM => {
+                let failure = Failure::StreamReset(frame.number()?);
+                self.end(frame.stream, Some(failure), ended);
+                Ok(())
+            }
+            kind::SETTINGS => self.settings(frame),
+            kind::PUSH_PROMISE => Err(Http2Error::Push),
+            kind::PING if frame.payload.len() != 8 => Err(Http2Error::Frame),
+            kind::PING if !frame.has(flag::ACK) => {
+                write(&mut self.out, kind::PING, flag::ACK, 0, frame.payload);
+                Ok(())
+            }
+            kind::GOAWAY => self.go_away(frame, ended),
+            kind::WINDOW_UPDATE => self.widen(frame),
+            _ => Ok(()),
+        }
+    }
+
+    fn data(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Time,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), Http2Error> {
+        self.consumed += frame.payload.len() as u32;
+        if self.consumed > CONNECTION_WINDOW / 2 {
+            write(&mut self.out, kind::WINDOW_UPDATE, 0, 0, &self.consumed.to_be_bytes());
+            self.consumed = 0;
+        }
+        let content = frame.content()?;
+        // What comes of a request that has ended for us is of no interest.
+        let Some(stream) = self.streams.get_mut(&frame.stream) else { return Ok(()) };
+        let code = stream.code.ok_or(Http2Error::Frame)?;
+        stream.body_bytes += content.len() as u64;
+        if stream.body_bytes > MAX_BODY {
+            self.reset(frame.stream, CANCEL);
+            let failure = Failure::Response(crate::response::ResponseError::BodyTooLong);
+            self.end(frame.stream, Some(failure), ended);
+            return Ok(());
+        }
+        if let Some(tokens) = stream.tokens.as_mut().filter(|_| code < 400) {
+            tokens.feed(content, now);
+        }
+        if frame.has(flag::END_STREAM) {
+            self.complete(frame.stream, ended);
+        }
+        Ok(())
+    }
+
+    fn headers(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Time,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), Http2Error> {
+        let mut block = match self.block.take() {
+            None if frame.kind == kind::CONTINUATION => return Err(Http2Error::Frame),
+            Some(block) if block.stream != frame.stream => return Err(Http2Error::Frame),
+            Some(block) => block,
+            None if frame.has(flag::END_HEADERS) => {
+                let ends = frame.has(flag::END_STREAM);
+                return self.head(frame.stream, frame.content()?, ends, now, ended);
+            }
+            None => {
+                let (stream, ends) = (frame.stream, frame.has(flag::END_STREAM));
+                Block { stream, ends, bytes: Vec::new() }
+            }
+        };
+        let content = if frame.kind == kind::HEADERS { frame.content()? } else { frame.payload };
+        block.bytes.extend_from_slice(content);
+        if block.bytes.len() > MAX_BLOCK || content.is_empty() {
+            return Err(Http2Error::HeadTooLong);
+        }
+        if frame.has(flag::END_HEADERS) {
+            return self.head(block.stream, &block.bytes, block.ends, now, ended);
+        }
+        self.block = Some(block);
+        Ok(())
+    }
+
+    fn head(
+        &mut self,
+        id: u32,
+        block: &[u8],
+        ends: bool,
+        now: Time,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), Http2Error> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.request.first_byte.get_or_insert(now);
+        if stream.code.is_none() {
+            let code = head::status(block)?;
+            if code >= 200 {
+                stream.code = Some(code);
+            } else if ends || code == 101 {
+                return Err(Http2Error::Status);
+            }
+        } else if !ends {
+            // After the body only trailers come, and they are the end.
+            return Err(Http2Error::Frame);
+        }
+        if ends {
+            self.complete(id, ended);
+        }
+        Ok(())
+    }
+
+    fn settings(&mut self, frame: &Frame<'_>) -> Result<(), Http2Error> {
+        if frame.stream != 0 || !frame.payload.len().is_multiple_of(6) {
+            return Err(Http2Error::Frame);
+        }
+        if frame.has(flag::ACK) {
+            self.is_agreed = true;
+            return Ok(());
+        }
+        self.has_settings = true;
+        for &[a, b, c, d, e, f] in frame.payload.as_chunks::<6>().0 {
+            let value = u32::from_be_bytes([c, d, e, f]);
+            match u16::from_be_bytes([a, b]) {
+                setting::MAX_CONCURRENT_STREAMS => self.their_limit = value as usize,
+                setting::INITIAL_WINDOW_SIZE => {
+                    let value = i64::from(value);
+                    if value > MAX_WINDOW {
+                        return Err(Http2Error::Window);
+                    }
+                    let more = value - self.first_window;
+                    self.first_window = value;
+                    for stream in self.streams.values_mut() {
+                        stream.window += more;
+                        if stream.window > MAX_WINDOW {
+                            return Err(Http2Error::Window);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        write(&mut self.out, kind::SETTINGS, flag::ACK, 0, &[]);
+        self.write_bodies();
+        Ok(())
+    }
+
+    fn go_away(&mut self, frame: &Frame<'_>, ended: &mut Vec<Ended>) -> Result<(), Http2Error> {
+        let last = frame.payload.first_chunk().ok_or(Http2Error::Frame)?;
+        let last = u32::from_be_bytes(*last) & !(1 << 31);
+        self.leaving = true;
+        let unheard = self.streams.range(last.saturating_add(1)..).map(|(id, _)| *id);
+        for id in unheard.collect::<Vec<_>>() {
+            self.end(id, Some(Failure::GoneAway), ended);
+        }
+        Ok(())
+    }
+
+    fn widen(&mut self, frame: &Frame<'_>) -> Result<(), Http2Error> {
+        let more = i64::from(frame.number()? & !(1 << 31));
+        if frame.stream == 0 {
+            self.window += more;
+        }
+        let of_stream = self.streams.get_mut(&frame.stream).map(|stream| {
+            stream.window += more;
+            stream.window
+        });
+        if more == 0 || self.window.max(of_stream.unwrap_or(0)) > MAX_WINDOW {
+            return Err(Http2Error::Window);
+        }
+        self.write_bodies();
+        Ok(())
+    }
+
+    /// Writes what the windows allow of bodies, the oldest first.
+    fn write_bodies(&mut self) {
+        if self.unsent == 0 {
+            return;
+        }
+        for (&id, stream) in &mut self.streams {
+            if stream.body.is_empty() {
+                continue;
+            }
+            let rest = &stream.body[stream.written..];
+            stream.written += write_body(
+                &mut self.out,
+                self.gone,
+                id,
+                rest,
+                &mut stream.window,
+                &mut self.window,
+            );
+            if stream.written == stream.body.len() {
+                (stream.body, stream.written) = (Vec::new(), 0);
+                self.unsent -= 1;
+            }
+        }
+    }
+
+    /// The answer is complete.
+    fn complete(&mut self, id: u32, ended: &mut Vec<Ended>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let failure = stream.code.filter(|code| *code >= 400).map(Failure::Code);
+        let failure = failure.or_else(|| stream.tokens.as_mut()?.finish());
+        if !stream.body.is_empty() {
+            self.reset(id, NO_ERROR);
+        }
+        self.end(id, failure, ended);
+    }
+
+    fn reset(&mut self, id: u32, code: u32) {
+        write(&mut self.out, kind::RST_STREAM, 0, id, &code.to_be_bytes());
+    }
+
+    fn end(&mut self, id: u32, failure: Option<Failure>, ended: &mut Vec<Ended>) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        self.unsent -= usize::from(!stream.body.is_empty());
+        let Stream { request, code, body_bytes, tokens, .. } = stream;
+        ended.push(Ended { request, code, body_bytes, tokens, failure });
+    }
+}
+
+/// Writes as much of `body` as the windows and the backlog allow; how much.
+fn write_body(
+    out: &mut Vec<u8>,
+    gone: usize,
+    id: u32,
+    body: &[u8],
+    window: &mut i64,
+    shared: &mut i64,
+) -> usize {
+    let mut written = 0;
+    while written < body.len() && out.len() - gone < BACKLOG {
+        let allowed = usize::try_from((*window).min(*shared)).unwrap_or(0);
+        let count = (body.len() - written).min(MAX_FRAME).min(allowed);
+        if count == 0 {
+            break;
+        }
+        let piece = &body[written..written + count];
+        written += count;
+        let flags = if written == body.len() { flag::END_STREAM } else { 0 };
+        write(out, kind::DATA, flags, id, piece);
+        *window -= count as i64;
+        *shared -= count as i64;
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::feed::Turn;
+    use crate::http2::is_greeting;
+
+    fn request(number: u64) -> InFlight {
+        InFlight {
+            number,
+            scheduled: None,
+            turn: Turn::default(),
+            choice: 0,
+            body_len: 0,
+            attempt: 1,
+            sent: Time::ZERO,
+            first_byte: None,
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out, kind, flags, stream, payload);
+        out
+    }
+
+    fn settings(values: &[(u16, u32)]) -> Vec<u8> {
+        let pair =
+            |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        let payload: Vec<u8> = values.iter().flat_map(pair).collect();
+        frame(kind::SETTINGS, 0, 0, &payload)
+    }
+
+    /// A session that is agreed, with nothing to be sent.
+    fn agreed(limit: u32, values: &[(u16, u32)]) -> Session {
+        let mut session = Session::new(limit);
+        assert_eq!(session.room(), 0, "nothing is asked before the server has said a word");
+        let greeting = [settings(values), frame(kind::SETTINGS, flag::ACK, 0, &[])].concat();
+        assert!(is_greeting(&greeting));
+        feed(&mut session, &greeting);
+        drain(&mut session);
+        session
+    }
+
+    fn feed(session: &mut Session, bytes: &[u8]) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        session.receive(bytes, Time::from_nanos(7), &mut ended).unwrap();
+        ended
+    }
+
+    /// Kind, flags, stream and length of the frames that go out.
+    fn drain(session: &mut Session) -> Vec<(u8, u8, u32, usize)> {
+        let mut frames = Vec::new();
+        loop {
+            let bytes = session.pending().to_vec();
+            if bytes.is_empty() {
+                return frames;
+            }
+            session.sent(bytes.len());
+            let mut rest = bytes.strip_prefix(&PREFACE[..24]).unwrap_or(&bytes);
+            while let Some(frame) = cut(&mut rest).unwrap() {
+                frames.push((frame.kind, frame.flags, frame.stream, frame.payload.len()));
+            }
+        }
+    }
+
+    const OK: &[u8] = b"\x88";
+    const LAST_HEADERS: u8 = flag::END_HEADERS | flag::END_STREAM;
+
+    #[test]
+    fn answers_come_in_any_order_and_pieces() {
+        let mut session = agreed(10, &[(setting::MAX_CONCURRENT_STREAMS, 3)]);
+        assert_eq!(session.room(), 3);
+        for number in 0..3 {
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
+        }
+        assert_eq!(session.room(), 0);
+        assert_eq!(drain(&mut session), [1, 3, 5].map(|id| (kind::HEADERS, LAST_HEADERS, id, 1)));
+        let bytes = [
+            frame(kind::HEADERS, flag::END_HEADERS, 5, b"\x08\x03103"),
+            frame(kind::HEADERS, flag::END_HEADERS | flag::PADDED, 5, b"\x01\x880"),
+            frame(kind::HEADERS, flag::END_STREAM, 3, b"\x08\x03"),
+            frame(kind::CONTINUATION, flag::END_HEADERS, 3, b"503"),
+            frame(kind::DATA, flag::PADDED, 5, b"\x02abc00"),
+            frame(kind::PING, 0, 0, b"12345678"),
+            frame(kind::DATA, 0, 5, b"d"),
+            frame(kind::HEADERS, LAST_HEADERS, 5, b"trailers"),
+            frame(kind::HEADERS, LAST_HEADERS, 1, b"\x89"),
+        ]
+        .concat();
+        // In two pieces that are cut everywhere.
+        for at in 0..bytes.len() {
+            let mut session = agreed(10, &[]);
+            for number in 0..3 {
+                session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
+            }
+            drain(&mut session);
+            let mut ended = feed(&mut session, &bytes[..at]);
+            ended.extend(feed(&mut session, &bytes[at..]));
+            let seen: Vec<_> = ended
+                .iter()
+                .map(|end| (end.request.number, end.code, end.body_bytes, end.failure))
+                .collect();
+            let expected = [
+                (1, Some(503), 0, Some(Failure::Code(503))),
+                (2, Some(200), 4, None),
+                (0, Some(204), 0, None),
+            ];
+            assert_eq!(seen, expected, "cut at {at}");
+            assert_eq!(ended[1].request.first_byte, Some(Time::from_nanos(7)));
+            assert_eq!(drain(&mut session), [(kind::PING, flag::ACK, 0, 8)]);
+            assert_eq!(session.room(), 10);
+        }
+    }
+
+    #[test]
+    fn bodies_wait_for_their_windows() {
+        let mut session = agreed(10, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
+        session.begin(request(0), (AnswerKind::Opaque, false), b"\x83", &[0; 25]);
+        session.begin(request(1), (AnswerKind::Opaque, false), b"\x83", &[0; 70_000]);
+        let lengths = |frames: Vec<(u8, u8, u32, usize)>| -> Vec<(u32, u8, usize)> {
+            let data = frames.into_iter().filter(|frame| frame.0 == kind::DATA);
+            data.map(|(_, flags, id, length)| (id, flags, length)).collect()
+        };
+        assert_eq!(lengths(drain(&mut session)), [(1, 0, 10), (3, 0, 10)]);
+        feed(&mut session, &settings(&[(setting::INITIAL_WINDOW_SIZE, 20)]));
+        assert_eq!(lengths(drain(&mut session)), [(1, 0, 10), (3, 0, 10)]);
+        feed(&mut session, &frame(kind::WINDOW_UPDATE, 0, 1, &9u32.to_be_bytes()));
+        assert_eq!(lengths(drain(&mut session)), [(1, flag::END_STREAM, 5)]);
+        feed(&mut session, &frame(kind::WINDOW_UPDATE, 0, 3, &100_000u32.to_be_bytes()));
+        let sent: usize = lengths(drain(&mut session)).iter().map(|frame| frame.2).sum();
+        assert_eq!(sent, 65_535 - 45, "the connection has a window of its own");
+        // An answer that comes before the whole request is an answer; the rest is not sent.
+        let ended = feed(&mut session, &frame(kind::HEADERS, LAST_HEADERS, 3, OK));
+        assert_eq!((ended.len(), ended[0].failure), (1, None));
+        assert_eq!(drain(&mut session), [(kind::RST_STREAM, 0, 3, 4)]);
+        feed(&mut session, &frame(kind::WINDOW_UPDATE, 0, 0, &100_000u32.to_be_bytes()));
+        assert_eq!(drain(&mut session), []);
+    }
+
+    #[test]
+    fn what_was_read_is_granted_again() {
+        let mut session = agreed(10, &[]);
+        session.begin(request(0), (AnswerKind::Opaque, false), b"\x82", b"");
+        drain(&mut session);
+        feed(&mut session, &frame(kind::HEADERS, flag::END_HEADERS, 1, OK));
+        let data = frame(kind::DATA, 0, 1, &[0; MAX_FRAME]);
+        let mut granted = 0;
+        for _ in 0..40_000 {
+            feed(&mut session, &data);
+            granted += drain(&mut session).len();
+        }
+        assert_eq!(granted, 1, "once for more than half of the window");
+    }
+
+    #[test]
+    fn a_server_that_goes_away_hands_back_what_it_has_not_seen() {
+        let mut session = agreed(10, &[]);
+        for number in 0..3 {
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
+        }
+        let goodbye = [3u32.to_be_bytes(), [0; 4]].concat();
+        let ended = feed(&mut session, &frame(kind::GOAWAY, 0, 0, &goodbye));
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].request.number, ended[0].failure), (2, Some(Failure::GoneAway)));
+        assert_eq!((session.room(), session.is_over()), (0, false));
+        let ended = feed(&mut session, &frame(kind::RST_STREAM, 0, 1, &7u32.to_be_bytes()));
+        assert_eq!(ended[0].failure, Some(Failure::StreamReset(7)));
+        assert_eq!(feed(&mut session, &frame(kind::HEADERS, LAST_HEADERS, 3, OK)).len(), 1);
+        assert!(session.is_over());
+    }
+
+    #[test]
+    fn what_was_cancelled_is_told_and_not_heard_of_again() {
+        let mut session = agreed(10, &[]);
+        for number in 0..2 {
+            session.begin(request(number), (AnswerKind::Opaque, false), b"\x82", b"");
+        }
+        drain(&mut session);
+        let mut ended = Vec::new();
+        session.cancel(|request| request.number == 0, Failure::Timeout, &mut ended);
+        assert_eq!((ended.len(), ended[0].failure), (1, Some(Failure::Timeout)));
+        assert_eq!(drain(&mut session), [(kind::RST_STREAM, 0, 1, 4)]);
+        let late = [
+            frame(kind::HEADERS, flag::END_HEADERS, 1, OK),
+            frame(kind::DATA, flag::END_STREAM, 1, b"x"),
+        ];
+        assert!(feed(&mut session, &late.concat()).is_empty());
+        session.fail(Failure::Closed, &mut ended);
+        assert_eq!((ended.len(), ended[1].failure), (2, Some(Failure::Closed)));
+    }
+
+    #[test]
+    fn a_server_that_breaks_the_rules_is_found_out() {
+        let begun = || {
+            let mut session = agreed(1, &[]);
+            session.begin(request(0), (AnswerKind::Opaque, false), b"\x82", b"");
+            session
+        };
+        let error = |mut session: Session, bytes: &[u8]| {
+            session.receive(bytes, Time::ZERO, &mut Vec::new()).unwrap_err()
+        };
+        assert_eq!(
+            error(Session::new(1), b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            Http2Error::FrameTooLong
+        );
+        assert!(!is_greeting(b"HTTP/1.1 400 Bad Request"));
+        assert_eq!(error(Session::new(1), &frame(kind::PING, 0, 0, &[0; 8])), Http2Error::NotHttp2);
+        let maximum = u32::MAX >> 1;
+        for (bytes, expected) in [
+            (vec![0, 64, 1, 0, 0, 0, 0, 0, 1], Http2Error::FrameTooLong),
+            (frame(kind::DATA, 0, 1, b"x"), Http2Error::Frame),
+            (frame(kind::HEADERS, LAST_HEADERS, 3, OK), Http2Error::Frame),
+            (frame(kind::HEADERS, LAST_HEADERS, 1, b"\x40"), Http2Error::Status),
+            (frame(kind::HEADERS, LAST_HEADERS | flag::PADDED, 1, b"\x09\x88"), Http2Error::Frame),
+            (frame(kind::CONTINUATION, 0, 1, OK), Http2Error::Frame),
+            (frame(kind::PUSH_PROMISE, 0, 1, OK), Http2Error::Push),
+            (frame(kind::WINDOW_UPDATE, 0, 0, &maximum.to_be_bytes()), Http2Error::Window),
+            (frame(kind::WINDOW_UPDATE, 0, 1, &[0; 4]), Http2Error::Window),
+            (settings(&[(setting::INITIAL_WINDOW_SIZE, u32::MAX)]), Http2Error::Window),
+            (
+                [frame(kind::HEADERS, 0, 1, OK), frame(kind::PING, 0, 0, &[0; 8])].concat(),
+                Http2Error::Frame,
+            ),
+            (frame(kind::PING, 0, 0, &[0; 8]).repeat(1 << 20), Http2Error::Flood),
+            (
+                [
+                    frame(kind::HEADERS, 0, 1, OK),
+                    frame(kind::CONTINUATION, 0, 1, &[1; MAX_FRAME]).repeat(5),
+                ]
+                .concat(),
+                Http2Error::HeadTooLong,
+            ),
+        ] {
+            assert_eq!(error(begun(), &bytes), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(
+            frames in prop::collection::vec((0..12u8, any::<u8>(), 0..6u32, prop::collection::vec(any::<u8>(), 0..12)), 0..20),
+            noise in prop::collection::vec(any::<u8>(), 0..30),
+        ) {
+            let mut session = agreed(10, &[]);
+            for number in 0..2 {
+                session.begin(request(number), (AnswerKind::OpenAi, false), b"\x82", &[0; 70_000]);
+            }
+            let frames = frames.iter().map(|(kind, flags, id, payload)| frame(*kind, *flags, *id, payload));
+            let bytes = [frames.collect::<Vec<_>>().concat(), noise].concat();
+            let mut ended = Vec::new();
+            if session.receive(&bytes, Time::ZERO, &mut ended).is_err() {
+                session.fail(Failure::Closed, &mut ended);
+            }
+            prop_assert_eq!(ended.len() + session.requests().count(), 2);
+        }
+    }
+}
