@@ -494,7 +494,8 @@ async fn take_seat(options: &HubOptions, address: SocketAddr) -> Result<Found, D
         _ => Declined::Gone("nobody answers there"),
     })?;
     let halves = split_unix(stream);
-    let (mut reader, writer) = halves.map_err(|_| Declined::Gone("its connection cannot be used"))?;
+    let (mut reader, writer) =
+        halves.map_err(|_| Declined::Gone("its connection cannot be used"))?;
     let seat = Arc::new(Seat { link: Link::new(writer) });
     let mut buffer = BytesMut::with_capacity(BUFFER);
     let token = options.token.clone().unwrap_or_default();

@@ -37,8 +37,7 @@ impl Ear {
             && let Some(watch) = wakeful.watch(AWAKE)
         {
             let read = look(&watch, reader, buffer).await;
-            let nothing =
-                matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+            let nothing = matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
             wakeful.learn(nothing);
             if !nothing {
                 return read;

@@ -297,12 +297,7 @@ impl PythonReplica {
     }
 
     /// The life of one that came by itself, from ready to the end.
-    pub(crate) async fn live_joined(
-        self: &Arc<Self>,
-        driver: Arc<Driver>,
-        line: Line,
-        name: &str,
-    ) {
+    pub(crate) async fn live_joined(self: &Arc<Self>, driver: Arc<Driver>, line: Line, name: &str) {
         let fate = self.serve(&driver, None, line, name).await;
         self.clear_up(&driver).await;
         let replica = self.key;
