@@ -3,8 +3,9 @@
 for one URL that nobody asked for before, whose upstream takes 1 s or 6 s.
 
 The clients do nothing while answers come: when the last bytes of each came is asked of the kernel afterwards (TCP_INFO,
-to the millisecond), so what is measured is the gateway and not its clients. It needs a built gateway, and Linux. It
-writes HERD.md.
+to the millisecond), so what is measured is the gateway and not its clients. Where other work shares the processors, it
+counts how long the gateway's threads ran for the answers, and how long they were ready and had no processor: that is the
+kernel's account of each (schedstat). It needs a built gateway, and Linux. It writes HERD.md.
 """
 
 import argparse
@@ -41,8 +42,9 @@ def main():
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cpus, load average at the start {os.getloadavg()[0]:.1f}, "
         f"{arguments.rounds} rounds. Milliseconds after the upstream's (last) answer.",
         "",
-        "| clients | upstream takes | upstream requests | errors | half have theirs | the last has its own (all rounds) | CPU of the gateway |",
-        "|---|---|---|---|---|---|---|",
+        "| clients | upstream takes | upstream requests | errors | half have theirs | the last has its own (all rounds) "
+        "| its busiest thread ran | and had no processor | CPU of the gateway, all in all |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for clients in arguments.clients:
         for path, what in CASES:
@@ -53,9 +55,10 @@ def main():
             half = statistics.median(one[2] for one in rounds)
             every = ", ".join(f"{one[3] * 1e3:.0f}" for one in rounds)
             last = statistics.median(one[3] for one in rounds)
-            cpu = statistics.median(one[4] for one in rounds)
+            ran, waited, cpu = (statistics.median(one[what] for one in rounds) for what in (4, 5, 6))
             lines.append(
-                f"| {clients:,} | {what} | {asked:,} | {errors} | {half * 1e3:.0f} | {last * 1e3:.0f} ({every}) | {cpu * 1e3:.0f} |"
+                f"| {clients:,} | {what} | {asked:,} | {errors} | {half * 1e3:.0f} | {last * 1e3:.0f} ({every}) "
+                f"| {ran * 1e3:.0f} | {waited * 1e3:.0f} | {cpu * 1e3:.0f} |"
             )
             print(lines[-1], file=sys.stderr)
     text = "\n".join(lines) + "\n"
@@ -81,15 +84,18 @@ def fresh_herd(arguments, path, clients):
 
 
 def herd(gateway, upstream, path, clients):
-    """Upstream requests, errors, and how long after the upstream's answer half of them and all of them had theirs."""
+    """Upstream requests, errors, how long after the upstream's answer half of them and all of them had theirs, how long
+    the gateway's busiest thread ran and waited for a processor meanwhile, and its CPU time since the first request."""
     opened = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(clients)]
     request = f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode()
     began = time.monotonic()
     cpu = gateway.cpu_seconds()
     for one in opened:
         one.send(request)
+    # Shortly before the upstream answers, when all have asked.
+    time.sleep(max(0, began + (5.9 if "slow6" in path else 0.9) - time.monotonic()))
+    before = threads(gateway.process.pid)
     # Until nothing has come any more for twice as long as an upstream takes that is asked once more.
-    time.sleep(6.0 if "slow6" in path else 1.0)
     while True:
         time.sleep(1)
         now = time.monotonic()
@@ -97,6 +103,8 @@ def herd(gateway, upstream, path, clients):
         if now - max(came) > 2 or now - began > 60:
             break
     cpu = gateway.cpu_seconds() - cpu
+    spans = threads(gateway.process.pid)
+    ran, waited = max((spans[one][0] - before[one][0], spans[one][1] - before[one][1]) for one in before)
     asked, answered = said(upstream, "count"), said(upstream, "last")
     errors = 0
     for one in opened:
@@ -108,7 +116,16 @@ def herd(gateway, upstream, path, clients):
         errors += not (answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'a"}'))
         one.close()
     after = sorted(moment - answered for moment in came)
-    return int(asked), errors, after[len(after) // 2], after[-1], cpu
+    return int(asked), errors, after[len(after) // 2], after[-1], ran, waited, cpu
+
+
+def threads(pid):
+    """Seconds that each thread ran, and was ready without a processor."""
+    spans = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        ran, waited, _ = (thread / "schedstat").read_text().split()
+        spans[thread.name] = (int(ran) / 1e9, int(waited) / 1e9)
+    return spans
 
 
 def since_data(one):

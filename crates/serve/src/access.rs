@@ -219,6 +219,7 @@ mod tests {
             (&[("x-api-key", "first secret")][..], Some("one"), 0),
             (&[("authorization", "BEARER second secret ")], Some("two"), 0),
             (&[("authorization", "Basic second secret")], None, 1),
+            (&[("authorization", "Digest second secret")], None, 1),
             (&[("x-api-key", "first secre")], None, 1),
             (&[("x-api-key", "first secret2")], None, 1),
             (&[("x-api-key", "")], None, 1),

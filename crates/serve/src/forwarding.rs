@@ -206,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_ipv6_is_written_as_a_node() {
+        let mut headers = HeaderMap::new();
+        let client = Client { address: Some("2001:db8::1".parse().unwrap()), ..Client::default() };
+        forwarding("sent_fields = \"both\"").tell(&mut headers, client);
+        assert_eq!(headers[FORWARDED], "for=\"[2001:db8::1]\";proto=http");
+        assert_eq!(headers[FORWARDED_FOR], "2001:db8::1");
+    }
+
+    #[test]
     fn what_a_trusted_proxy_says_is_passed_on_and_added_to() {
         let lines = [
             ("x-forwarded-for", "6.6.6.6, 1.2.3.4"),

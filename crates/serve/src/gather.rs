@@ -224,8 +224,12 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(100);
         let (end, ended) = oneshot::channel();
         let pieces = vec![1_000; 200];
-        let connection =
+        let mut connection =
             Gathered::new(near).serve(|stream| async move { write(stream, &pieces, ended).await });
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut connection).poll(&mut context).is_pending());
+        let waiting = connection.out.0.lock().waiting.len();
+        assert!((1..=MOST).contains(&waiting), "{waiting} bytes wait");
         let written = tokio::spawn(connection);
         let mut came = vec![0; 200 * 1_000];
         far.read_exact(&mut came).await.unwrap();

@@ -201,8 +201,31 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(ask(), (Some(60), "\"route\";r=9;t=1, \"function\";r=0;t=60".to_owned()));
         }
+        let both =
+            [Some(&narrow), Some(&limit("{\"requests\": 1, \"every\": \"9s\", \"by\": \"all\"}"))];
+        super::ask(both, &asker, now + Duration::from_secs(60)).unwrap();
+        let told = super::ask(both, &asker, now + Duration::from_secs(61)).unwrap();
+        assert_eq!(
+            told.wait,
+            Some(Duration::from_secs(59)),
+            "both are against it: the longer wait"
+        );
         assert_eq!(wide.policy, "\"route\";q=10;w=10");
         assert_eq!(limit("{\"requests\": 3, \"every\": \"250ms\"}").policy, "\"route\";q=3");
         assert!(super::ask([None, None], &asker, now).is_none());
+    }
+
+    #[test]
+    fn what_an_upstream_says_of_its_own_limits_stays() {
+        let limit = limit("{\"requests\": 2, \"by\": \"all\"}");
+        let asker = Asker { address: None, key: None, headers: &HeaderMap::new() };
+        let told = ask([Some(&limit), None], &asker, Time::from_nanos(1)).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(RATE_LIMIT, HeaderValue::from_static("\"theirs\";r=7"));
+        headers.insert(RATE_LIMIT_POLICY, HeaderValue::from_static("\"theirs\";q=9"));
+        told.add_to(&mut headers);
+        let lines = |name| headers.get_all(name).iter().count();
+        assert_eq!((lines(RATE_LIMIT), lines(RATE_LIMIT_POLICY)), (2, 2));
+        assert_eq!(headers[&RATE_LIMIT], "\"theirs\";r=7");
     }
 }

@@ -303,11 +303,7 @@ impl<F: Future<Output = ()>> Until<'_, F> {
                         return;
                     }
                 }
-                () = self.calm.cancelled(), if !ending => {
-                    if self.kill.is_cancelled() {
-                        return;
-                    }
-                }
+                () = self.calm.cancelled(), if !ending => {}
                 () = self.kill.cancelled(), if ending => return,
             }
             ending = true;

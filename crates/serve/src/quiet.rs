@@ -256,6 +256,14 @@ mod tests {
         drop(talk.begin(Request::new(())));
         assert!(!is_over(&talk, 1_001) && is_over(&talk, 10_001), "it was whole");
 
+        let talk = Talk::new(true);
+        std::thread::sleep(Duration::from_millis(2));
+        let (request, answer) = talk.begin(Request::new(()));
+        drop(request);
+        assert_eq!(talk.idle.load(Ordering::Relaxed), 0, "its answer is still to come");
+        drop(answer);
+        assert!(talk.idle.load(Ordering::Relaxed) >= 2_000_000, "silence begins now");
+
         let talk = Talk::new(false);
         talk.heard();
         assert!(!is_over(&talk, 9_999) && is_over(&talk, 10_001), "a ping is no head");

@@ -283,3 +283,31 @@ fn vary(headers: &mut HeaderMap) {
         headers.append(VARY, HeaderValue::from_static("accept-encoding"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_coding_are_its_own() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("accept-ranges", "bytes"),
+            ("content-length", "100"),
+            ("etag", "\"a\""),
+            ("vary", "accept-language"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        describe(&mut headers, Coding::Br, Some(40));
+        describe(&mut headers, Coding::Br, Some(40));
+        let said = |name: &str| {
+            let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap());
+            lines.collect::<Vec<_>>().join(" | ")
+        };
+        assert_eq!(said("accept-ranges"), "", "a range of it would be one of other bytes");
+        assert_eq!((said("content-length"), said("content-encoding")), ("40".into(), "br".into()));
+        assert_eq!(said("etag"), "W/\"a\"");
+        assert_eq!(said("vary"), "accept-language | accept-encoding");
+    }
+}

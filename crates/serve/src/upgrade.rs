@@ -252,6 +252,42 @@ mod tests {
     }
 
     #[test]
+    fn a_connect_becomes_a_websocket_or_nothing() {
+        let names = ["websocket", "chat"].map(str::to_owned);
+        let upgrades = Upgrades::new(&config::Upgrade::Protocols(names.into()));
+        let asked = |protocol: &'static str| {
+            let mut parts = request(Version::HTTP_2, &[]);
+            parts.extensions.insert(Protocol::from_static(protocol));
+            upgrades.asked(&parts).map(|switch| switch.unwrap().key.is_some())
+        };
+        assert_eq!(asked("websocket"), Some(true), "with a key of its own");
+        assert_eq!(asked("chat"), None, "there is nothing in HTTP/1.1 that it would be");
+    }
+
+    #[test]
+    fn an_upstream_has_switched_if_it_names_that_alone_and_has_read_the_key() {
+        let switch = |key: Option<&'static str>| Switch {
+            protocol: HeaderValue::from_static("websocket"),
+            key: key.map(HeaderValue::from_static),
+            idle_timeout: Duration::ZERO,
+            slot: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        };
+        let met = |switch: &Switch, upgrade: &'static str, accept: &'static str| {
+            let fields = [(UPGRADE, upgrade), (SEC_WEBSOCKET_ACCEPT, accept)];
+            let fields = fields.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            switch.is_met(&fields.into_iter().collect())
+        };
+        let plain = switch(None);
+        assert!(met(&plain, "WebSocket", "whatever the client asked for"));
+        assert!(!met(&plain, "websocket, h2c", "") && !met(&plain, "h2c", ""));
+        let made = switch(Some("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(met(&made, "websocket", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(!met(&made, "websocket", "s3pPLMBiTxaQ9kYGzzhZRbK+xO0="));
+        assert!(!met(&made, "h2c", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(!made.is_met(&HeaderMap::new()));
+    }
+
+    #[test]
     fn the_answer_to_a_key_is_that_of_the_standard() {
         let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(accept_of(&key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455 section 1.3");

@@ -70,3 +70,27 @@ impl Making {
         *self.0[coding as usize].lock() = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coding_is_made_once_for_all_who_want_it_meanwhile() {
+        let making = Making::default();
+        let mut begun = 0;
+        let mut ask = |coding| {
+            making.get_or(coding, || {
+                begun += 1;
+                Some(Arc::default())
+            })
+        };
+        let (first, second) = (ask(Coding::Br).unwrap(), ask(Coding::Br).unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&first, &ask(Coding::Gzip).unwrap()), "another is another");
+        making.done(Coding::Br);
+        assert!(!Arc::ptr_eq(&first, &ask(Coding::Br).unwrap()), "it is made anew");
+        assert_eq!(begun, 3);
+        assert!(making.get_or(Coding::Zstd, || None).is_none());
+    }
+}

@@ -404,3 +404,41 @@ async fn a_body_of_unknown_length_is_bounded_too() {
     let answer = raw(served.client.address, request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
+
+/// `/450` is answered with so many KiB.
+async fn sized() -> Scripted {
+    Scripted::start(|head, _| {
+        let kib = head.split([' ', '/', '?']).find_map(|part| part.parse::<usize>().ok());
+        let fields = "cache-control: max-age=60\r\nvary: accept-language\r\n";
+        whole("200 OK", fields, &"x".repeat(kib.unwrap() * 1024))
+    })
+    .await
+}
+
+async fn is_hit(served: &Served, path: &str, language: &str) -> bool {
+    let answer = served.client.get_with(path, &[("accept-language", language)]).await;
+    assert_eq!(answer.status, 200);
+    answer.field("cache-status").contains("hit")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_half_the_memory_is_kept_on_every_machine() {
+    let origin = sized().await;
+    let served = serve(&origin.file("{}", "[cache]\nmemory = \"1MiB\"\n")).await;
+    for (path, kept) in [("/512", true), ("/513", false), ("/1100", false)] {
+        assert!(!is_hit(&served, path, "").await);
+        assert_eq!(is_hit(&served, path, "").await, kept, "{path} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_variants_that_do_not_fit_together_the_oldest_go() {
+    let origin = sized().await;
+    let served = serve(&origin.file("{}", "[cache]\nmemory = \"1MiB\"\n")).await;
+    for language in ["a", "b", "c", "d", "e", "f"] {
+        assert!(!is_hit(&served, "/200", language).await);
+    }
+    for (language, kept) in [("f", true), ("e", true), ("d", true), ("c", true), ("a", false)] {
+        assert_eq!(is_hit(&served, "/200", language).await, kept, "{language}");
+    }
+}

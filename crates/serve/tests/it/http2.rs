@@ -12,6 +12,7 @@ const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const GO_AWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -70,7 +71,7 @@ impl Connection {
     }
 }
 
-/// The error that a frame ends with.
+/// The number that a frame ends with: an error, most often.
 fn error(payload: &[u8]) -> u32 {
     u32::from_be_bytes(payload[payload.len() - 4..].try_into().unwrap())
 }
@@ -139,6 +140,8 @@ async fn a_client_is_told_how_much_it_may_send_and_is_held_to_it() {
     let (streams, window, head, connect) = (of(3), of(4), of(6), of(8));
     assert_eq!((streams, window), (Some(1_024), Some(256 * 1024)));
     assert_eq!((head, connect), (Some(64 * 1024), Some(1)));
+    let (stream, more) = connection.until(WINDOW_UPDATE).await.unwrap();
+    assert_eq!((stream, error(&more)), (0, 1024 * 1024 - 65_535), "all streams together");
     // More than the window of the stream, which nobody reads yet.
     connection.send(&frame(HEADERS, END_HEADERS, 1, POST)).await;
     let piece = vec![b'x'; 16 * 1024];

@@ -80,7 +80,8 @@ async fn grpc() -> SocketAddr {
 async fn gateway(upstream: SocketAddr, more: &str) -> Served {
     serve(&format!(
         "[function.o]\nhttp = \"http://{upstream}\"\n{more}\n[[route]]\npath = \"/cached/{{*rest}}\"\nto = \"o\"\n\
-         cache = {{}}\n[[route]]\npath = \"/{{*rest}}\"\nto = \"o\"\n"
+         cache = {{}}\n[[route]]\npath = \"/coded/{{*rest}}\"\nto = \"o\"\ncompress = [\"gzip\"]\n\
+         [[route]]\npath = \"/{{*rest}}\"\nto = \"o\"\n"
     ))
     .await
 }
@@ -167,7 +168,7 @@ async fn chunked() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
                     if ends {
                         asked.send(std::mem::take(&mut question)).unwrap();
                         let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncache-control: max-age=60\r\n\
-                                      trailer: x-sum, content-length\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 42\r\n\
+                                      content-type: text/plain\r\ntrailer: x-sum, content-length\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 42\r\n\
                                       content-length: 5\r\nx-not-said: 1\r\n\r\n";
                         stream.write_all(answer.as_bytes()).await.unwrap();
                     }
@@ -196,6 +197,12 @@ async fn trailer_fields_reach_a_client_that_takes_them_and_no_other() {
     assert!(answer.ends_with("\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n"), "{answer}");
     let asked = questions.recv().await.unwrap();
     assert!(asked.contains("te: trailers\r\n") && asked.contains("connection: te\r\n"), "{asked}");
+
+    let answer =
+        ask(&served, "GET /coded/a HTTP/1.1\r\nte: trailers\r\naccept-encoding: gzip").await;
+    assert!(answer.contains("\r\ncontent-encoding: gzip\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n0\r\nx-sum: 42\r\n\r\n"), "also behind a coding: {answer}");
+    questions.recv().await.unwrap();
 
     for (path, takes) in
         [("/a", ""), ("/cached/a", "\r\nte: trailers"), ("/cached/a", "\r\nte: trailers")]
