@@ -38,7 +38,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 # The crates that the Python package is built of.
-PYTHON_RUST = $(wildcard python/rust/*.rs) $(shell find crates/serve/src crates/control/src crates/protocol/src -name '*.rs')
+PYTHON_RUST = $(wildcard python/rust/*.rs) $(shell find crates/serve/src crates/control/src crates/protocol/src crates/sim/src crates/record/src crates/workload/src -name '*.rs')
 
 # The Python package, its dependencies and its tests' dependencies, for the worker processes that tests start.
 venv: $(VENV)/.made

@@ -24,6 +24,16 @@ class Square:
         return x * x
 
 
+def scale(view: gatewright.ScalerView) -> Optional[int]:
+    return view.ready + 1 if view.queued > 0 else None
+
+
+def rehearse() -> gatewright.Simulated:
+    result = gatewright.simulate("scenario.toml", set={"cache.memory": "1MB"}, autoscaler={"f": scale})
+    print(result.summary["requests"], result.seed + result.events, (result.records or {}).keys())
+    return gatewright.simulate({"demand": []}, autoscaler=scale, balancer=lambda free, key: len(free) - 1)
+
+
 async def pieces(hub: Hub) -> AsyncIterator[str]:
     async for piece in hub.stream(3, timeout=1.0):
         yield piece if isinstance(piece, str) else piece.decode()

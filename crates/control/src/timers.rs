@@ -233,6 +233,25 @@ mod tests {
         }
     }
 
+    /// One timer stays the first while another is set again and again, each time later.
+    #[test]
+    fn what_was_dropped_does_not_pile_up() {
+        let mut slots = SlotMap::<DefaultKey, ()>::new();
+        let [first, second, third] = [(); 3].map(|()| slots.insert(()));
+        let mut timers = Timers::new();
+        timers.set(first, Time::from_nanos(1));
+        for due in 2..10_000 {
+            timers.set(second, Time::from_nanos(due));
+            timers.set(third, Time::from_nanos(due));
+            assert!(timers.row.len() <= 3 * 2 + DEAD, "{} entries", timers.row.len());
+        }
+        assert_eq!(timers.pop_due(Time::from_nanos(9_998)), Some(first));
+        assert_eq!(timers.pop_due(Time::from_nanos(9_998)), None);
+        assert_eq!(timers.pop_due(Time::from_nanos(9_999)), Some(second));
+        assert_eq!(timers.pop_due(Time::from_nanos(9_999)), Some(third));
+        assert_eq!(timers.next(), Time::MAX);
+    }
+
     #[test]
     fn never_is_no_timer() {
         let mut slots = SlotMap::<DefaultKey, ()>::new();

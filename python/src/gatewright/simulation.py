@@ -16,7 +16,7 @@ __all__ = ["ScalerView", "Simulated", "simulate"]
 Source = Union[str, "os.PathLike[str]", Mapping[str, Any]]
 Autoscaler = Callable[[ScalerView], Optional[int]]
 Balancer = Callable[[list[tuple[int, int]], int], int]
-_Policy = TypeVar("_Policy", Autoscaler, Balancer)
+_Policy = TypeVar("_Policy", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)

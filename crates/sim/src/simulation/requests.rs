@@ -185,7 +185,6 @@ impl Engine<'_> {
                     view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
             }
         }
-        flight.code = 0;
         flight.cold = cold || (flight.cold && flight.stage > 0);
         flight.waiting = false;
         let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);

@@ -200,6 +200,52 @@ fn functions_share_the_cores_of_their_node() {
     assert_mean("g on two cores", &responses(&two, "g"), 0.5 / 0.51);
 }
 
+/// Two requests share a core; at 20 s the replica of one is lost with it. The other, of 30 s, has had 10 by then, and the
+/// node to itself for the 20 that are left.
+#[test]
+fn who_is_lost_leaves_its_node_to_the_others() {
+    let function = |name: &str| {
+        format!(
+            "[function.{name}]\nprocess = [\"./{name}\"]\nmode = \"http\"\ntimeout = \"1day\"\nretries = {{ attempts = 1 }}\nrequests = {{ cpu = \"10m\" }}\n"
+        )
+    };
+    let system = function("f")
+        + &function("g")
+        + "[cluster]\nnodes = [{ name = \"n\", cpu = 1, memory = \"4GiB\" }]";
+    let model = "node_contention = { processor_sharing = {} }\n[function.f]\nservice = { fixed = 100 }\nstart = { fixed = 1 }\nlifetime = { fixed = 20 }\n[function.g]\nservice = { fixed = 30 }";
+    let demand = |name: &str| {
+        format!(
+            "[[demand]]\nfunction = \"{name}\"\narrival = {{ constant = {{ rate = 1 }} }}\nrequests = 1\n"
+        )
+    };
+    let simulation = of_texts(&system, model, &(demand("f") + &demand("g")));
+    let ends: Vec<_> = records(&simulation, 1)
+        .iter()
+        .map(|record| {
+            (record.function.to_string(), record.status, record.finished.unwrap().as_secs_f64())
+        })
+        .collect();
+    let expected = [("f".to_owned(), Status::Lost, 20.0), ("g".to_owned(), Status::Ok, 40.0)];
+    assert_eq!(ends, expected);
+}
+
+/// Two requests at once on two cores: each as if alone if it keeps one core busy, half as fast if both.
+#[test]
+fn a_request_may_keep_several_cores_busy() {
+    let ends = |cores: f64| {
+        let system = "[function.f]\nprocess = [\"./f\"]\nmode = \"http\"\nconcurrency = 2\ntimeout = \"1day\"\nrequests = { cpu = \"10m\" }\n[cluster]\nnodes = [{ name = \"n\", cpu = 2, memory = \"4GiB\" }]";
+        let model = format!(
+            "node_contention = {{ processor_sharing = {{}} }}\n[function.f]\nservice = {{ fixed = 10 }}\ncores = {cores}"
+        );
+        let demand = "[[demand]]\nfunction = \"f\"\narrival = { concurrent = { streams = 2 } }\nrequests = 2";
+        let records = records(&of_texts(system, &model, demand), 1);
+        records.iter().map(|record| record.finished.unwrap().as_secs_f64()).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(1.0), [10.0, 10.0]);
+    assert_eq!(ends(2.0), [20.0, 20.0]);
+    assert_eq!(ends(1.5), [15.0, 15.0]);
+}
+
 /// An HTTP watchdog with three workers behind a replica that takes everything is M/M/3; a forking one is M/G/infinity.
 #[test]
 fn watchdogs() {

@@ -136,6 +136,29 @@ fn stale_answers_stand_in_for_an_upstream_that_is_down() {
     assert!((0.1..0.3).contains(&short), "100 s of 525: {short}");
 }
 
+/// Who waited for another one's fetch has its code; who is answered from what is stale has none.
+#[test]
+fn codes_of_what_comes_from_a_cache() {
+    let records_of = |rule: &str| {
+        let simulation = of_texts(
+            &format!(
+                "[function.f]\nhttp = \"http://127.0.0.1:1\"\nretries = {{ attempts = 1 }}\n[[route]]\npath = \"/f\"\nto = \"f:/f\"\ncache = {{ ttl = \"10s\"{rule} }}"
+            ),
+            "[function.f]\nservice = { fixed = 1 }\n[[function.f.outage]]\nat = \"60s\"\nfor = \"1m\"\nfault = \"unavailable\"\n[function.f.cache]\nhit = { fixed = 0.001 }\nkeys = { uniform = { count = 1 } }",
+            "[[demand]]\nroute = \"/f\"\narrival = { constant = { rate = 20 } }\nduration = \"100s\"",
+        );
+        records(&simulation, 1)
+    };
+    let failed = records_of("");
+    let failed: Vec<_> = failed.iter().filter(|record| record.status == Status::Error).collect();
+    assert!(failed.iter().any(|record| record.cache == Some(CacheResult::Collapsed)));
+    assert!(failed.iter().all(|record| record.code == Some(503)));
+    let stale = records_of(", stale_if_error = \"1h\"");
+    let stood_in = share(&stale, |record| record.cache == Some(CacheResult::Stale));
+    assert!(stood_in > 0.01, "{stood_in}");
+    assert!(stale.iter().all(|record| (record.status, record.code) == (Status::Ok, None)));
+}
+
 #[test]
 fn shares_of_faults_are_checked() {
     let model = "[function.f]\nservice = { fixed = 1 }\nfaults = { refused = 0.6, hangs = 0.6 }";
