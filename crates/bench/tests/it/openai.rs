@@ -342,7 +342,7 @@ fn a_target_without_a_model_takes_the_first_of_the_server() {
         let key = |_: &str| Some("secret".to_owned());
         let found = scenario.find_models(std::path::Path::new(""), &key);
         let model = scenario.target.remove(0).openai.unwrap().model;
-        found.map(|()| model).map_err(|error| error.to_string())
+        found.map(|found| model.filter(|_| found)).map_err(|error| error.to_string())
     };
     let found = find(&models(r#"{"object":"list","data":[{"id":"llama"},{"id":"other"}]}"#, 200));
     assert_eq!(found, Ok(Some("llama".to_owned())));
