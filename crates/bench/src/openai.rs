@@ -256,8 +256,7 @@ mod tests {
                 let targets = asked.targets(None).unwrap();
                 assert_eq!(targets.len(), 2);
                 assert_eq!(targets[1].target.url, format!("http://localhost:1/v1/{path}"));
-                let body: serde_json::Value =
-                    serde_json::from_slice(&targets[1].target.body).unwrap();
+                let body: Value = serde_json::from_slice(&targets[1].target.body).unwrap();
                 assert!(!body[input].is_null() && !body[other].is_null(), "{body}");
                 assert_eq!(body["stream"].is_null(), api == OpenAiApi::Embeddings);
             }
