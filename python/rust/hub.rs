@@ -23,7 +23,7 @@ const MAX_WORKERS: u32 = 65_536;
 #[pyclass(frozen, module = "gatewright._hub")]
 #[derive(Debug)]
 pub(crate) struct Hub {
-    hub: Arc<SharedHub>,
+    pub(crate) hub: Arc<SharedHub>,
     thread: Mutex<Option<Thread>>,
     /// The process that made it: in another one, a fork, there is no such thread.
     process: u32,

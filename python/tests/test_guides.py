@@ -16,7 +16,7 @@ RUN = re.compile(r"<!-- run -->\n```python\n(.*?)```\n\n```text\n(.*?)```", re.S
 
 
 def programs():
-    for guide in ("python-workers.md", "from-gibbs.md"):
+    for guide in ("python-workers.md", "from-gibbs.md", "simulate-from-python.md"):
         text = (GUIDES / guide).read_text()
         files = FILE.findall(text)
         for number, (program, output) in enumerate(RUN.findall(text), 1):

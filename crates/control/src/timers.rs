@@ -1,16 +1,22 @@
+use std::collections::VecDeque;
+
 use gatewright_determinism::Time;
 use slotmap::{Key, SecondaryMap};
 
 /// One timer per key, the earliest first, each of which can be moved or dropped: a request that ends early leaves
-/// nothing behind. Timers due at the same moment fire in the order in which they were set.
+/// nothing behind for long. Timers due at the same moment fire in the order in which they were set.
 ///
 /// Most are set later than all before them, as the deadlines of a function are that has one time limit: they stand in
-/// a row through the keys, where setting and dropping takes constant time however many there are. The others are in a
-/// 4-ary heap that knows where each key stands, in O(log n).
+/// a row, where setting takes constant time. One that is dropped there stays as a dead entry until it is the first, or
+/// until more than half of the row is dead. The others are in a 4-ary heap that knows where each key stands, in
+/// O(log n).
 #[derive(Clone, Debug)]
 pub(crate) struct Timers<K: Key> {
-    places: SecondaryMap<K, Place<K>>,
-    row: Row<K>,
+    places: SecondaryMap<K, Place>,
+    /// Timers in the order in which they were set, which is that in which they are due. The first is not dead.
+    row: VecDeque<Entry<K>>,
+    /// How many of the row are not dead.
+    living: usize,
     heap: Vec<Entry<K>>,
     sequence: u64,
     /// When the earliest is due: asked for after every event, and changed by few.
@@ -18,19 +24,11 @@ pub(crate) struct Timers<K: Key> {
 }
 
 /// Where a timer stands.
-#[derive(Clone, Copy, Debug)]
-enum Place<K> {
-    Row { before: K, after: K, entry: Entry<K> },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the row, as the entry with this sequence number.
+    Row(u64),
     Heap(u32),
-}
-
-/// Timers in the order in which they were set, which is that in which they are due.
-#[derive(Clone, Copy, Debug)]
-struct Row<K> {
-    first: Option<Entry<K>>,
-    last: K,
-    /// When the last one is due.
-    until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,12 +39,19 @@ struct Entry<K> {
 }
 
 const ARITY: usize = 4;
+/// Dead entries beyond as many as there are living ones, before the row is cleared of them.
+const DEAD: usize = 32;
 
 impl<K: Key> Timers<K> {
     pub(crate) fn new() -> Self {
-        let row = Row { first: None, last: K::null(), until: Time::ZERO };
-        let (places, heap) = (SecondaryMap::new(), Vec::new());
-        Self { places, row, heap, sequence: 0, next: Time::MAX }
+        Self {
+            places: SecondaryMap::new(),
+            row: VecDeque::new(),
+            living: 0,
+            heap: Vec::new(),
+            sequence: 0,
+            next: Time::MAX,
+        }
     }
 
     /// When the earliest timer is due; [`Time::MAX`] if there is none.
@@ -56,38 +61,59 @@ impl<K: Key> Timers<K> {
 
     fn look_ahead(&mut self) {
         let due = |first: Option<&Entry<K>>| first.map_or(Time::MAX, |entry| entry.due);
-        self.next = due(self.row.first.as_ref()).min(due(self.heap.first()));
+        self.next = due(self.row.front()).min(due(self.heap.first()));
     }
 
     /// Sets the timer of `key`, in place of the one it had.
     pub(crate) fn set(&mut self, key: K, due: Time) {
-        self.clear(key);
         if due == Time::MAX {
-            return;
+            return self.clear(key);
         }
         self.sequence += 1;
-        self.next = self.next.min(due);
         let entry = Entry { due, sequence: self.sequence, key };
-        if self.row.first.is_none() || due >= self.row.until {
-            return self.append(entry);
+        if self.row.back().is_none_or(|last| due >= last.due) {
+            let before = self.places.insert(key, Place::Row(entry.sequence));
+            self.row.push_back(entry);
+            self.living += 1;
+            self.next = self.next.min(due);
+            if let Some(place) = before {
+                self.drop_at(place);
+            }
+            if self.row.len() > 2 * self.living + DEAD {
+                let places = &self.places;
+                self.row.retain(|entry| lives(places, entry));
+            }
+            return;
         }
+        self.clear(key);
         let place = self.heap.len();
         self.places.insert(key, Place::Heap(place as u32));
         self.heap.push(entry);
         self.rise(place);
+        self.next = self.next.min(due);
     }
 
     /// Drops the timer of `key`, if it has one.
     pub(crate) fn clear(&mut self, key: K) {
-        match self.places.remove(key) {
-            None => {}
-            Some(Place::Row { before, after, .. }) => {
-                self.unlink(before, after);
-                if before.is_null() {
+        if let Some(place) = self.places.remove(key) {
+            self.drop_at(place);
+        }
+    }
+
+    /// Drops the timer that stood here; its key knows nothing of it any more.
+    fn drop_at(&mut self, place: Place) {
+        match place {
+            Place::Row(sequence) => {
+                self.living -= 1;
+                if self.row.front().is_some_and(|first| first.sequence == sequence) {
+                    self.row.pop_front();
+                    while self.row.front().is_some_and(|first| !lives(&self.places, first)) {
+                        self.row.pop_front();
+                    }
                     self.look_ahead();
                 }
             }
-            Some(Place::Heap(place)) => {
+            Place::Heap(place) => {
                 let place = place as usize;
                 self.heap.swap_remove(place);
                 if place < self.heap.len() && self.rise(place) == place {
@@ -102,52 +128,15 @@ impl<K: Key> Timers<K> {
 
     /// Takes the earliest timer that is due at `now`.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<K> {
-        let first = match (&self.row.first, self.heap.first()) {
-            (Some(row), Some(heap)) => *if before(row, heap) { row } else { heap },
-            (one, other) => *one.as_ref().or(other)?,
-        };
-        if first.due > now {
+        if self.next > now {
             return None;
         }
+        let first = match (self.row.front(), self.heap.first()) {
+            (Some(row), Some(heap)) => *if before(row, heap) { row } else { heap },
+            (one, other) => *one.or(other)?,
+        };
         self.clear(first.key);
         Some(first.key)
-    }
-
-    /// Puts an entry at the end of the row.
-    fn append(&mut self, entry: Entry<K>) {
-        let before = if self.row.first.is_some() { self.row.last } else { K::null() };
-        match self.places.get_mut(before) {
-            Some(Place::Row { after, .. }) => *after = entry.key,
-            _ => self.row.first = Some(entry),
-        }
-        self.row.last = entry.key;
-        self.row.until = entry.due;
-        self.places.insert(entry.key, Place::Row { before, after: K::null(), entry });
-    }
-
-    /// Joins the neighbours of an entry that has left the row.
-    fn unlink(&mut self, before: K, after: K) {
-        let next = match self.places.get_mut(after) {
-            Some(Place::Row { before: own, entry, .. }) => {
-                *own = before;
-                Some(*entry)
-            }
-            _ => None,
-        };
-        let previous = match self.places.get_mut(before) {
-            Some(Place::Row { after: own, entry, .. }) => {
-                *own = after;
-                Some(*entry)
-            }
-            _ => None,
-        };
-        if previous.is_none() {
-            self.row.first = next;
-        }
-        if next.is_none() {
-            self.row.last = before;
-            self.row.until = previous.map_or(Time::ZERO, |entry| entry.due);
-        }
     }
 
     /// Moves an entry up to where it belongs, and returns the place.
@@ -190,6 +179,11 @@ impl<K: Key> Timers<K> {
             *known = Place::Heap(place as u32);
         }
     }
+}
+
+/// Whether an entry of the row is still its key's timer.
+fn lives<K: Key>(places: &SecondaryMap<K, Place>, entry: &Entry<K>) -> bool {
+    places.get(entry.key) == Some(&Place::Row(entry.sequence))
 }
 
 fn before<K>(a: &Entry<K>, b: &Entry<K>) -> bool {

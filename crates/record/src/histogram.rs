@@ -1,16 +1,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::buckets::Buckets;
 
 /// The longest time that a [`LatencyHistogram`] tells apart: one hour. Longer ones count as this long in the
 /// quantiles; mean and maximum stay exact.
 pub const MAX_LATENCY: Duration = Duration::from_secs(3_600);
 
 const MAX_NANOS: u64 = MAX_LATENCY.as_nanos() as u64;
-const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// A distribution of times in nanoseconds, to three significant digits, up to [`MAX_LATENCY`].
 ///
@@ -18,7 +18,7 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 /// neither depends on the order. Count, mean, minimum and maximum are exact.
 #[derive(Clone)]
 pub struct LatencyHistogram {
-    buckets: Histogram<u64>,
+    buckets: Buckets,
     sum: u128,
     min: u64,
     max: u64,
@@ -91,14 +91,12 @@ impl LatencyHistogram {
     /// An empty distribution.
     #[must_use]
     pub fn new() -> Self {
-        let buckets = Histogram::new_with_bounds(1, MAX_NANOS, SIGNIFICANT_DIGITS)
-            .expect("1 ns to an hour with three digits is a valid range");
-        Self { buckets, sum: 0, min: u64::MAX, max: 0 }
+        Self { buckets: Buckets::new(MAX_NANOS), sum: 0, min: u64::MAX, max: 0 }
     }
 
     /// Adds one time.
     pub fn record(&mut self, nanos: u64) {
-        self.buckets.saturating_record(nanos.min(MAX_NANOS));
+        self.buckets.record(nanos.min(MAX_NANOS));
         self.sum += u128::from(nanos);
         self.min = self.min.min(nanos);
         self.max = self.max.max(nanos);
@@ -109,7 +107,7 @@ impl LatencyHistogram {
         if count == 0 {
             return;
         }
-        self.buckets.saturating_record_n(nanos.min(MAX_NANOS), count);
+        self.buckets.record_many(nanos.min(MAX_NANOS), count);
         self.sum += u128::from(nanos) * u128::from(count);
         self.min = self.min.min(nanos);
         self.max = self.max.max(nanos);
@@ -117,7 +115,7 @@ impl LatencyHistogram {
 
     /// Adds all samples of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.buckets.add(&other.buckets).expect("all of these histograms have the same range");
+        self.buckets.add(&other.buckets);
         self.sum += other.sum;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -132,7 +130,7 @@ impl LatencyHistogram {
     /// Number of samples.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.buckets.len()
+        self.buckets.total()
     }
 
     /// Exact mean in nanoseconds; none without samples.
@@ -167,23 +165,19 @@ impl LatencyHistogram {
         if self.count() == 0 {
             return 0;
         }
-        self.buckets.value_at_quantile(q.clamp(0.0, 1.0)).min(MAX_NANOS).clamp(self.min, self.max)
+        self.buckets.at_quantile(q.clamp(0.0, 1.0)).min(MAX_NANOS).clamp(self.min, self.max)
     }
 
     /// Standard deviation in nanoseconds, within 0.1 %; none without samples.
     #[must_use]
     pub fn std_dev(&self) -> Option<f64> {
-        (self.count() > 0).then(|| self.buckets.stdev())
+        (self.count() > 0).then(|| self.buckets.standard_deviation())
     }
 
     /// The time that was recorded most often, to three digits; none without samples.
     #[must_use]
     pub fn mode(&self) -> Option<u64> {
-        let most = self.buckets.iter_recorded().max_by_key(|bucket| {
-            // Of several, the smallest.
-            (bucket.count_at_value(), std::cmp::Reverse(bucket.value_iterated_to()))
-        })?;
-        Some(most.value_iterated_to().clamp(self.min, self.max))
+        Some(self.buckets.fullest()?.clamp(self.min, self.max))
     }
 
     /// The sample with this rank, from 1, within 0.1 %; the largest one beyond.
@@ -218,7 +212,7 @@ impl LatencyHistogram {
     /// Number of samples that are at most `nanos`, within the resolution of the buckets.
     #[must_use]
     pub fn count_up_to(&self, nanos: u64) -> u64 {
-        self.buckets.count_between(0, nanos.min(MAX_NANOS))
+        self.buckets.up_to(nanos.min(MAX_NANOS))
     }
 
     /// The distribution in a few numbers.

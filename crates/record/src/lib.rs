@@ -3,12 +3,14 @@
 //! ([`RunSummary`]) and confidence intervals ([`batch_means`]).
 
 mod batch_series;
+mod buckets;
 mod difference;
 mod distribution;
 mod estimate;
 mod histogram;
 mod invocation;
 mod life;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod read;
 mod series;
@@ -23,6 +25,7 @@ pub use estimate::{Estimate, EstimateError, batch_means, student_t};
 pub use histogram::{LatencyHistogram, MAX_LATENCY, Summary, samples_needed};
 pub use invocation::{CacheResult, Invocation, Status, World};
 pub use life::{LifeState, ReplicaEvent, ScalingEvent, start_up_times};
+#[cfg(feature = "parquet")]
 pub use parquet::{parquet_rows, read_parquet};
 pub use read::{ReadError, Records, read_records};
 pub use series::{Bucket, SeriesReport, TimeSeries};

@@ -12,6 +12,7 @@ use crate::{Format, Invocation};
 pub fn read_records<R: BufRead>(input: R, format: Format) -> Records<R> {
     let input = Bounded { input, left: MAX_RECORD_BYTES };
     let source = match format {
+        #[cfg(feature = "parquet")]
         Format::Parquet => Source::Elsewhere,
         Format::Csv => {
             let reader = csv::ReaderBuilder::new().has_headers(false).from_reader(input);
@@ -51,6 +52,7 @@ enum Source<R: BufRead> {
         line: Vec<u8>,
         number: u64,
     },
+    #[cfg(feature = "parquet")]
     /// Parquet is not read from its beginning to its end.
     Elsewhere,
 }
@@ -90,6 +92,7 @@ impl<R: BufRead> Iterator for Records<R> {
         let record = match &mut self.source {
             Source::Csv { reader, header, row } => next_row(reader, header, row),
             Source::JsonLines { input, line, number } => next_line(input, line, number),
+            #[cfg(feature = "parquet")]
             Source::Elsewhere => {
                 let problem = "Parquet is read by `read_parquet`".to_owned();
                 Err(ReadError { line: 0, problem })

@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use gatewright_determinism::Time;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "parquet")]
 use crate::parquet::ParquetWriter;
 use crate::{CacheResult, Invocation, Status, World};
 
@@ -15,6 +16,7 @@ pub enum Format {
     /// One JSON object a line; absent values are left out.
     JsonLines,
     /// Apache Parquet, compressed with Snappy; absent values are null. Records are in the file when it is finished.
+    #[cfg(feature = "parquet")]
     Parquet,
 }
 
@@ -28,6 +30,7 @@ pub struct RecordWriter<W: Write + Send> {
 enum Output<W: Write + Send> {
     Csv(Box<csv::Writer<W>>),
     JsonLines(W),
+    #[cfg(feature = "parquet")]
     Parquet(Box<ParquetWriter<W>>),
 }
 
@@ -104,6 +107,7 @@ impl Format {
         match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" => Some(Self::JsonLines),
+            #[cfg(feature = "parquet")]
             "parquet" => Some(Self::Parquet),
             _ => None,
         }
@@ -123,6 +127,7 @@ impl<W: Write + Send> RecordWriter<W> {
                 Output::Csv(Box::new(writer))
             }
             Format::JsonLines => Output::JsonLines(output),
+            #[cfg(feature = "parquet")]
             Format::Parquet => Output::Parquet(Box::new(ParquetWriter::new(output)?)),
         };
         Ok(Self { output })
@@ -139,6 +144,7 @@ impl<W: Write + Send> RecordWriter<W> {
                 serde_json::to_writer(&mut *output, invocation).map_err(io::Error::from)?;
                 output.write_all(b"\n")?;
             }
+            #[cfg(feature = "parquet")]
             Output::Parquet(writer) => writer.write(invocation)?,
         }
         Ok(())
@@ -152,6 +158,7 @@ impl<W: Write + Send> RecordWriter<W> {
         match self.output {
             Output::Csv(mut writer) => writer.flush()?,
             Output::JsonLines(mut output) => output.flush()?,
+            #[cfg(feature = "parquet")]
             Output::Parquet(writer) => writer.finish()?,
         }
         Ok(())
@@ -213,7 +220,13 @@ mod tests {
                 Ok(())
             }
         }
-        for format in [Format::Csv, Format::JsonLines, Format::Parquet] {
+        let formats = [
+            Format::Csv,
+            Format::JsonLines,
+            #[cfg(feature = "parquet")]
+            Format::Parquet,
+        ];
+        for format in formats {
             let write = |mut writer: RecordWriter<Full>| {
                 writer.write(&Invocation::default())?;
                 writer.finish()

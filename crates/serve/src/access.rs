@@ -1,12 +1,13 @@
 //! API keys: who a request comes from, and whether it may be made.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gatewright_control::config::{ApiKey, SecretPlace, SystemFile};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -21,7 +22,10 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) struct Access {
     /// As they stand in the file, without their secrets.
     pub(crate) described: BTreeMap<String, ApiKey>,
-    keys: Vec<Key>,
+    /// Replaced when they are read anew.
+    keys: RwLock<Vec<Arc<Key>>>,
+    /// From where their files are looked for.
+    base_dir: PathBuf,
     /// Names of those that are asked for where nothing else is said.
     gateway: Option<Vec<String>>,
     /// Whether they stay in the requests that are passed on.
@@ -58,65 +62,64 @@ impl Access {
         base_dir: &Path,
         metrics: &Metrics,
     ) -> Result<Self, ServeError> {
-        let mut keys: Vec<Key> = Vec::with_capacity(system.key.len());
-        for (name, described) in &system.key {
-            let wrong = |what: String| ServeError::Key { key: name.clone(), what };
-            let secret = secret(described, base_dir).map_err(wrong)?;
-            if let Some(twin) = keys.iter().find(|other| other.secret == secret) {
-                return Err(wrong(format!("it has the secret of key `{}`", twin.name)));
-            }
-            let requests = metrics.key(name);
-            keys.push(Key { name: name.as_str().into(), secret, requests });
-        }
+        let count = |name: &str| metrics.key(name);
         Ok(Self {
             described: system.key.clone(),
-            keys,
+            keys: RwLock::new(keys(&system.key, base_dir, count)?),
+            base_dir: base_dir.to_owned(),
             gateway: system.gateway.keys.clone(),
             pass_on: system.gateway.pass_keys,
         })
     }
 
+    /// Reads the files of secrets anew; if one of them cannot be used, all keys stay what they were.
+    pub(crate) fn reload(&self) {
+        if self.described.is_empty() {
+            return;
+        }
+        let old = self.keys.read().clone();
+        let count = |name: &str| {
+            let same = old.iter().find(|key| *key.name == *name);
+            same.map(|key| key.requests.clone()).unwrap_or_default()
+        };
+        match keys(&self.described, &self.base_dir, count) {
+            Ok(keys) => {
+                *self.keys.write() = keys;
+                tracing::info!(keys = old.len(), "the API keys were read anew");
+            }
+            Err(error) => tracing::error!(%error, "the API keys are not read anew"),
+        }
+    }
+
     /// Whether there are keys at all.
     pub(crate) fn is_used(&self) -> bool {
-        !self.keys.is_empty()
+        !self.described.is_empty()
     }
 
     /// The key that a request presents. Taken out of the request, unless upstreams are to see it: what remains is the
     /// upstream's, and decides alone whether a response may be stored for others (RFC 9111 section 3.5).
-    pub(crate) fn identify(&self, headers: &mut HeaderMap) -> Option<&Key> {
-        let by_header = self.present(headers, &API_KEY, |value| Some(value));
-        let by_token = self.present(headers, &AUTHORIZATION, bearer);
-        let key = by_header.or(by_token).map(|index| &self.keys[index]);
-        if let Some(key) = key {
-            key.requests.inc();
-        }
-        key
+    pub(crate) fn identify(&self, headers: &mut HeaderMap) -> Option<Arc<Key>> {
+        let keys = self.keys.read();
+        let by_header = self.present(&keys, headers, &API_KEY, |value| Some(value));
+        let by_token = self.present(&keys, headers, &AUTHORIZATION, bearer);
+        let key = by_header.or(by_token)?;
+        key.requests.inc();
+        Some(Arc::clone(key))
     }
 
-    fn present(
+    fn present<'a>(
         &self,
+        keys: &'a [Arc<Key>],
         headers: &mut HeaderMap,
         name: &HeaderName,
         read: fn(&[u8]) -> Option<&[u8]>,
-    ) -> Option<usize> {
+    ) -> Option<&'a Arc<Key>> {
         let value = headers.get(name)?;
-        let found = self.find(read(value.as_bytes())?.trim_ascii())?;
+        let found = find(keys, read(value.as_bytes())?.trim_ascii())?;
         if !self.pass_on {
             headers.remove(name);
         }
         Some(found)
-    }
-
-    /// The key of this secret, in a time that does not tell how much of any of them was right.
-    fn find(&self, presented: &[u8]) -> Option<usize> {
-        let mut found = None;
-        for (index, key) in self.keys.iter().enumerate() {
-            let same: Choice = key.secret.ct_eq(presented);
-            if bool::from(same) {
-                found = Some(index);
-            }
-        }
-        found
     }
 
     /// Whether a request with this key may be made; `own` are the keys that the nearest table asks for.
@@ -131,6 +134,36 @@ impl Access {
             Some(_) => Entry::Forbidden,
         }
     }
+}
+
+/// The keys that are described, with their secrets; `count` has the counter of a key's requests.
+fn keys(
+    described: &BTreeMap<String, ApiKey>,
+    base_dir: &Path,
+    count: impl Fn(&str) -> Counter,
+) -> Result<Vec<Arc<Key>>, ServeError> {
+    let mut keys: Vec<Arc<Key>> = Vec::with_capacity(described.len());
+    for (name, key) in described {
+        let wrong = |what: String| ServeError::Key { key: name.clone(), what };
+        let secret = secret(key, base_dir).map_err(wrong)?;
+        if let Some(twin) = keys.iter().find(|other| other.secret == secret) {
+            return Err(wrong(format!("it has the secret of key `{}`", twin.name)));
+        }
+        keys.push(Arc::new(Key { name: name.as_str().into(), secret, requests: count(name) }));
+    }
+    Ok(keys)
+}
+
+/// The key of this secret, in a time that does not tell how much of any of them was right.
+fn find<'a>(keys: &'a [Arc<Key>], presented: &[u8]) -> Option<&'a Arc<Key>> {
+    let mut found = None;
+    for key in keys {
+        let same: Choice = key.secret.ct_eq(presented);
+        if bool::from(same) {
+            found = Some(key);
+        }
+    }
+    found
 }
 
 /// What `Authorization: Bearer` presents (RFC 6750 section 2.1).
@@ -163,13 +196,13 @@ mod tests {
     use super::*;
 
     fn access(pass_on: bool) -> Access {
-        let key = |name: &str, secret: &str| Key {
-            name: name.into(),
-            secret: secret.as_bytes().into(),
-            requests: Counter::default(),
+        let key = |name: &str, secret: &str| {
+            let (name, secret) = (name.into(), secret.as_bytes().into());
+            Arc::new(Key { name, secret, requests: Counter::default() })
         };
-        let keys = vec![key("one", "first secret"), key("two", "second secret")];
-        Access { described: BTreeMap::new(), keys, gateway: None, pass_on }
+        let keys = RwLock::new(vec![key("one", "first secret"), key("two", "second secret")]);
+        let (described, base_dir) = (BTreeMap::new(), PathBuf::new());
+        Access { described, keys, base_dir, gateway: None, pass_on }
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -200,10 +233,12 @@ mod tests {
         ] {
             let mut kept = headers(lines);
             let access = access(false);
-            let found = access.identify(&mut kept).map(|key| &*key.name);
+            let found = access.identify(&mut kept);
+            let found = found.as_ref().map(|key| &*key.name);
             assert_eq!((found, kept.len()), (name, left), "{lines:?}");
             let mut all = headers(lines);
-            assert_eq!(self::access(true).identify(&mut all).map(|key| &*key.name), name);
+            let found = self::access(true).identify(&mut all);
+            assert_eq!(found.as_ref().map(|key| &*key.name), name);
             assert_eq!(all.len(), lines.len(), "what is passed on stays");
         }
     }
@@ -214,7 +249,8 @@ mod tests {
         let names =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let entry = |access: &Access, key: Option<usize>, own: Option<Vec<String>>| {
-            access.admits(key.map(|index| &access.keys[index]), own.as_deref())
+            let keys = access.keys.read();
+            access.admits(key.map(|index| &*keys[index]), own.as_deref())
         };
         assert_eq!(entry(&access, None, None), Entry::Open);
         assert_eq!(entry(&access, None, Some(names(&["one"]))), Entry::Unknown);
@@ -252,5 +288,34 @@ mod tests {
             let error = read(keys).unwrap_err();
             assert!(error.contains(wrong) && !error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_read_anew_all_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, secret: &str| {
+            std::fs::write(folder.path().join(name), secret).unwrap();
+        };
+        write("a.key", "a1");
+        write("b.key", "b1");
+        let key = |name: &str| (name.to_owned(), ApiKey { secret: format!("file:{name}.key") });
+        let system = SystemFile { key: [key("a"), key("b")].into(), ..SystemFile::default() };
+        let metrics = Metrics::new();
+        let access = Access::read(&system, folder.path(), &metrics).unwrap();
+        let known = |secrets: [&str; 4]| {
+            secrets.map(|secret| access.identify(&mut headers(&[("x-api-key", secret)])).is_some())
+        };
+        let all = ["a1", "b1", "a2", "b2"];
+        write("a.key", "a2");
+        write("b.key", " ");
+        access.reload();
+        assert_eq!(known(all), [true, true, false, false], "one of them is empty");
+        write("b.key", "a2");
+        access.reload();
+        assert_eq!(known(all), [true, true, false, false], "they are the same");
+        write("b.key", "b2");
+        access.reload();
+        assert_eq!(known(all), [false, false, true, true]);
+        assert_eq!(metrics.key("a").get(), 3, "it goes on counting");
     }
 }

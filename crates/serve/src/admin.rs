@@ -15,13 +15,13 @@ use gatewright_control::{
 };
 use serde::{Deserialize, Serialize};
 use slotmap::SecondaryMap;
-use subtle::ConstantTimeEq;
 
 use crate::function::Function;
 use crate::headers::Client;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 use crate::python::Origin;
+use crate::token::Token;
 
 /// Where the format of `/metrics` is named.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,7 +30,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct Admin {
     pub(crate) plane: Arc<Plane>,
     metrics: Arc<Metrics>,
-    token: Option<Arc<str>>,
+    token: Arc<Token>,
 }
 
 /// A function as the admin API shows it.
@@ -130,8 +130,8 @@ impl From<OperationError> for Problem {
 }
 
 /// The admin API. With a token, everything but health asks for it.
-pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<String>) -> Router {
-    let admin = Admin { plane, metrics, token: token.map(Into::into) };
+pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Arc<Token>) -> Router {
+    let admin = Admin { plane, metrics, token };
     Router::new()
         .route("/metrics", get(show_metrics))
         .route("/system/functions", get(list).post(deploy).put(update).delete(remove))
@@ -151,9 +151,7 @@ pub(crate) fn router(plane: Arc<Plane>, metrics: Arc<Metrics>, token: Option<Str
 }
 
 async fn check_token(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    if let Some(token) = &admin.token
-        && !presents(request.headers(), token)
-    {
+    if !admin.token.admits(presented(request.headers())) {
         let error = "the admin API asks for a token: Authorization: Bearer ...".to_owned();
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         return (challenge, Problem::new(StatusCode::UNAUTHORIZED, error)).into_response();
@@ -161,15 +159,14 @@ async fn check_token(State(admin): State<Admin>, request: Request, next: Next) -
     next.run(request).await
 }
 
-/// Compares in a time that does not tell how much of the token was right.
-fn presents(headers: &HeaderMap, token: &str) -> bool {
-    let presented = headers
+/// The token that a request comes with.
+fn presented(headers: &HeaderMap) -> &str {
+    headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map_or("", |(_, token)| token.trim());
-    presented.as_bytes().ct_eq(token.as_bytes()).into()
+        .map_or("", |(_, token)| token.trim())
 }
 
 /// Ready when every function of the system file was deployed and every one that is to have replicas has one that runs.
@@ -196,7 +193,7 @@ async fn docs() -> axum::response::Html<&'static str> {
 async fn openapi(State(admin): State<Admin>, headers: HeaderMap) -> Json<serde_json::Value> {
     let mut functions: Vec<_> = admin.plane.functions.read().values().cloned().collect();
     // Who may not operate them is not told which there are.
-    if admin.token.as_ref().is_some_and(|token| !presents(&headers, token)) {
+    if !admin.token.admits(presented(&headers)) {
         functions.clear();
     }
     Json(crate::openapi::with_functions(&functions))

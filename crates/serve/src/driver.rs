@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
 use crate::process::{ProgramReplica, Reaper};
-use crate::python::{Hub, Origin, PythonReplica};
+use crate::python::{Attendance, Hub, Origin, PythonReplica};
 use crate::streams::Witness;
 
 /// The system and what its keys stand for.
@@ -42,6 +42,8 @@ pub(crate) struct Driver {
     /// Ends every replica at once.
     pub(crate) kill: CancellationToken,
     pub(crate) hub: Hub,
+    /// Who may hear workers in this one's stead.
+    pub(crate) attendance: Option<Arc<Attendance>>,
     pub(crate) workplace: Workplace,
     /// Ends programs when the gateway is killed.
     pub(crate) reaper: Arc<Reaper>,
@@ -113,7 +115,13 @@ enum Action {
 }
 
 impl Driver {
-    pub(crate) fn new(seed: u64, hub: Hub, workplace: Workplace, witness: Witness) -> Arc<Self> {
+    pub(crate) fn new(
+        seed: u64,
+        hub: Hub,
+        attendance: Option<Arc<Attendance>>,
+        workplace: Workplace,
+        witness: Witness,
+    ) -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::start(),
             core: Mutex::new(Core {
@@ -129,6 +137,7 @@ impl Driver {
             tasks: TaskTracker::new(),
             kill: CancellationToken::new(),
             hub,
+            attendance,
             workplace,
             reaper: Arc::default(),
             start_failures: Mutex::new(None),

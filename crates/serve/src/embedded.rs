@@ -27,7 +27,7 @@ use crate::driver::{Driver, Workplace};
 use crate::function::Function;
 use crate::gateway::{MAX_FRAME, worker_token};
 use crate::metrics::Metrics;
-use crate::python::{Door, Hub, Refusals, Rules};
+use crate::python::{Attendance, Door, Hub, Load, Refusals, Rules};
 use crate::streams::Witness;
 
 use asked::Place;
@@ -154,7 +154,7 @@ impl EmbeddedHub {
             return Err(ServeError::Bind { key: "listen", address, source });
         };
         let Doors { tcp, workers, callers: _, address } = doors;
-        Self::listen(&options, tcp, workers, address)
+        Self::listen(&options, tcp, workers, address, None)
     }
 
     fn listen(
@@ -162,6 +162,7 @@ impl EmbeddedHub {
         tcp: TcpListener,
         workers: UnixListener,
         address: SocketAddr,
+        attendance: Option<Arc<Attendance>>,
     ) -> Result<Self, ServeError> {
         let metrics = Metrics::new();
         let tls = options.tls.as_ref();
@@ -185,7 +186,7 @@ impl EmbeddedHub {
             remote_liveness: options.silence,
             max_frame: MAX_FRAME,
         };
-        let driver = Driver::new(1, hub, workplace, Witness::default());
+        let driver = Driver::new(1, hub, attendance, workplace, Witness::default());
         let described = describe(options);
         let metrics = metrics.function(FUNCTION);
         let function = Arc::new(Function::new(FUNCTION, &described, Path::new("."), metrics)?);
@@ -200,6 +201,19 @@ impl EmbeddedHub {
         let mut background = JoinSet::new();
         background.spawn(accepting);
         background.spawn(Arc::clone(&driver).keep_time());
+        if let Some(attendance) = &driver.attendance {
+            let driver = Arc::clone(&driver);
+            let load = move || {
+                driver.look(|system| {
+                    let view = system.function(key);
+                    view.map_or_else(Load::default, |view| Load {
+                        waiting: view.queued,
+                        under_way: view.in_flight,
+                    })
+                })
+            };
+            background.spawn(Arc::clone(attendance).stand_by(load));
+        }
         let kill = driver.kill.clone().drop_guard();
         let place = Arc::new(Place {
             driver: Arc::clone(&driver),

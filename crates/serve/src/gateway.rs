@@ -32,6 +32,7 @@ use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
 use crate::streams::{StreamWriter, Witness};
 use crate::tls::Identity;
+use crate::token::Token;
 use crate::{ServeError, admin};
 
 /// Longest frame in bytes that a worker may send: a result of this size.
@@ -52,6 +53,8 @@ pub struct Gateway {
     grace: Duration,
     /// The certificates of its listeners.
     identities: Vec<Arc<Identity>>,
+    /// What its admin API asks for.
+    token: Arc<Token>,
     /// Stops the taking of connections.
     closing: CancellationToken,
     /// The data plane; done when its connections are.
@@ -98,8 +101,8 @@ impl Gateway {
         let (data, address) = data.await?;
         let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
         let (operations, admin_address) = admin.await?;
-        let token = options.token.clone().filter(|token| !token.is_empty());
-        if token.is_none() && !admin_address.ip().is_loopback() {
+        let token = Arc::new(Token::new(options.token.clone(), options.token_file.clone()));
+        if !token.is_asked_for() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
         let metrics = Metrics::new();
@@ -108,7 +111,7 @@ impl Gateway {
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
         let workplace = workplace(&system.hub, &base_dir, &options)?;
-        let driver = Driver::new(options.seed, hub, workplace, witness);
+        let driver = Driver::new(options.seed, hub, None, workplace, witness);
         let kill = driver.kill.clone().drop_guard();
         let book = Book::new(driver.clock, Arc::clone(&metrics), records);
         let run: String = driver.hub.token()[..8].chars().rev().collect();
@@ -130,7 +133,7 @@ impl Gateway {
         });
         let bounds = bounds(&system.gateway);
         let identities = [data.identity(), operations.identity()].into_iter().flatten().collect();
-        let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
+        let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), Arc::clone(&token));
         let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
             plane,
@@ -140,6 +143,7 @@ impl Gateway {
             drain: system.gateway.drain.get(),
             grace: options.grace,
             identities,
+            token,
             closing: CancellationToken::new(),
             serving: JoinSet::new(),
             background,
@@ -186,8 +190,11 @@ impl Gateway {
     }
 
     /// Replaces the workers of every Python function, one after another: what they import is read anew, and no
-    /// request is lost. So are the certificates of the listeners; no connection is dropped.
+    /// request is lost. So are the certificates of the listeners, the secrets of API keys and the file of the admin API's
+    /// token; no connection is dropped. Whatever cannot be read stays as it was, and the log says so.
     pub fn reload(&self) {
+        self.plane.access.reload();
+        self.token.reload();
         self.identities.iter().for_each(|identity| identity.reload());
         let functions: Vec<_> = self.plane.functions.read().values().cloned().collect();
         for function in functions {

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::gather::{Gathered, InPlace};
 use crate::headers::Client;
 use crate::quiet::{Half, Heard, Held, Limits, Talk};
 use crate::tls::Identity;
@@ -102,7 +103,8 @@ pub(crate) async fn serve<S, B>(
     let slots = Arc::new(Semaphore::new(bounds.connections));
     let server = Arc::new(Server::new());
     let secure = listener.tls.is_some();
-    let (hush, calm) = (CancellationToken::new(), CancellationToken::new());
+    // A connection listens to one word alone while it is served.
+    let (hush, calm) = (CancellationToken::new(), ends.kill.child_token());
     let mut late = 0;
     loop {
         let accepted = tokio::select! {
@@ -178,14 +180,14 @@ async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<(Greeted, 
 /// What speaks HTTP on connections.
 struct Server {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<InPlace>,
 }
 
 /// Until when a connection is served, besides its own end.
 struct Until<'a, F> {
     /// It was silent for too long.
     silence: F,
-    /// All are to end when their requests are answered.
+    /// All are to end when their requests are answered; or at once, if `kill` says so.
     calm: &'a CancellationToken,
     kill: &'a CancellationToken,
 }
@@ -198,7 +200,7 @@ impl Server {
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_FIELDS);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(InPlace);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -260,15 +262,18 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         F: Future<Output = ()>,
     {
-        let stream = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
-                let connection = self.http1.serve_connection(stream, service).with_upgrades();
+                let connection = self.http1.serve_connection(TokioIo::new(stream), service);
+                let connection = connection.with_upgrades();
                 until.ends(connection, |it| it.graceful_shutdown(), protocol).await;
             }
             Protocol::Http2 => {
-                let connection = self.http2.serve_connection(stream, service);
-                until.ends(connection, |it| it.graceful_shutdown(), protocol).await;
+                let serve = |stream| self.http2.serve_connection(TokioIo::new(stream), service);
+                let connection = Gathered::new(stream).serve(serve);
+                until
+                    .ends(connection, |it| it.get_mut().connection().graceful_shutdown(), protocol)
+                    .await;
             }
         }
     }
@@ -286,6 +291,7 @@ impl<F: Future<Output = ()>> Until<'_, F> {
         let mut ending = false;
         loop {
             tokio::select! {
+                biased;
                 served = connection.as_mut() => {
                     if let Err(error) = served {
                         tracing::debug!(?error, "a connection ended with an error");
@@ -297,8 +303,12 @@ impl<F: Future<Output = ()>> Until<'_, F> {
                         return;
                     }
                 }
-                () = self.calm.cancelled(), if !ending => {}
-                () = self.kill.cancelled() => return,
+                () = self.calm.cancelled(), if !ending => {
+                    if self.kill.is_cancelled() {
+                        return;
+                    }
+                }
+                () = self.kill.cancelled(), if ending => return,
             }
             ending = true;
             end(connection.as_mut());

@@ -10,6 +10,8 @@ pub struct Options {
     pub records: Option<PathBuf>,
     /// Secret that the admin API asks for. Needed when its address is not a loopback one.
     pub token: Option<String>,
+    /// The file that `token` came from, if it is to be read anew with the rest on SIGHUP.
+    pub token_file: Option<PathBuf>,
     /// Secret that workers from elsewhere must present. Needed when `hub.listen` is not a loopback address.
     pub worker_token: Option<String>,
     /// The Python that runs workers; it must have the package `gatewright`.
@@ -27,6 +29,7 @@ impl Default for Options {
         Self {
             records: None,
             token: None,
+            token_file: None,
             worker_token: None,
             python: PathBuf::from("python3"),
             seed: 1,

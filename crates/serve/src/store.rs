@@ -242,18 +242,19 @@ impl Store {
         name: &str,
     ) -> Result<Arc<Self>, ServeError> {
         let tiers = Tiers::open(described, base_dir, name.to_owned(), clock)?;
-        let (memory, max_body) = (described.memory.bytes(), described.max_body.bytes());
+        let memory = described.memory.bytes();
+        let max_body = described.max_body_kept();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let anchor =
             WallAnchor { unix_nanos_at_start: nanos.saturating_sub(clock.now().as_nanos()) };
         let noted = Noted { local: tiers.purges(), shared: Purges::default() };
         let store = Arc::new(Self {
-            lines: Lines::new(memory),
+            lines: Lines::new(memory, max_body),
             purges: Mutex::new(noted),
             flights: Mutex::default(),
             tiers,
-            max_body: usize::try_from(max_body.min(memory)).unwrap_or(usize::MAX),
+            max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
             anchor,
             clock,
             counts: Counts::default(),
@@ -264,7 +265,12 @@ impl Store {
 
     /// Now, in the run and on the calendar.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), anchor: self.anchor }
+        self.moment_at(self.clock.now())
+    }
+
+    /// This moment of the run on the calendar.
+    pub(crate) fn moment_at(&self, now: Time) -> Moment {
+        Moment { now, anchor: self.anchor }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Line>> {
@@ -321,7 +327,7 @@ impl Store {
     }
 
     /// Stores a whole response, in place of the one for the same requests, here and in the tiers. `false` if it was
-    /// purged meanwhile. The lease, if there is one, ends with the writing.
+    /// purged meanwhile, or is too long. The lease, if there is one, ends with the writing.
     pub(crate) fn put(&self, key: &str, entry: Arc<Entry>, lease: Option<Lease>) -> bool {
         let noted = self.purges.lock();
         // A soft purge meanwhile counts as well: it is not known which of the two states it has.
@@ -329,8 +335,12 @@ impl Store {
             return false;
         }
         let old = self.lines.peek(key).unwrap_or_default();
-        let line =
-            Line { variants: self.with(&old, Variant(Arc::clone(&entry))), ..Line::default() };
+        let variants = self.with(key, &old, Variant(Arc::clone(&entry)));
+        let line = Line { variants, ..Line::default() };
+        if line.weight(key) > self.lines.most() {
+            self.lines.remove(key);
+            return false;
+        }
         let line = self.lines.set(key, line);
         drop(noted);
         self.counts.stored.fetch_add(1, Ordering::Relaxed);
@@ -357,24 +367,28 @@ impl Store {
                     && stored.age(now) <= entry.meta.age(now)
             });
             if !newer && !entry.meta.useful_for(now).is_zero() {
-                line.variants = self.with(&line, Variant(Arc::new(entry)));
+                line.variants = self.with(key, &line, Variant(Arc::new(entry)));
             }
         }
         if line.variants.is_empty() { old } else { self.lines.set(key, line) }
     }
 
-    /// The variants of a line with another one.
-    fn with(&self, line: &Line, new: Variant) -> Vec<Variant> {
+    /// The variants of a line with another one, as many as are kept: of all that do not fit, the oldest go.
+    fn with(&self, key: &str, line: &Line, new: Variant) -> Vec<Variant> {
         let now = self.clock.now();
         let keeps = |variant: &&Variant| {
             !variant.0.meta.selecting.same_as(&new.0.meta.selecting)
                 && !variant.0.meta.useful_for(now).is_zero()
         };
         let mut variants: Vec<Variant> = line.variants.iter().filter(keeps).cloned().collect();
-        if variants.len() >= MAX_VARIANTS {
+        variants.push(new);
+        let weight = |variants: &[Variant]| variants.iter().map(|it| it.0.weight()).sum::<usize>();
+        let bare = Line::default().weight(key);
+        while variants.len() > MAX_VARIANTS
+            || (variants.len() > 1 && bare + weight(&variants) > self.lines.most())
+        {
             variants.remove(0);
         }
-        variants.push(new);
         variants
     }
 

@@ -19,6 +19,10 @@ pub struct Model {
     /// What machines of a kind take and cost, by the name of the device.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub device: BTreeMap<String, DeviceModel>,
+    /// How requests in service on one node slow one another down, whatever function they are for. Not at all unless
+    /// set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_contention: Option<Contention>,
 }
 
 /// What a machine takes and costs.
@@ -78,6 +82,9 @@ pub struct FunctionModel {
     /// How requests in service in one replica slow one another down. Not at all unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contention: Option<Contention>,
+    /// Cores that a request in service would keep busy, 0.001 to 1000, where its node has a contention. 1 unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<f64>,
     /// The function that is called with the answer before the client gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<String>,
@@ -226,6 +233,17 @@ impl Model {
                 return Err(ConfigError::new(format!("device `{name}`"), what, None));
             }
         }
+        if let Some(Err(what)) = self.node_contention.as_ref().map(Contention::check) {
+            return Err(ConfigError::new("`node_contention`", &what, None));
+        }
+        let shares_node = |function: &FunctionModel| {
+            function.contention.is_some() && self.node_contention.is_some()
+        };
+        if let Some((name, _)) = self.function.iter().find(|(_, function)| shares_node(function)) {
+            let what = "its `contention` and `node_contention` would both slow it down";
+            let hint = Some("leave out one of them".to_owned());
+            return Err(ConfigError::new(format!("function `{name}`"), what, hint));
+        }
         self.function.iter().try_for_each(|(name, function)| function.check(name))
     }
 
@@ -246,6 +264,7 @@ impl Model {
             self.function.insert(name, function);
         }
         self.device.extend(other.device);
+        self.node_contention = other.node_contention.or(self.node_contention.take());
         Ok(())
     }
 }
@@ -268,6 +287,7 @@ impl FunctionModel {
             fork: None,
             workers: None,
             contention: None,
+            cores: None,
             then: None,
             llm: None,
             measured: None,
@@ -312,6 +332,9 @@ impl FunctionModel {
         }
         if let Some(Err(what)) = self.contention.as_ref().map(Contention::check) {
             return wrong(&format!("contention: {what}"));
+        }
+        if self.cores.is_some_and(|cores| !(0.001..=1_000.0).contains(&cores)) {
+            return wrong("`cores` must be 0.001 to 1000");
         }
         if let Some(Err(what)) = self.llm.as_ref().map(LlmModel::check) {
             return wrong(&format!("llm: {what}"));

@@ -7,16 +7,17 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much slower a request gets when others are in service beside it. The service law is the time of a request
-/// that is alone.
+/// How much slower a request gets when others are in service beside it, in one replica or on one node. The service law
+/// is the time of a request that is alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Contention {
     /// Cores are shared out equally: n requests on c cores are max(1, n / c) times slower.
     ProcessorSharing {
-        /// Cores, above 0; with 1, one request at a time would keep them busy.
-        #[serde(default = "one")]
-        cores: f64,
+        /// Cores, above 0; with 1, one request at a time would keep them busy. Unless set, 1 in a replica, and as many
+        /// as it has on a node.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cores: Option<f64>,
     },
     /// n requests are 1 + slope (n - 1) times slower.
     Linear {
@@ -35,22 +36,19 @@ pub enum Contention {
     Table(Vec<f64>),
 }
 
-const fn one() -> f64 {
-    1.0
-}
-
 impl Contention {
-    /// How many times slower `n` requests are than one alone.
+    /// How many times slower requests are than one alone when together they would keep `busy` cores busy, a request
+    /// that would keep half a core busy counting as half a one. `own` is how many cores there are.
     #[must_use]
-    pub fn slow_down(&self, n: u32) -> f64 {
-        let count = f64::from(n.max(1));
+    pub fn slow_down(&self, busy: f64, own: f64) -> f64 {
+        let count = busy.max(1.0);
         match self {
-            Self::ProcessorSharing { cores } => (count / cores).max(1.0),
+            Self::ProcessorSharing { cores } => (busy / cores.unwrap_or(own)).max(1.0),
             Self::Linear { slope } => 1.0 + slope * (count - 1.0),
             Self::Usl { sigma, kappa } => {
                 1.0 + sigma * (count - 1.0) + kappa * count * (count - 1.0)
             }
-            Self::Table(table) => match table.get(n.max(1) as usize - 1) {
+            Self::Table(table) => match table.get(libm::ceil(count) as usize - 1) {
                 Some(factor) => *factor,
                 None => table.last().map_or(1.0, |last| last * count / table.len() as f64),
             },
@@ -70,7 +68,9 @@ impl Contention {
             }
         };
         match self {
-            Self::ProcessorSharing { cores } => within("cores", *cores, 0.001, 1e6),
+            Self::ProcessorSharing { cores } => {
+                cores.map_or(Ok(()), |cores| within("cores", cores, 0.001, 1e6))
+            }
             Self::Linear { slope } => within("slope", *slope, 0.0, 100.0),
             Self::Usl { sigma, kappa } => {
                 within("sigma", *sigma, 0.0, 1.0)?;
@@ -84,10 +84,14 @@ impl Contention {
     }
 }
 
-/// Requests in service together. Each has so much work, and all are worked off at one rate that depends on their
-/// number; so only the one with the least work left needs an event, whatever the number.
+/// Requests in service together. Each has so much work, and all are worked off at one rate that depends on how many
+/// cores they would keep busy; so only the one with the least work left needs an event, whatever the number.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared<T> {
+    /// Cores that there are.
+    own: f64,
+    /// Thousandths of cores that the requests would keep busy.
+    busy: u64,
     /// Nanoseconds of work that a request has had if it was here from the start.
     clock: f64,
     since: Time,
@@ -102,8 +106,13 @@ struct Job<T> {
     /// What the clock shows when it is done.
     done: f64,
     order: u64,
+    /// Thousandths of cores that it would keep busy.
+    busy: u32,
     tag: T,
 }
+
+/// Thousandths of a core that a request keeps busy unless its model says otherwise.
+pub(crate) const ONE_CORE: u32 = 1_000;
 
 impl<T> PartialEq for Job<T> {
     fn eq(&self, other: &Self) -> bool {
@@ -126,22 +135,27 @@ impl<T> Ord for Job<T> {
 }
 
 impl<T: Copy> Shared<T> {
-    pub(crate) const fn new(now: Time) -> Self {
-        Self { clock: 0.0, since: now, jobs: BinaryHeap::new(), entered: 0, version: 0 }
+    /// On so many cores.
+    pub(crate) const fn new(now: Time, own: f64) -> Self {
+        let jobs = BinaryHeap::new();
+        Self { own, busy: 0, clock: 0.0, since: now, jobs, entered: 0, version: 0 }
     }
 
-    /// A request with `work` nanoseconds of work comes. Returns when the next one will be done, and the version that
+    /// A request with `work` nanoseconds of work comes that would keep so many thousandths of cores busy. Returns when the next one will be done, and the version that
     /// this holds for.
     pub(crate) fn enter(
         &mut self,
         now: Time,
         work: u64,
+        busy: u32,
         tag: T,
         contention: &Contention,
     ) -> (Time, u32) {
         self.advance(now, contention);
         self.entered += 1;
-        self.jobs.push(Reverse(Job { done: self.clock + work as f64, order: self.entered, tag }));
+        self.busy += u64::from(busy);
+        let (done, order) = (self.clock + work as f64, self.entered);
+        self.jobs.push(Reverse(Job { done, order, busy, tag }));
         self.foresee(now, contention).expect("one has just come")
     }
 
@@ -159,12 +173,35 @@ impl<T: Copy> Shared<T> {
         let Reverse(job) = self.jobs.pop()?;
         // Rounding may have left the clock a hair before or behind.
         self.clock = job.done;
+        self.busy -= u64::from(job.busy);
         Some((job.tag, self.foresee(now, contention)))
+    }
+
+    /// Requests that are not among those to `keep` are gone, done or not. Returns the next moment, if the number has
+    /// changed and any are left.
+    pub(crate) fn keep_only(
+        &mut self,
+        now: Time,
+        contention: &Contention,
+        keep: impl Fn(&T) -> bool,
+    ) -> Option<(Time, u32)> {
+        self.advance(now, contention);
+        let before = self.jobs.len();
+        self.jobs.retain(|Reverse(job)| keep(&job.tag));
+        if self.jobs.len() == before {
+            return None;
+        }
+        self.busy = self.jobs.iter().map(|Reverse(job)| u64::from(job.busy)).sum();
+        self.foresee(now, contention)
+    }
+
+    fn slow_down(&self, contention: &Contention) -> f64 {
+        contention.slow_down(self.busy as f64 / f64::from(ONE_CORE), self.own)
     }
 
     fn advance(&mut self, now: Time, contention: &Contention) {
         let span = now.nanos_since(self.since) as f64;
-        self.clock += span / contention.slow_down(self.jobs.len() as u32);
+        self.clock += span / self.slow_down(contention);
         self.since = now;
         if self.jobs.is_empty() {
             // Numbers that only grow would lose their last digits in the end.
@@ -175,7 +212,7 @@ impl<T: Copy> Shared<T> {
     fn foresee(&mut self, now: Time, contention: &Contention) -> Option<(Time, u32)> {
         self.version = self.version.wrapping_add(1);
         let Reverse(next) = self.jobs.peek()?;
-        let left = (next.done - self.clock).max(0.0) * contention.slow_down(self.jobs.len() as u32);
+        let left = (next.done - self.clock).max(0.0) * self.slow_down(contention);
         Some((now.plus_nanos(left.round() as u64), self.version))
     }
 }
@@ -186,8 +223,12 @@ mod tests {
 
     #[test]
     fn slow_downs_are_as_stated() {
-        let of = |contention: &Contention| [1, 2, 4].map(|n| contention.slow_down(n));
-        assert_eq!(of(&Contention::ProcessorSharing { cores: 2.0 }), [1.0, 1.0, 2.0]);
+        let of = |contention: &Contention| [1.0, 2.0, 4.0].map(|n| contention.slow_down(n, 1.0));
+        let on = |cores| Contention::ProcessorSharing { cores };
+        assert_eq!(of(&on(Some(2.0))), [1.0, 1.0, 2.0]);
+        assert_eq!(of(&on(None)), [1.0, 2.0, 4.0]);
+        assert_eq!(on(None).slow_down(3.0, 2.0), 1.5);
+        assert_eq!([0.5, 1.5].map(|busy| on(None).slow_down(busy, 1.0)), [1.0, 1.5]);
         assert_eq!(of(&Contention::Linear { slope: 0.5 }), [1.0, 1.5, 2.5]);
         let usl = of(&Contention::Usl { sigma: 0.1, kappa: 0.01 });
         assert!((usl[1] - 1.12).abs() < 1e-12 && (usl[2] - 1.42).abs() < 1e-12, "{usl:?}");
@@ -198,17 +239,31 @@ mod tests {
     /// left and is alone.
     #[test]
     fn shared_work_takes_longer() {
-        let contention = Contention::ProcessorSharing { cores: 1.0 };
+        let contention = Contention::ProcessorSharing { cores: None };
         let at = Time::from_nanos;
-        let mut shared = Shared::new(Time::ZERO);
-        let (first, old) = shared.enter(at(0), 10, 'a', &contention);
+        let mut shared = Shared::new(Time::ZERO, 1.0);
+        let (first, old) = shared.enter(at(0), 10, ONE_CORE, 'a', &contention);
         assert_eq!(first, at(10));
-        let (next, version) = shared.enter(at(5), 20, 'b', &contention);
+        let (next, version) = shared.enter(at(5), 20, ONE_CORE, 'b', &contention);
         assert_eq!(next, at(15));
         assert!(shared.leave(at(10), old, &contention).is_none(), "it was slowed down");
         let (tag, after) = shared.leave(at(15), version, &contention).unwrap();
         let (last, version) = after.unwrap();
         assert_eq!((tag, last), ('a', at(30)));
         assert_eq!(shared.leave(at(30), version, &contention), Some(('b', None)));
+    }
+
+    /// Two with 30 of work on one core from the start; at 20 each has had 10, and the other one goes: 20 are left.
+    #[test]
+    fn who_goes_before_it_is_done_leaves_its_share() {
+        let contention = Contention::ProcessorSharing { cores: None };
+        let at = Time::from_nanos;
+        let mut shared = Shared::new(Time::ZERO, 1.0);
+        shared.enter(at(0), 30, ONE_CORE, 'a', &contention);
+        shared.enter(at(0), 30, ONE_CORE, 'b', &contention);
+        assert_eq!(shared.keep_only(at(20), &contention, |_| true), None, "nobody has gone");
+        let (next, version) = shared.keep_only(at(20), &contention, |tag| *tag == 'b').unwrap();
+        assert_eq!(next, at(40));
+        assert_eq!(shared.leave(at(40), version, &contention), Some(('b', None)));
     }
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
     from .hub import Hub
     from .process import Worker
+    from .simulation import ScalerView, Simulated, simulate
 
 __version__ = "0.1.0"
 
@@ -30,14 +31,18 @@ __all__ = [
     "HubError",
     "QueueFull",
     "Request",
+    "ScalerView",
+    "Simulated",
     "UserCodeException",
     "Worker",
     "WorkerLost",
     "__version__",
     "current_request",
+    "simulate",
 ]
 
-_HOMES = {"Hub": ".hub", "Worker": ".process"}
+_SIMULATION = dict.fromkeys(("ScalerView", "Simulated", "simulate"), ".simulation")
+_HOMES = {"Hub": ".hub", "Worker": ".process", **_SIMULATION}
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,17 @@ class Batch(list):
     """Request frames that are to be answered by one call."""
 
 
+def _processors() -> float:
+    """Processors that this process may use: those it may run on, and no more than its control group is given."""
+    processors = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return processors if quota == "max" else min(processors, int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return processors
+
+
 def _exit() -> None:
     os._exit(1)
 
@@ -71,7 +82,7 @@ class Connection:
         sock: socket.socket,
         on_gone: Callable[[], None] = _exit,
         on_bye: Callable[[], None] = _exit,
-        awake: bool = len(os.sched_getaffinity(0)) >= PLENTY,
+        awake: Optional[bool] = None,
     ) -> None:
         self._socket = sock
         self._on_gone = on_gone
@@ -95,6 +106,8 @@ class Connection:
         self._holding = threading.Event()
         self._looked_after = self._reads_apart = False
         self._short_calls = 0
+        if awake is None:
+            awake = _processors() >= PLENTY
         self._asleep, self._in_vain = (0 if awake else math.inf), 1
         self._calls = 0
         self._busy = False

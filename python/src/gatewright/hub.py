@@ -12,10 +12,11 @@ import os
 import socket
 import threading
 import time
+import types
 import weakref
 from asyncio import get_running_loop
 from types import TracebackType
-from typing import Any, AsyncIterator, Mapping, Optional, Sequence, Union
+from typing import Any, AsyncIterator, Generator, Mapping, Optional, Sequence, Union
 
 from . import _hub, logs
 from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
@@ -118,8 +119,13 @@ class Hub:
         # As in _attempt, once more: a coroutine less on the shortest way.
         future = inbox.new_future()
         number = native.submit(inbox.mailbox, packed_args, packed_kwargs, timeout, DEFAULT_URGENCY)
-        inbox.waiting[number] = future
+        waiting = inbox.waiting
+        waiting[number] = future
         try:
+            if len(waiting) == 1 and inbox.mailbox.linger():
+                inbox.deliver()
+                # Others have their turn all the same.
+                await _turn()
             return unpack(await future)
         except asyncio.CancelledError:
             inbox.give_up(native, number)
@@ -261,7 +267,9 @@ class Hub:
 
     def _new_inbox(self, loop: asyncio.AbstractEventLoop) -> _Inbox:
         for other in [other for other in self._inboxes if other.is_closed()]:
-            self._inboxes.pop(other, None)
+            inbox = self._inboxes.pop(other, None)
+            if inbox is not None:
+                inbox.mailbox.leave()
         inbox = self._inboxes[loop] = _Inbox(loop, self._started())
         return inbox
 
@@ -313,12 +321,14 @@ class _Inbox:
         self.native = native
         self.new_future = loop.create_future
         self.pack = Packing()
-        self.mailbox = _hub.Mailbox()
+        self.mailbox = _hub.Mailbox(native)
         self.waiting: dict[int, asyncio.Future[bytes]] = {}
         self.streams: dict[int, Any] = {}
         self.texts: dict[int, list[Union[str, bytes]]] = {}
         self.closing = False
         loop.add_reader(self.mailbox.fileno(), self.deliver)
+        self.attending = self.mailbox.attend()
+        loop.add_reader(self.attending, self.deliver)
 
     def deliver(self) -> None:
         """Called by the loop when there are letters."""
@@ -374,10 +384,18 @@ class _Inbox:
     def _end(self) -> None:
         self.deliver()
         self.loop.remove_reader(self.mailbox.fileno())
+        self.loop.remove_reader(self.attending)
+        self.mailbox.leave()
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(HubClosed("the hub was closed"))
         self.waiting.clear()
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Lets what else is ready run, as ``asyncio.sleep(0)`` does."""
+    yield
 
 
 def _error(what: int, content: Any) -> Exception:

@@ -79,6 +79,7 @@ impl Serve {
         let options = Options {
             records: self.records.clone(),
             token: admin::token(self.token_file.as_deref())?,
+            token_file: self.token_file.clone(),
             worker_token: admin::worker_token(self.worker_token_file.as_deref())?,
             python: self.python.clone(),
             ..Options::default()

@@ -14,7 +14,8 @@ pub struct Pool {
     available: Vec<Position>,
     /// One bit a member, set if it has a free slot.
     free: Vec<u64>,
-    /// Members with a free slot by requests in flight.
+    /// Members with a free slot by requests in flight. Unused where members take one request at a time: who has a free
+    /// slot has no load then, and stands in `available`.
     levels: Vec<Vec<Position>>,
     /// The lowest level that is not empty; `levels.len()` if all are.
     lowest: usize,
@@ -86,6 +87,11 @@ impl Pool {
         if self.limit == old {
             return;
         }
+        if old == 1 {
+            for index in 0..self.available.len() {
+                self.enter_level(self.available[index]);
+            }
+        }
         for index in 0..self.members.len() {
             let position = Position(index as u32);
             // One that is held back for a reason of its own stays so.
@@ -104,6 +110,9 @@ impl Pool {
     /// Members that share the lowest load, if it leaves a slot free.
     #[must_use]
     pub fn least_loaded(&self) -> &[Position] {
+        if self.is_single() {
+            return &self.available;
+        }
         self.levels.get(self.lowest).map_or(&[], Vec::as_slice)
     }
 
@@ -286,7 +295,15 @@ impl Pool {
         self.free[index / 64] &= !(1 << (index % 64));
     }
 
+    /// Whether members take one request at a time.
+    const fn is_single(&self) -> bool {
+        self.limit == 1
+    }
+
     fn enter_level(&mut self, position: Position) {
+        if self.is_single() {
+            return;
+        }
         let member = &mut self.members[position.index()];
         let level = member.load as usize;
         if level >= self.levels.len() {
@@ -298,6 +315,9 @@ impl Pool {
     }
 
     fn leave_level(&mut self, position: Position) {
+        if self.is_single() {
+            return;
+        }
         let member = &self.members[position.index()];
         let (load, place) = (member.load as usize, member.level as usize);
         let level = &mut self.levels[load];
@@ -322,15 +342,22 @@ mod tests {
         #[test]
         fn indexes_agree_with_a_full_count(
             limit in prop::option::of(1u32..4),
-            steps in prop::collection::vec((0u8..5, 0usize..70, 0u32..5), 0..400),
+            steps in prop::collection::vec((0u8..100, 0usize..70, 0u32..5), 0..400),
         ) {
             let mut pool = Pool::new(limit);
-            let most = limit.unwrap_or(u32::MAX);
+            let mut most = limit.unwrap_or(u32::MAX);
             // Position, load, limit.
             let mut loads: Vec<(Position, u32, u32)> = Vec::new();
             for (what, which, new) in steps {
                 let chosen = loads.get(which).copied();
-                match (what, chosen) {
+                match (what % 5, chosen) {
+                    _ if what == 99 => {
+                        let old = most;
+                        most = most.max(new);
+                        let as_all = loads.iter_mut().filter(|(_, _, limit)| *limit == old);
+                        as_all.for_each(|(_, _, limit)| *limit = most);
+                        pool.raise_limit(Some(new));
+                    }
                     (0, _) => {
                         let member = Member { weight: new.max(1), ..Member::default() };
                         loads.push((pool.join(member), 0, most));

@@ -47,7 +47,9 @@ pub fn on_failure<Q: Fields + ?Sized>(
 ) -> Option<Serve> {
     let wants = request.directives();
     let age = stored.age(moment.now);
+    // A failure that was stored, because it said for how long, is no better than the one there is now.
     if !failure.is_one()
+        || Failure::Status(stored.status).is_one()
         || stored.no_cache
         || wants.no_cache
         || wants.max_age.is_some_and(|oldest| age > oldest)

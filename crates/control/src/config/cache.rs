@@ -15,7 +15,7 @@ use super::{ClientTls, HumanDuration, HumanSize};
 pub struct Cache {
     /// Memory for stored responses, bodies and heads together.
     pub memory: HumanSize,
-    /// Largest body that is stored; a longer one is passed on.
+    /// Largest body that is stored, at most half of `memory`; a longer one is passed on.
     pub max_body: HumanSize,
     /// A second tier that gateways share, Redis from 7.0 or Valkey: "redis://host:6379", or
     /// "redis://user:password@host:6379/0"; "rediss://" for TLS. While it is down or slow, requests go on without it.
@@ -62,6 +62,15 @@ impl Default for Cache {
             shared_deadline: HumanDuration::new(Duration::from_millis(20)),
             disk: None,
         }
+    }
+}
+
+impl Cache {
+    /// Largest body that is stored, in bytes: what is said, but never more than half of the memory, so that one response
+    /// does not push out all others.
+    #[must_use]
+    pub fn max_body_kept(&self) -> u64 {
+        self.max_body.bytes().min(self.memory.bytes() / 2)
     }
 }
 

@@ -7,7 +7,8 @@ use super::idle::Rest;
 use super::nodes::Unplaced;
 use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
 use crate::Deployment;
-use crate::balance::Pool;
+use crate::autoscale::Autoscaler;
+use crate::balance::{Balancer, Pool};
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::retry::RetryBudget;
@@ -203,12 +204,9 @@ impl System {
             function.pool.raise_limit(deployment.concurrency);
         }
         if function.deployment.balance != deployment.balance {
-            function.balancer = deployment.balance.build();
-            let positions = function.replicas.iter().filter_map(|key| self.replicas[*key].position);
-            for position in positions {
-                function.balancer.joined(&function.pool, position, now);
-            }
+            self.balance_by(now, key, deployment.balance.build());
         }
+        let function = &mut self.functions[key];
         if function.deployment.autoscale != deployment.autoscale {
             function.autoscaler = deployment.autoscale.build();
             self.scalings.clear(key);
@@ -338,6 +336,48 @@ impl System {
             self.replica_unfit(now, replica, effects);
         }
         Ok(self.functions[key].desired)
+    }
+
+    /// Has `autoscaler` decide how many replicas a function has from now on, in place of the one that its deployment
+    /// names: for a policy that has no name. [`System::update`] with another one ends that.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn set_autoscaler(
+        &mut self,
+        now: Time,
+        function: &str,
+        autoscaler: Box<dyn Autoscaler>,
+    ) -> Result<(), OperationError> {
+        let key = self.named(function)?;
+        self.scalings.set(key, now + autoscaler.interval());
+        self.functions[key].autoscaler = Some(autoscaler);
+        Ok(())
+    }
+
+    /// Has `balancer` choose the replicas for a function's requests from now on, in place of the one that its
+    /// deployment names: for a policy that has no name. [`System::update`] with another one ends that.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn set_balancer(
+        &mut self,
+        now: Time,
+        function: &str,
+        balancer: Box<dyn Balancer>,
+    ) -> Result<(), OperationError> {
+        let key = self.named(function)?;
+        self.balance_by(now, key, balancer);
+        Ok(())
+    }
+
+    fn balance_by(&mut self, now: Time, key: FunctionKey, balancer: Box<dyn Balancer>) {
+        let function = &mut self.functions[key];
+        function.balancer = balancer;
+        let positions = function.replicas.iter().filter_map(|key| self.replicas[*key].position);
+        for position in positions {
+            function.balancer.joined(&function.pool, position, now);
+        }
     }
 
     fn named(&self, name: &str) -> Result<FunctionKey, OperationError> {

@@ -61,6 +61,9 @@ impl EmbeddedHub {
         let call = Call::new(id, Some(Arguments { args, kwargs }), deadline).with_urgency(urgency);
         let ticket = self.driver.invoke(&self.function, Arc::new(call));
         let ticket = ticket.expect("`start` has deployed the function");
+        if let Some(attendance) = &self.driver.attendance {
+            attendance.rouse();
+        }
         let number = ticket.key.data().as_ffi();
         let place = Arc::clone(&self.place);
         let begun = AtomicBool::new(false);

@@ -114,7 +114,7 @@ impl Guests {
 
     /// Serves one process until its connection ends; what it has asked for is given up then.
     async fn entertain(self: Arc<Self>, stream: UnixStream) {
-        let (mut reader, writer) = split_unix(stream);
+        let Ok((mut reader, writer)) = split_unix(stream) else { return };
         let mut buffer = BytesMut::with_capacity(BUFFER);
         let link = Link::new(writer);
         let numbers = Mutex::default();
@@ -133,6 +133,7 @@ impl Guests {
             return drop(tokio::time::timeout(GREETING, gone).await);
         }
         self.welcome(&guest);
+        let _presence = self.hub.driver.attendance.as_ref().map(|attendance| attendance.disturb());
         let serve = async {
             while let Some(ask) = next(&mut reader, &mut buffer).await {
                 self.hear(&guest, ask);

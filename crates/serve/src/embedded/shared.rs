@@ -22,7 +22,7 @@ use super::requests::{Open, Place, Requests, is_elsewhere};
 use super::wire::{Ask, BUFFER, Tell, next, write};
 use super::{Caller, EmbeddedHub, HubError, HubOptions, HubStatus};
 use crate::ServeError;
-use crate::python::{Link, Reader, split_unix};
+use crate::python::{Attendance, Link, Reader, split_unix};
 
 /// How long the process that has the hub may take to answer a greeting, or to say how it is doing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ pub struct SharedHub {
 #[derive(Debug)]
 struct Inner {
     options: HubOptions,
+    /// Whoever hears the workers of the hub, if this process has it.
+    attendance: Arc<Attendance>,
     address: SocketAddr,
     role: RwLock<Role>,
     requests: Mutex<Requests>,
@@ -94,13 +96,15 @@ impl SharedHub {
     /// Those of [`EmbeddedHub::start`]; [`ServeError::Bind`] if something else has the port, [`ServeError::Share`]
     /// if the process that has the hub was given other options or another token, or is another user's.
     pub async fn start(options: HubOptions) -> Result<Self, ServeError> {
-        let found = find(&options, Instant::now() + SEARCH).await?;
+        let attendance = Attendance::new().map_err(ServeError::Hub)?;
+        let found = find(&options, &attendance, Instant::now() + SEARCH).await?;
         let address = match &found {
             Found::Host { hub, .. } => hub.address(),
             Found::Guest { .. } => doors::resolve(&options.listen).await?,
         };
         let inner = Arc::new(Inner {
             options,
+            attendance,
             address,
             role: RwLock::new(Role::Between),
             requests: Mutex::default(),
@@ -117,6 +121,12 @@ impl SharedHub {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.inner.address
+    }
+
+    /// By which an event loop may hear the workers itself.
+    #[must_use]
+    pub fn attendance(&self) -> &Arc<Attendance> {
+        &self.inner.attendance
     }
 
     /// Whether this process has the hub.
@@ -262,7 +272,7 @@ impl Inner {
     /// Looks for the next hub until there is one.
     async fn search(&self) -> Found {
         loop {
-            match find(&self.options, Instant::now() + SEARCH).await {
+            match find(&self.options, &self.attendance, Instant::now() + SEARCH).await {
                 Ok(found) => return found,
                 Err(error) => {
                     tracing::error!(%error, "there is no hub for this process's requests");
@@ -443,11 +453,16 @@ impl Caller for Moved {
 }
 
 /// Takes the hub, or a seat at it.
-async fn find(options: &HubOptions, until: Instant) -> Result<Found, ServeError> {
+async fn find(
+    options: &HubOptions,
+    attendance: &Arc<Attendance>,
+    until: Instant,
+) -> Result<Found, ServeError> {
     loop {
         if let Some(doors) = Doors::open(&options.listen).await? {
             let Doors { tcp, workers, callers, address } = doors;
-            let hub = EmbeddedHub::listen(options, tcp, workers, address)?;
+            let attendance = Some(Arc::clone(attendance));
+            let hub = EmbeddedHub::listen(options, tcp, workers, address, attendance)?;
             return Ok(Found::Host { hub: Arc::new(hub), callers });
         }
         let address = doors::resolve(&options.listen).await?;
@@ -478,7 +493,9 @@ async fn take_seat(options: &HubOptions, address: SocketAddr) -> Result<Found, D
         std::io::ErrorKind::PermissionDenied => Declined::Refused(error.to_string()),
         _ => Declined::Gone("nobody answers there"),
     })?;
-    let (mut reader, writer) = split_unix(stream);
+    let halves = split_unix(stream);
+    let (mut reader, writer) =
+        halves.map_err(|_| Declined::Gone("its connection cannot be used"))?;
     let seat = Arc::new(Seat { link: Link::new(writer) });
     let mut buffer = BytesMut::with_capacity(BUFFER);
     let token = options.token.clone().unwrap_or_default();

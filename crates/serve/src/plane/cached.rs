@@ -80,7 +80,8 @@ impl Plane {
         }
         let key = PrimaryKey::of(&target(parts), &fields, &policy.key)?;
         let line = self.store.get(key.as_str())?;
-        let moment = self.store.moment();
+        // It came a moment ago: the clock is not read again for that.
+        let moment = self.store.moment_at(trail.invocation.received.unwrap_or_default());
         let plan = decide(&request, &found(&line, false, moment), moment);
         let Plan::Serve(Serve { revalidate: None, variant, age, shape, status }) = plan else {
             return None;

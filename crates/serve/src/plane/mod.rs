@@ -27,13 +27,14 @@ use gatewright_control::cache::Failure as Cause;
 use gatewright_control::compress::{Coding, CompressRules};
 use gatewright_control::{End, Shed};
 use gatewright_record::Status;
-use http::header::{ACCEPT_ENCODING, CONNECTION, HOST};
+use http::header::{ACCEPT_ENCODING, CONNECTION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 
-pub(crate) use typed::PieceCheck;
+use self::admit::Goal;
+pub(crate) use self::typed::PieceCheck;
 
 use crate::access::Access;
 use crate::answer::{Body, Refusal};
@@ -45,7 +46,7 @@ use crate::headers::{self, Client, REQUEST_ID};
 use crate::limits::Told;
 use crate::metrics::Rejection;
 use crate::records::{Book, Trail, status_of};
-use crate::route::{Destination, Route, Routes};
+use crate::route::{Route, Routes};
 use crate::squeeze;
 use crate::store::Store;
 
@@ -172,12 +173,18 @@ impl Plane {
         let client = self.forwarding.client(client, request.headers());
         let mut asked = Asked { id, request_id, client, urgency, squeeze: None };
         let (mut parts, body) = request.into_parts();
-        if let Some(response) = self.at_once(&mut parts, &body, &mut asked, &mut trail) {
-            return Answering::Ready(Some(finished(Ok(response), asked, None, last, trail)));
+        let mut told = None;
+        let goal = match self.let_in(&mut parts, &mut asked, &mut trail, &mut told) {
+            Ok(goal) => goal,
+            Err(failure) => {
+                return Answering::Ready(Some(finished(Err(failure), asked, told, last, trail)));
+            }
+        };
+        if let Some(response) = self.at_once(&goal, &parts, &body, &asked, &mut trail) {
+            return Answering::Ready(Some(finished(Ok(response), asked, told, last, trail)));
         }
         Answering::Later(Box::pin(async move {
-            let mut told = None;
-            let result = self.route(parts, body, &asked, &mut trail, &mut told).await;
+            let result = self.pursue(goal, parts, body, &asked, &mut trail).await;
             finished(result, asked, told, last, trail)
         }))
     }
@@ -185,56 +192,34 @@ impl Plane {
     /// The answer to what something fresh is stored for.
     fn at_once<B: http_body::Body>(
         &self,
-        parts: &mut Parts,
+        goal: &Goal,
+        parts: &Parts,
         body: &B,
-        asked: &mut Asked,
+        asked: &Asked,
         trail: &mut Trail,
     ) -> Option<Response<Body>> {
-        let (Destination::Route(route), _) = self.routes.find(parts.uri.path())? else {
-            return None;
-        };
-        asked.squeeze = Squeeze::wanted(route, parts);
+        let route = goal.route.as_ref()?;
         let switches = || route.upgrade.as_ref().is_some_and(|rules| rules.asked(parts).is_some());
         if route.cache.is_none() || !body.is_end_stream() || switches() {
             return None;
         }
-        self.acceptable(parts).ok()?;
-        let function = self.functions.read().get(&route.function).cloned()?;
-        if self.is_guarded(&function, Some(route), asked) {
-            return None;
-        }
-        let response = self.hit(route, parts, asked.coding(), trail)?;
-        trail.asks(&function);
-        trail.invocation.route = Some(Arc::clone(&route.pattern));
-        Some(response)
+        self.hit(route, parts, asked.coding(), trail)
     }
 
-    async fn route<B>(
+    /// Answers a request that was let in.
+    async fn pursue<B>(
         self: &Arc<Self>,
-        mut parts: Parts,
+        goal: Goal,
+        parts: Parts,
         body: B,
         asked: &Asked,
         trail: &mut Trail,
-        told: &mut Option<Told>,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        self.acceptable(&parts)?;
-        let path = parts.uri.path();
-        let Some((destination, params)) = self.routes.find(path) else {
-            return Err(nowhere(path).into());
-        };
-        let (name, route) = match destination {
-            Destination::Named => (params.get("name").unwrap_or_default(), None),
-            Destination::Route(route) => (&*route.function, Some(route)),
-        };
-        let function = self.functions.read().get(name).cloned();
-        let Some(function) = function else { return Err(self.unknown(name)) };
-        trail.asks(&function);
-        trail.invocation.route = route.map(|route| Arc::clone(&route.pattern));
-        self.admit(&function, route.map(|route| &**route), &mut parts.headers, asked, trail, told)?;
+        let Goal { function, route } = goal;
         match &function.runtime {
             Runtime::Python(_) | Runtime::Remote => {
                 return self.invoke(&function, &parts, body, asked, trail).await;
@@ -244,54 +229,37 @@ impl Plane {
             }
             Runtime::Program(_) | Runtime::Http(_) => {}
         }
-        let switch = route.filter(|_| body.is_end_stream());
+        let switch = route.as_ref().filter(|_| body.is_end_stream());
         let switch = switch.and_then(|route| route.upgrade.as_ref()?.asked(&parts));
         if parts.method == Method::CONNECT && switch.is_none() {
             return Err(no_tunnel().into());
         }
-        let path = match route {
-            None => String::new(),
-            Some(route) => route.upstream_path(path, &params).map_err(|_| {
-                Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
-            })?,
-        };
-        let uri = forward::upstream_path(&path, parts.uri.query())?;
-        if let (Some(route), Some(switch)) = (route, switch) {
-            let tunnel = self.tunnel(switch?, &function, route, uri, parts, asked, trail);
-            return Box::pin(tunnel).await;
-        }
-        match route {
-            Some(route) if route.cache.is_some() => {
+        let uri = self.upstream_uri(route.as_deref(), &parts)?;
+        match (&route, switch) {
+            (Some(route), Some(switch)) => {
+                let tunnel = self.tunnel(switch?, &function, route, uri, parts, asked, trail);
+                Box::pin(tunnel).await
+            }
+            (Some(route), None) if route.cache.is_some() => {
                 Box::pin(self.cached(route, &function, uri, parts, body, asked, trail)).await
             }
-            _ => {
-                let route = route.map(|route| &**route);
+            (route, _) => {
+                let route = route.as_deref();
                 self.relay(&function, route, uri, parts, body, asked, trail).await
             }
         }
     }
 
-    /// Refuses what can mean two things (RFC 9112 section 3.2), and what goes in a circle.
-    fn acceptable(&self, parts: &Parts) -> Result<(), Refusal> {
-        let hosts = parts.headers.get_all(HOST).iter().count();
-        let needed = parts.version == Version::HTTP_11 && parts.uri.authority().is_none();
-        if hosts > 1 || (needed && hosts == 0) {
-            let error = format!("a request names one host, not {hosts}");
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
-        }
-        if parts.version != Version::HTTP_10 && headers::waits_to_send(&parts.headers).is_none() {
-            let error = "the request expects what is not known here";
-            let refusal = Refusal::new(StatusCode::EXPECTATION_FAILED, error);
-            return Err(refusal.hint("`100-continue` alone can be expected"));
-        }
-        if headers::is_loop(&parts.headers, &self.pseudonym) {
-            let refusal =
-                Refusal::new(StatusCode::LOOP_DETECTED, "the request has been here before");
-            return Err(
-                refusal.hint("an upstream leads back to this gateway: look at `http` and `to`")
-            );
-        }
-        Ok(())
+    /// Where a request goes behind the URL of its upstream.
+    fn upstream_uri(&self, route: Option<&Route>, parts: &Parts) -> Result<Uri, Refusal> {
+        let asked = parts.uri.path();
+        let path = match route.zip(self.routes.find(asked)) {
+            None => String::new(),
+            Some((route, (_, params))) => route.upstream_path(asked, &params).map_err(|_| {
+                Refusal::new(StatusCode::BAD_REQUEST, "the path has `.` or `..` where a value goes")
+            })?,
+        };
+        forward::upstream_path(&path, parts.uri.query())
     }
 
     fn unknown(&self, name: &str) -> Failure {
@@ -481,12 +449,6 @@ fn cause_of(failure: &Failure) -> Cause {
         Status::Shed | Status::Lost => Cause::Connect,
         _ => Cause::Broken,
     }
-}
-
-/// The answer to a path without a route.
-fn nowhere(path: &str) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"))
-        .hint("functions are served at /function/{name}")
 }
 
 /// The answer to a CONNECT that leads nowhere.

@@ -17,6 +17,7 @@ use super::refusal::{Cause, Refusal, Refusals};
 use super::replica::{Origin, PythonReplica};
 use super::secure;
 use super::socket::{Reader, Writer, split_tcp, split_unix};
+use super::talk::Line;
 use crate::driver::Driver;
 use crate::embedded::is_ours;
 use crate::function::Function;
@@ -142,9 +143,13 @@ impl Door {
                     Ok((stream, _)) if is_ours(&stream) => {
                         let (guard, driver) = (Arc::clone(&guard), Arc::clone(&driver));
                         let until = Instant::now() + guard.hello_timeout;
-                        let (reader, writer) = split_unix(stream);
                         greetings.spawn(async move {
-                            guard.greet(reader, writer, NEAR, until, driver).await;
+                            match split_unix(stream) {
+                                Ok((reader, writer)) => {
+                                    guard.greet(reader, writer, NEAR, until, driver).await;
+                                }
+                                Err(error) => tracing::warn!(%error, "cannot hear a worker"),
+                            }
                         });
                     }
                     Ok(_) => {
@@ -225,12 +230,13 @@ impl Guard {
     /// A connection on which frames may come. If none may, the way to say why, if there is one.
     async fn open(&self, stream: TcpStream) -> Result<(Reader, Writer), (Refusal, Option<Writer>)> {
         limit_unsent(&stream);
-        let Some(Secure(acceptor)) = &self.tls else { return Ok(split_tcp(stream)) };
+        let broken = |error: std::io::Error| (Cause::Protocol.because(error.to_string()), None);
+        let Some(Secure(acceptor)) = &self.tls else { return split_tcp(stream).map_err(broken) };
         match secure::accept(acceptor, stream).await {
             Ok(halves) => Ok(halves),
             Err(secure::NoTls::Plain(stream)) => {
                 let refusal = Cause::Tls.because("it does not speak TLS, and this hub does");
-                Err((refusal, Some(split_tcp(stream).1)))
+                Err((refusal, split_tcp(stream).ok().map(|(_, writer)| writer)))
             }
             Err(secure::NoTls::Failed(error)) => Err((Cause::Tls.because(error.to_string()), None)),
         }
@@ -313,7 +319,7 @@ impl Guest {
         if let Some(replica) = joined {
             let name = format!("{}/{} ({who} at {peer})", function.name, replica.number);
             tracing::info!(worker = name, "joined");
-            replica.live_joined(driver, reader, decoder, &name).await;
+            replica.live_joined(driver, Line::new(reader, decoder), &name).await;
         }
     }
 }

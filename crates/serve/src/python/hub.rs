@@ -113,7 +113,10 @@ impl Greeter {
     }
 
     async fn greet(&self, stream: UnixStream) {
-        let (mut reader, mut writer) = split_unix(stream);
+        let (mut reader, mut writer) = match split_unix(stream) {
+            Ok(halves) => halves,
+            Err(error) => return tracing::warn!(%error, "cannot hear a worker"),
+        };
         match hello(&mut reader, Some(&self.token)).await {
             Ok(hello) => self.hand_over(hello, reader, writer).await,
             Err(refusal) => {

@@ -190,7 +190,7 @@ mod tests {
 
     fn pair() -> (Link, Reader, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (reader, writer) = split_unix(ours);
+        let (reader, writer) = split_unix(ours).unwrap();
         (Link::new(writer), reader, theirs)
     }
 

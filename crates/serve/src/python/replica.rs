@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gatewright_control::{Event, Loss, Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
-use gatewright_protocol::{Frame, FrameDecoder, Request};
+use gatewright_protocol::{Frame, Request};
 use parking_lot::Mutex;
 use rustix::process::Pid;
 use serde::Serialize;
@@ -14,20 +13,16 @@ use slotmap::Key;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::ear::Ear;
 use super::greeting::until_ready;
 use super::hub::Connection;
 use super::link::Link;
 use super::memory;
 use super::process::{Process, is_stopped};
-use super::socket::Reader;
-use crate::call::{Answer, Call, Dispatch};
+use super::talk::Line;
+use crate::call::{Call, Dispatch};
 use crate::driver::Driver;
 use crate::error::StartFailure;
 use crate::function::{Function, Runtime};
-
-/// Pieces of an answer that wait for their client.
-const PIECES: usize = 16;
 
 /// How often, a millisecond apart, it is looked whether all that was given to a worker was sent to it.
 const SENDING_TRIES: u32 = 50;
@@ -39,27 +34,27 @@ const PINGS: u32 = 5;
 /// One worker of a function, from its start or its coming to its end.
 #[derive(Debug)]
 pub(crate) struct PythonReplica {
-    key: ReplicaKey,
+    pub(super) key: ReplicaKey,
     pub(crate) number: u64,
     function: Arc<Function>,
     /// Where it came from, if it came by itself.
     pub(crate) origin: Option<Arc<Origin>>,
     /// Set when it is ready.
-    link: OnceLock<Link>,
+    pub(super) link: OnceLock<Link>,
     /// Set off when it is to stop.
     stop: CancellationToken,
     /// Set off when it is to end at once.
     kill: CancellationToken,
     /// What it works on.
-    flights: Mutex<Vec<Flight>>,
+    pub(super) flights: Mutex<Vec<Flight>>,
     /// The beginning of a batch whose end is not there yet.
     gathered: Mutex<Vec<Frame>>,
     /// Set when anything has come from it.
-    heard: AtomicBool,
+    pub(super) heard: AtomicBool,
     /// Set while a client that reads slowly keeps this worker from being heard.
-    held_up: AtomicBool,
+    pub(super) held_up: AtomicBool,
     /// Set when its connection turned out to be closed with bytes unread.
-    reset: AtomicBool,
+    pub(super) reset: AtomicBool,
 }
 
 /// What a worker that came by itself says of its machine.
@@ -78,13 +73,13 @@ pub(crate) struct Origin {
 
 /// A request at a worker.
 #[derive(Debug)]
-struct Flight {
+pub(super) struct Flight {
     /// Its number on the wire.
-    id: u64,
-    key: RequestKey,
-    call: Arc<Call>,
+    pub(super) id: u64,
+    pub(super) key: RequestKey,
+    pub(super) call: Arc<Call>,
     /// Where the pieces of its answer go, once there is one.
-    pieces: Option<mpsc::Sender<bytes::Bytes>>,
+    pub(super) pieces: Option<mpsc::Sender<bytes::Bytes>>,
 }
 
 /// The process of a worker, if it is one of this machine that the gateway started.
@@ -257,7 +252,7 @@ impl PythonReplica {
         self.flights.lock().clear();
     }
 
-    async fn run(&self, driver: &Arc<Driver>, name: &str) -> Fate {
+    async fn run(self: &Arc<Self>, driver: &Arc<Driver>, name: &str) -> Fate {
         let Runtime::Python(class) = &self.function.runtime else { return Fate::Stopped };
         let arrival = driver.hub.expect(name.to_owned());
         let mut process = match Process::start(driver, &self.function, class, name) {
@@ -279,7 +274,7 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
         };
-        let (reader, decoder) = match started {
+        let line = match started {
             Ok(Ok(parts)) => parts,
             Ok(Err(Some(failure))) => {
                 process.kill().await;
@@ -298,18 +293,12 @@ impl PythonReplica {
         };
         tracing::info!(worker = name, "ready");
         driver.handle(Event::ReplicaReady { replica: self.key });
-        self.serve(driver, Some(process), reader, decoder, name).await
+        self.serve(driver, Some(process), line, name).await
     }
 
     /// The life of one that came by itself, from ready to the end.
-    pub(crate) async fn live_joined(
-        &self,
-        driver: Arc<Driver>,
-        reader: Reader,
-        decoder: FrameDecoder,
-        name: &str,
-    ) {
-        let fate = self.serve(&driver, None, reader, decoder, name).await;
+    pub(crate) async fn live_joined(self: &Arc<Self>, driver: Arc<Driver>, line: Line, name: &str) {
+        let fate = self.serve(&driver, None, line, name).await;
         self.clear_up(&driver).await;
         let replica = self.key;
         driver.handle(match fate {
@@ -325,7 +314,7 @@ impl PythonReplica {
         &self,
         driver: &Driver,
         arrival: tokio::sync::oneshot::Receiver<Connection>,
-    ) -> Result<(Reader, FrameDecoder), Option<StartFailure>> {
+    ) -> Result<Line, Option<StartFailure>> {
         let Connection { mut reader, writer, mut decoder, window } =
             arrival.await.map_err(|_| None)?;
         if window < self.function.window {
@@ -336,16 +325,15 @@ impl PythonReplica {
         let link = self.link.get_or_init(|| Link::new(writer));
         let limit = driver.workplace.max_frame;
         until_ready(link, &mut reader, &mut decoder, &self.function.init, limit).await?;
-        Ok((reader, decoder))
+        Ok(Line::new(reader, decoder))
     }
 
     /// From ready to the end.
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         driver: &Arc<Driver>,
         process: Option<Process>,
-        mut reader: Reader,
-        mut decoder: FrameDecoder,
+        line: Line,
         name: &str,
     ) -> Fate {
         let Some(link) = self.link.get() else { return Fate::Lost };
@@ -357,7 +345,7 @@ impl PythonReplica {
             driver.handle(Event::ReplicaUnfit { replica: self.key });
             std::future::pending::<()>().await;
         };
-        let talk = self.talk(driver, link, &mut reader, &mut decoder, name);
+        let talk = self.talk(driver, link, line, name);
         let talked = async {
             tokio::select! {
                 () = talk => {}
@@ -382,7 +370,7 @@ impl PythonReplica {
                 return Fate::Stopped;
             }
             () = unfit => {}
-            () = self.fall_silent(link, pid, patience) => {
+            () = self.fall_silent(driver, link, pid, patience) => {
                 tracing::error!(worker = name, ?patience, "answers no pings and is let go");
                 cause = "silent";
                 process.kill().await;
@@ -420,7 +408,13 @@ impl PythonReplica {
 
     /// Returns when nothing has come from the worker for as long as its patience goes, though it was pinged. A worker
     /// that is being sent a long request, or whose long answer is on its way, is not silent.
-    async fn fall_silent(&self, link: &Link, pid: Option<Pid>, patience: Duration) {
+    async fn fall_silent(
+        &self,
+        driver: &Driver,
+        link: &Link,
+        pid: Option<Pid>,
+        patience: Duration,
+    ) {
         let every = (patience / PINGS).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval(every);
         // After a pause of the gateway itself, the worker gets its time again.
@@ -431,6 +425,10 @@ impl PythonReplica {
             let takes = link.taken_of_more();
             let moves = takes.is_some() && takes != taken;
             taken = takes;
+            if let Some(attendance) = &driver.attendance {
+                // Whoever should have heard it may be busy; that is not the worker's silence.
+                attendance.attend();
+            }
             let heard = self.heard.swap(false, Ordering::Relaxed);
             if heard || moves || self.held_up.load(Ordering::Relaxed) {
                 unanswered = 0;
@@ -470,116 +468,6 @@ impl PythonReplica {
             () = driver.kill.cancelled() => {}
         }
         process.kill().await;
-    }
-
-    /// Reads what the worker says until its connection ends.
-    async fn talk(
-        &self,
-        driver: &Arc<Driver>,
-        link: &Link,
-        reader: &mut Reader,
-        decoder: &mut FrameDecoder,
-        name: &str,
-    ) {
-        let mut ear = Ear::new(reader);
-        loop {
-            // What follows from all that came together goes out together.
-            let mut corked = Some(link.cork());
-            loop {
-                match decoder.next_frame() {
-                    Ok(None) => break,
-                    Ok(Some(Frame::Bye { reason })) => {
-                        tracing::debug!(worker = name, reason, "bye");
-                        return;
-                    }
-                    Ok(Some(frame)) => {
-                        if matches!(frame, Frame::Chunk { .. }) {
-                            // Its client may have to be waited for.
-                            drop(corked.take());
-                        }
-                        if let Err(problem) = self.hear(driver, link, frame).await {
-                            tracing::error!(worker = name, problem, "a worker broke the protocol");
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!(worker = name, %error, "a worker broke the protocol");
-                        return;
-                    }
-                }
-            }
-            drop(corked);
-            match ear.read(reader, decoder.buffer()).await {
-                Ok(1..) => self.heard.store(true, Ordering::Relaxed),
-                Ok(0) => return,
-                Err(error) => {
-                    // On a network, a reset may come from anybody on the way.
-                    let reset = error.kind() == io::ErrorKind::ConnectionReset && reader.is_local();
-                    self.reset.store(reset, Ordering::Relaxed);
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn hear(
-        &self,
-        driver: &Arc<Driver>,
-        link: &Link,
-        frame: Frame,
-    ) -> Result<(), &'static str> {
-        match frame {
-            Frame::Response { id, value } => {
-                let flight = self.landed(id)?;
-                if flight.pieces.is_none() {
-                    flight.call.answer(Answer::Value(value));
-                }
-                driver.finished(flight.key, Outcome::Ok);
-            }
-            Frame::Error(error) => {
-                let flight = self.landed(error.id)?;
-                // An answer that has begun cannot be tried again.
-                let again = error.retryable && flight.pieces.is_none();
-                flight.call.answer(Answer::Failed(error));
-                let outcome = if again { Outcome::NotStarted } else { Outcome::Error };
-                driver.finished(flight.key, outcome);
-            }
-            Frame::Chunk { id, text, data } => {
-                let sender = self.sender(id, text)?;
-                // A client that reads slowly slows its worker down; one that is gone does not.
-                self.held_up.store(true, Ordering::Relaxed);
-                drop(sender.send(data).await);
-                self.held_up.store(false, Ordering::Relaxed);
-            }
-            Frame::Ping { nonce } => link.pong(nonce),
-            // It is going, and is told to when it has answered everything.
-            Frame::Drain => driver.handle(Event::ReplicaLeaving { replica: self.key }),
-            // That it came is what counts.
-            Frame::Pong { .. } => {}
-            _ => return Err("it sent a frame that is not for a gateway"),
-        }
-        Ok(())
-    }
-
-    /// The flight that has ended.
-    fn landed(&self, id: u64) -> Result<Flight, &'static str> {
-        let mut flights = self.flights.lock();
-        let place = flights.iter().position(|flight| flight.id == id);
-        place.map(|place| flights.swap_remove(place)).ok_or("it answered what it was not asked")
-    }
-
-    /// Where the pieces of an answer go.
-    fn sender(&self, id: u64, text: bool) -> Result<mpsc::Sender<bytes::Bytes>, &'static str> {
-        let mut flights = self.flights.lock();
-        let flight = flights.iter_mut().find(|flight| flight.id == id);
-        let flight = flight.ok_or("it answered what it was not asked")?;
-        if let Some(sender) = &flight.pieces {
-            return Ok(sender.clone());
-        }
-        let (sender, pieces) = mpsc::channel(PIECES);
-        flight.pieces = Some(sender.clone());
-        flight.call.answer(Answer::Pieces { text, pieces });
-        Ok(sender)
     }
 }
 

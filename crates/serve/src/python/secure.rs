@@ -37,7 +37,7 @@ pub(super) async fn accept(
     let stream = acceptor.accept(stream).await.map_err(NoTls::Failed)?;
     let (near, far) = UnixStream::pair().map_err(NoTls::Failed)?;
     tokio::spawn(carry(stream, far));
-    Ok(split_unix(near))
+    split_unix(near).map_err(NoTls::Failed)
 }
 
 /// Carries bytes in both directions until either side ends; what the hub said last still goes out.

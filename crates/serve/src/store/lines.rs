@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::Line;
 use super::index::Index;
@@ -11,6 +11,10 @@ use super::purge::Matcher;
 
 /// What a key is guessed to weigh, for the size of the table.
 const GUESS: u64 = 8 * 1024;
+/// Parts of the memory with a lock each, at most: more are no faster.
+const SHARDS: u64 = 64;
+/// The share of a part that responses asked for again may take, which is also the most that a line may.
+const HOT: f64 = 0.97;
 
 /// The lines in memory, bounded in bytes. Which one goes when memory is short is `quick_cache`'s decision, which
 /// looks at no clock.
@@ -19,6 +23,8 @@ pub(super) struct Lines {
     cache: Cache<Arc<str>, Arc<Line>, Weight, DefaultHashBuilder, Evictions>,
     index: Mutex<Index>,
     memory: u64,
+    /// The heaviest line that is kept.
+    most: usize,
     evicted: AtomicU64,
 }
 
@@ -44,15 +50,21 @@ impl Lifecycle<Arc<str>, Arc<Line>> for Evictions {
 }
 
 impl Lines {
-    pub(super) fn new(memory: u64) -> Self {
+    /// So many bytes, of which a body may have `max_body`. What is kept is the same on every machine: a line has to
+    /// fit into one part of the memory, so that how many there are follows from what they are to hold.
+    pub(super) fn new(memory: u64, max_body: u64) -> Self {
         let guess = usize::try_from(memory / GUESS).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        let hasher = DefaultHashBuilder::default();
-        Self {
-            cache: Cache::with(guess, memory, Weight, hasher, Evictions),
-            index: Mutex::default(),
-            memory,
-            evicted: AtomicU64::new(0),
-        }
+        let shards = (memory / max_body.saturating_mul(2).max(1)).clamp(1, SHARDS);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(guess)
+            .weight_capacity(memory)
+            .shards(1 << shards.ilog2())
+            .hot_allocation(HOT)
+            .build()
+            .expect("size and weight are given, and the share is one");
+        let cache = Cache::with_options(options, Weight, DefaultHashBuilder::default(), Evictions);
+        let most = (cache.shard_capacity() as f64 * HOT) as usize;
+        Self { cache, index: Mutex::default(), memory, most, evicted: AtomicU64::new(0) }
     }
 
     /// A line that a request asks for.
@@ -107,6 +119,11 @@ impl Lines {
         self.cache.weight()
     }
 
+    /// The heaviest line that is kept, in bytes.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// The bound of the weight, in bytes.
     pub(super) fn memory(&self) -> u64 {
         self.memory
@@ -124,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_replaced_is_found_still() {
-        let lines = Lines::new(64 * 1024);
+        let lines = Lines::new(64 * 1024, 32 * 1024);
         for _ in 0..3 {
             lines.set("http://h/x", Line::default());
             assert_eq!(lines.find(&Matcher::Path("/x".to_owned()), 9).len(), 1);
@@ -136,8 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn as_much_is_kept_of_few_large_ones_as_of_many_small_ones() {
+        const MIB: u64 = 1024 * 1024;
+        for (memory, max_body) in [(16, 8), (256, 8), (256, 128), (100, 9), (1, 1)] {
+            let lines = Lines::new(memory * MIB, max_body * MIB);
+            let key = "x".repeat(usize::try_from((max_body * MIB).min(memory * MIB / 2)).unwrap());
+            assert!(Line::default().weight(&key) <= lines.most(), "{max_body} of {memory}");
+            lines.set(&key, Line::default());
+            assert!(lines.get(&key).is_some(), "{max_body} of {memory}");
+        }
+    }
+
+    #[test]
     fn what_is_evicted_is_found_no_longer() {
-        let lines = Lines::new(64 * 1024);
+        let lines = Lines::new(64 * 1024, 32 * 1024);
         for number in 0..10_000 {
             lines.set(&format!("http://h/{number}"), Line::default());
         }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use gatewright_control::balance::HashKey;
 use gatewright_control::config;
 use gatewright_control::health::ActiveCheck;
-use http::header::{CONNECTION, COOKIE, TE};
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -355,8 +355,9 @@ impl Client {
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = outgoing.headers;
-        if self.http2 {
-            // What comes after the body is passed on, as gRPC needs it.
+        if self.http2 || (to.is_secure() && is_grpc(request.headers())) {
+            // What comes after the body is passed on, as gRPC needs it. That is HTTP/2 wherever it is spoken, where TE
+            // has no Connection beside it.
             request.headers_mut().remove(CONNECTION);
             request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -436,6 +437,14 @@ fn causes(error: &dyn std::error::Error) -> String {
     causes
 }
 
+/// Whether a request is gRPC's own, which HTTP/2 alone carries: gRPC-Web is not.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    kind.split_at_checked(b"application/grpc".len()).is_some_and(|(grpc, rest)| {
+        grpc.eq_ignore_ascii_case(b"application/grpc") && !rest.starts_with(b"-")
+    })
+}
+
 /// The value of a cookie of this name.
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
@@ -458,6 +467,21 @@ mod tests {
         assert_eq!(uri("https://a/base/", "/x"), "https://a/base/x");
         assert_eq!(uri("http://a/base", "/?q=1"), "http://a/base?q=1");
         assert!(Endpoint::parse("/base").is_err());
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        let of = |kind: &'static str| {
+            let headers = [(CONTENT_TYPE, HeaderValue::from_static(kind))];
+            is_grpc(&headers.into_iter().collect())
+        };
+        for kind in ["application/grpc", "Application/gRPC+proto", "application/grpc;a=b"] {
+            assert!(of(kind), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/grp", "", "text/application/grpc"] {
+            assert!(!of(kind), "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

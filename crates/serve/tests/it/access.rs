@@ -228,3 +228,35 @@ async fn where_nothing_is_asked_for_nothing_is_taken() {
     assert!(answer.text().ends_with("auth=Bearer theirs key=theirs"), "{}", answer.text());
     assert_eq!(fields(&answer), ["", "", ""]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_in_files_are_read_anew() {
+    let origin = Origin::start().await;
+    let folder = folder();
+    let files = ["one.key", "token"].map(|name| folder.path().join(name));
+    files.iter().for_each(|file| std::fs::write(file, "old").unwrap());
+    let mut options = options();
+    (options.token, options.token_file) = (Some("old".to_owned()), Some(files[1].clone()));
+    let text = format!(
+        "[gateway]\nkeys = [\"*\"]\n[key.one]\nsecret = \"file:one.key\"\n[function.o]\nhttp = \"http://{}\"\n",
+        origin.address
+    );
+    let served = serve_with(&text, folder, options).await;
+    let (client, admin) = (&served.client, served.admin());
+    let ask = |secret: &'static str| {
+        let (client, admin) = (&client, &admin);
+        async move {
+            let bearer = format!("Bearer {secret}");
+            let headers = [("authorization", &*bearer)];
+            let operated = admin.get_with("/system/functions", &headers).await.status;
+            let called = status(client, "/function/o", &headers).await;
+            (called == StatusCode::OK, operated == StatusCode::OK)
+        }
+    };
+    for text in ["new", " "] {
+        files.iter().for_each(|file| std::fs::write(file, text).unwrap());
+        served.gateway.reload();
+        assert_eq!(ask("old").await, (false, false));
+        assert_eq!(ask("new").await, (true, true), "what cannot be used changes nothing");
+    }
+}

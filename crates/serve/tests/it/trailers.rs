@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::support::{Served, raw, serve};
+use crate::support::{Served, folder, options, raw, serve, serve_with};
+use crate::tls::Authority;
 
 type Pieces =
     StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -84,9 +85,8 @@ async fn gateway(upstream: SocketAddr, more: &str) -> Served {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn grpc_streams_both_ways_and_its_status_comes_behind_the_body() {
-    let served = gateway(grpc().await, "http2 = true").await;
+/// Two calls of the method that this gateway leads to, message by message.
+async fn converse(served: &Served) {
     let stream = TcpStream::connect(served.gateway.address()).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(stream))
@@ -120,6 +120,33 @@ async fn grpc_streams_both_ways_and_its_status_comes_behind_the_body() {
     }
     served.until("o", |function| function["inFlight"] == 0).await;
     assert_eq!(served.function("o").await["totals"]["ok"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_streams_both_ways_and_its_status_comes_behind_the_body() {
+    converse(&gateway(grpc().await, "http2 = true").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_over_tls_needs_no_word_of_http2() {
+    let authority = Authority::new();
+    let folder = folder();
+    authority.issue(folder.path(), "own");
+    let behind = format!(
+        "[gateway]\ntls = {{ certificate = \"own.pem\", key = \"own.key\" }}\n[function.o]\n\
+         http = \"http://{}\"\nhttp2 = true\n[[route]]\npath = \"/{{*rest}}\"\nto = \"o\"\n",
+        grpc().await
+    );
+    let behind = serve_with(&behind, folder, options()).await;
+    let folder = self::folder();
+    std::fs::write(folder.path().join("root.pem"), authority.root()).unwrap();
+    let front = format!(
+        "[function.o]\nhttp = \"https://localhost:{}\"\ntls = {{ ca = \"root.pem\" }}\n\
+         [[route]]\npath = \"/cached/{{*rest}}\"\nto = \"o:/{{rest}}\"\ncache = {{}}\n\
+         [[route]]\npath = \"/{{*rest}}\"\nto = \"o\"\n",
+        behind.gateway.address().port()
+    );
+    converse(&serve_with(&front, folder, options()).await).await;
 }
 
 /// An HTTP/1.1 upstream: answers with trailer fields, and tells what it was sent.

@@ -11,6 +11,7 @@ use super::event::{Event, Turn};
 use super::faults::Down;
 use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
+use super::policies::Policies;
 use super::requests::Reasons;
 use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
@@ -39,6 +40,8 @@ pub(super) struct Engine<'a> {
     pub(super) demands: Vec<DemandRun>,
     pub(super) stores: Vec<Store>,
     pub(super) reasons: Reasons,
+    /// The hash of the key of requests without one.
+    pub(super) no_key: u64,
     /// Requests between sending and answer.
     pub(super) open: Level,
     /// Sum of those times, in nanoseconds.
@@ -118,6 +121,10 @@ pub(super) struct DemandRun {
     next_session: u32,
     pub(super) offered: u64,
     pub(super) failed: u64,
+    /// Requests offered, and failed, at most.
+    most: [u64; 2],
+    /// None is offered from then on.
+    until: Time,
     /// Whether a limit other than the duration has ended it.
     pub(super) cut: bool,
     /// The next record, its names already in place.
@@ -143,19 +150,16 @@ impl Simulation {
         sink: Option<&'a mut dyn RecordSink>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SimulationReport, SimulationError> {
-        let mut engine = Engine::new(self, seed, sink);
-        engine.deploy();
-        engine.open_demands();
-        engine.plan();
-        engine.plan_outages();
-        engine.plan_sample();
-        engine.run(progress);
-        engine.finish()
+        self.run_with(seed, Policies::default(), sink, progress)
     }
 }
 
 impl<'a> Engine<'a> {
-    fn new(setup: &'a Simulation, seed: u64, sink: Option<&'a mut dyn RecordSink>) -> Self {
+    pub(super) fn new(
+        setup: &'a Simulation,
+        seed: u64,
+        sink: Option<&'a mut dyn RecordSink>,
+    ) -> Self {
         let every = sink.as_ref().and_then(|sink| sink.sample_every());
         let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
@@ -177,6 +181,7 @@ impl<'a> Engine<'a> {
             demands: Vec::new(),
             stores: setup.caches.iter().map(Store::new).collect(),
             reasons: Reasons::new(),
+            no_key: control::balance::hash(&0_u32.to_le_bytes()),
             open: Level::default(),
             sojourns: 0,
             sources: 0,
@@ -192,7 +197,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn open_demands(&mut self) {
+    pub(super) fn open_demands(&mut self) {
         for (number, setup) in (0..).zip(&self.setup.demands) {
             let function = &self.setup.functions[setup.function].name;
             let (arrivals, streams, sessions) = match setup.arrival.pacing(self.seed, number) {
@@ -202,7 +207,10 @@ impl<'a> Engine<'a> {
                     (Some(Arrivals::Sessions(sessions.starts(0, 1))), 0, Some(sessions))
                 }
             };
+            let limits = setup.limits;
             self.demands.push(DemandRun {
+                most: [limits.requests, limits.errors].map(|most| most.unwrap_or(u64::MAX)),
+                until: limits.duration.map_or(Time::MAX, |span| Time::ZERO + span),
                 arrivals,
                 streams,
                 sessions,
@@ -231,7 +239,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
+    pub(super) fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
         while (self.sources > 0 || self.open.value() > 0) && self.failure.is_none() {
             let due = self.calendar.next_due().unwrap_or(Time::MAX);
             // An answer at the very moment of a deadline is in time, so the calendar goes first.
@@ -310,6 +318,7 @@ impl<'a> Engine<'a> {
             Event::Failed { replica } => self.failed(replica),
             Event::Served { request, attempt } => self.served(request, attempt),
             Event::Shared { replica, version } => self.shared(replica, version),
+            Event::NodeShared { node, version } => self.node_shared(node, version),
             Event::Join { request, attempt } => self.join_batch(request, attempt),
             Event::Step { replica } => self.end_step(replica),
             Event::Connected { transfer } => self.connected(transfer),
@@ -328,7 +337,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Enters the scenario's operations.
-    fn plan(&mut self) {
+    pub(super) fn plan(&mut self) {
         for (step, (at, _)) in (0..).zip(&self.setup.steps) {
             self.calendar.push(*at, Event::Operate { step });
         }
@@ -368,11 +377,10 @@ impl<'a> Engine<'a> {
 
     /// Whether a demand has a request left to offer at `at`.
     fn may_offer(&mut self, demand: u32, at: Time) -> bool {
-        let limits = self.setup.demands[demand as usize].limits;
         let demand = &mut self.demands[demand as usize];
-        demand.cut |= limits.requests.is_some_and(|most| demand.offered >= most)
-            || limits.errors.is_some_and(|most| demand.failed >= most);
-        !demand.cut && limits.duration.is_none_or(|span| at < Time::ZERO + span)
+        let [offered, failed] = demand.most;
+        demand.cut |= demand.offered >= offered || demand.failed >= failed;
+        !demand.cut && at < demand.until
     }
 
     /// Enters the next moment of an open loop, or the start of the next session.
@@ -505,7 +513,7 @@ mod tests {
         scenario.demand = vec![Demand::new("f", arrival, requests)];
         let simulation = Simulation::new(&system, &model, &scenario).unwrap();
         let mut engine = Engine::new(&simulation, 1, None);
-        engine.deploy();
+        engine.deploy(Policies::default()).unwrap();
         engine.open_demands();
         engine.run(&mut |_| ());
         assert_eq!(engine.ended, requests);

@@ -61,6 +61,11 @@ pub(super) enum Event {
         replica: ReplicaKey,
         version: u32,
     },
+    /// The same, on a node whose requests slow one another down.
+    NodeShared {
+        node: u32,
+        version: u32,
+    },
     /// A request joins the batch of a language model.
     Join {
         request: RequestKey,

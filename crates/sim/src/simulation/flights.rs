@@ -44,6 +44,8 @@ pub(super) struct Flight {
     pub(super) tokens: [u32; 2],
     /// When the first token of the answer was there.
     pub(super) first_token: Option<Time>,
+    /// HTTP status code of its answer, where it is not one that says that all is well; else 0.
+    pub(super) code: u16,
     pub(super) cold: bool,
     /// Whether it waits for a replica, at first or again.
     pub(super) waiting: bool,
@@ -85,9 +87,10 @@ impl Flights {
         &mut self.places[id as usize]
     }
 
-    pub(super) fn remove(&mut self, id: FlightId) -> Flight {
+    /// The place may be used again; what was there can be read until then.
+    pub(super) fn remove(&mut self, id: FlightId) -> &Flight {
         self.free.push(id);
-        self.places[id as usize]
+        &self.places[id as usize]
     }
 
     /// The most flights there ever were at once.

@@ -4,7 +4,7 @@
 //! `event`s and `outcome` its end; `requests` what happens to a request and `work` at its replica, `language` if that is
 //! a language model, `faults` how it fails; `replicas` the life of replicas and `sites` their places on nodes,
 //! `transfers` what moves over the network, `store` the cache of a route, `level` quantities over time, `samples` what is
-//! seen of them now and then, `streams` what a run leaves behind.
+//! seen of them now and then, `streams` what a run leaves behind, `policies` those of an experiment.
 
 mod engine;
 mod event;
@@ -13,6 +13,7 @@ mod flights;
 mod language;
 mod level;
 mod outcome;
+mod policies;
 mod replicas;
 mod requests;
 mod samples;
@@ -36,6 +37,7 @@ use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, Writ
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
+pub use policies::Policies;
 pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
@@ -53,6 +55,8 @@ pub struct Simulation {
     caches: Vec<CacheSetup>,
     demands: Vec<DemandSetup>,
     fleet: Option<FleetSetup>,
+    /// How requests on one node slow one another down.
+    node_contention: Option<Contention>,
     /// In the order of their moments.
     steps: Vec<(Time, Act)>,
 }
@@ -77,6 +81,8 @@ struct FunctionSetup {
     fork: Sampler,
     workers: u32,
     contention: Option<Contention>,
+    /// Thousandths of cores that a request would keep busy.
+    busy: u32,
     llm: Option<LlmSetup>,
     /// The function that is called with the answer.
     then: Option<usize>,
@@ -267,6 +273,9 @@ pub struct FunctionReport {
 /// Why a run came to no result.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {
+    /// A policy of the run is for a function that no demand leads to.
+    #[error("a policy is given for function `{0}`, and no demand leads to a function of that name")]
+    UnknownFunction(String),
     /// The records could not be written.
     #[error(transparent)]
     Records(#[from] WriteError),
@@ -281,6 +290,13 @@ pub enum SimulationError {
     /// The run does not add up: a fault in this program.
     #[error("the run does not add up; please report this: {0}")]
     Identity(String),
+}
+
+impl Simulation {
+    /// The functions that are simulated, in the order of their names: those that a demand leads to.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.functions.iter().map(|function| &*function.name)
+    }
 }
 
 impl SimulationReport {

@@ -7,12 +7,13 @@ use super::engine::{Engine, FunctionRun, Handled};
 use super::event::Event;
 use super::flights::NONE;
 use super::level::Level;
+use super::policies::Policies;
 use super::transfers::Cargo;
 use super::{Phase, SimulationError};
 
 impl Engine<'_> {
     /// Deploys the functions; unless the run begins cold, the replicas they begin with are there already.
-    pub(super) fn deploy(&mut self) {
+    pub(super) fn deploy(&mut self, policies: Policies) -> Result<(), SimulationError> {
         for (index, setup) in self.setup.functions.iter().enumerate() {
             let deployed =
                 self.system.deploy(Time::ZERO, setup.deployment.clone(), &mut self.effects);
@@ -29,8 +30,10 @@ impl Engine<'_> {
                 removed: false,
             });
         }
+        self.set_policies(policies)?;
         self.carry_out();
         self.begun = true;
+        Ok(())
     }
 
     pub(super) fn start(
@@ -161,6 +164,8 @@ impl Engine<'_> {
             Some((request, work.function, handled.flight))
         };
         let lost: Vec<_> = self.handled.iter().filter_map(at_work).collect();
+        let requests: Vec<_> = lost.iter().map(|&(request, ..)| request).collect();
+        self.leave_node(replica, &requests);
         for &(request, function, flight) in &lost {
             self.end_work(request);
             self.occupy(replica, false);

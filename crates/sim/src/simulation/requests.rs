@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use gatewright_control as control;
 use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
-use gatewright_determinism::{Purpose, Stream};
-use gatewright_record::{CacheResult, Status};
+use gatewright_determinism::{Purpose, Stream, Time};
+use gatewright_record::{CacheResult, Invocation, Status};
 
+use super::FleetSetup;
 use super::engine::{Attempt, Engine, Handled};
 use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
@@ -86,6 +87,7 @@ impl Engine<'_> {
             in_flight: 0,
             tokens: [0; 2],
             first_token: None,
+            code: 0,
             cold: false,
             waiting: false,
             role: Role::Plain,
@@ -144,7 +146,10 @@ impl Engine<'_> {
         flight.waiting = true;
         let run = &mut self.functions[flight.function as usize];
         run.queued.up(self.now);
-        let key = control::balance::hash(&flight.key.to_le_bytes());
+        let key = match flight.key {
+            0 => self.no_key,
+            key => control::balance::hash(&key.to_le_bytes()),
+        };
         let urgency = URGENCY_DEFAULT;
         let invoke = Invoke { function: run.key, id: flight.id, timeout: None, urgency, key };
         let mut effects = mem::take(&mut self.effects);
@@ -180,6 +185,7 @@ impl Engine<'_> {
                     view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
             }
         }
+        flight.code = 0;
         flight.cold = cold || (flight.cold && flight.stage > 0);
         flight.waiting = false;
         let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
@@ -230,6 +236,24 @@ impl Engine<'_> {
             None => Outcome::Ok,
         };
         self.end_work(request);
+        self.attempt_ended(request, outcome);
+    }
+
+    /// Tells the system how an attempt has ended. An answer that says to come again is the client's unless another
+    /// attempt will be made, as it is where the system is served.
+    fn attempt_ended(&mut self, request: RequestKey, mut outcome: Outcome) {
+        if let Outcome::Again { after, busy } = outcome {
+            let mut effects = mem::take(&mut self.effects);
+            let again = self.system.try_again(self.now, request, after, busy, &mut effects);
+            self.effects = effects;
+            if again {
+                return self.carry_out();
+            }
+            outcome = if busy { Outcome::Busy } else { Outcome::Unavailable };
+        }
+        if let Some(handled) = self.handled.get(request).filter(|one| one.flight != NONE) {
+            self.flights.get_mut(handled.flight).code = code_of(outcome);
+        }
         self.tell(control::Event::Finished { request, outcome });
     }
 
@@ -249,13 +273,12 @@ impl Engine<'_> {
         if id == NONE {
             return;
         }
-        let flight = *self.flights.get_mut(id);
+        let flight = self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
             self.functions[flight.function as usize].queued.down(self.now);
         }
         if let (End::Ok, Some(next)) = (end, self.setup.functions[flight.function as usize].then) {
-            let flight = self.flights.get_mut(id);
             flight.function = next as u32;
             flight.stage += 1;
             self.follow_ups.push(id);
@@ -264,8 +287,9 @@ impl Engine<'_> {
         let (Role::Fetch | Role::Refresh, Some((cache, _))) = (flight.role, &setup.cache) else {
             return self.complete(id, end);
         };
+        let (is_refresh, code) = (flight.role == Role::Refresh, flight.code);
         let landed = self.stores[*cache].end_fetch(self.now, flight.key, end == End::Ok);
-        if flight.role == Role::Refresh {
+        if is_refresh {
             self.flights.remove(id);
         } else {
             self.share(id, end, landed.stale);
@@ -274,6 +298,7 @@ impl Engine<'_> {
         while waiter != NONE {
             let next = self.flights.get_mut(waiter).next_waiter;
             // Who waited for a fetch shares its fate.
+            self.flights.get_mut(waiter).code = code;
             self.share(waiter, end, landed.stale);
             waiter = next;
         }
@@ -282,7 +307,8 @@ impl Engine<'_> {
     /// A fetch that a request made or waited for has ended; something stale may stand in for a failure.
     fn share(&mut self, id: FlightId, end: End, stale: bool) {
         if stale {
-            self.flights.get_mut(id).role = Role::Stale;
+            let flight = self.flights.get_mut(id);
+            (flight.role, flight.code) = (Role::Stale, 0);
         }
         self.complete(id, if stale { End::Ok } else { end });
     }
@@ -294,6 +320,7 @@ impl Engine<'_> {
     /// The client has its answer, or knows that there will be none.
     fn complete(&mut self, id: FlightId, end: End) {
         let flight = self.flights.remove(id);
+        let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
         let setup = &self.setup.demands[flight.demand as usize];
         let demand = &mut self.demands[flight.demand as usize];
         self.open.down(self.now);
@@ -302,22 +329,18 @@ impl Engine<'_> {
         let status = status(end);
         demand.failed += u64::from(status != Status::Ok);
 
-        let handed = flight.started.is_some();
         let record = &mut demand.record;
-        record.id = flight.id;
         let has_moment = setup.arrival.is_open() || demand.sessions.is_some();
         record.scheduled = has_moment.then_some(flight.sent);
         record.sent = Some(flight.sent);
         record.received = Some(flight.received);
         record.queued_out = flight.queued_out;
         record.started = flight.started;
+        record.first_byte = flight.first_token;
         record.finished = Some(self.now);
-        record.replica = handed.then_some(flight.replica);
-        let fleet = self.setup.fleet.as_ref().filter(|_| flight.node != NONE);
-        record.node = fleet.map(|fleet| Arc::clone(&fleet.nodes[flight.node as usize]));
         record.attempts = flight.attempts;
-        record.in_flight = handed.then_some(flight.in_flight);
         record.status = status;
+        record.code = code(end, flight.code);
         record.reason = self.reasons.of(end);
         record.cold = flight.cold;
         record.cache = match flight.role {
@@ -327,10 +350,11 @@ impl Engine<'_> {
             Role::Fetch | Role::Alone | Role::Refresh => Some(CacheResult::Miss),
             Role::Collapsed => Some(CacheResult::Collapsed),
         };
-        let [tokens_in, tokens_out] = flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
-        (record.tokens_in, record.tokens_out) = (tokens_in, tokens_out);
-        record.first_byte = flight.first_token;
-        record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));
+        [record.tokens_in, record.tokens_out] =
+            flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
+        if self.sink.is_some() {
+            note_details(record, flight, self.setup.fleet.as_ref());
+        }
         if flight.sent >= self.setup.warm_up {
             demand.summary.add(record);
             if let Some(tokens) = &mut demand.tokens {
@@ -342,18 +366,18 @@ impl Engine<'_> {
         {
             self.failure = Some(error.into());
         }
-        self.ask_again(&flight);
+        self.ask_again(index, turn, sent);
     }
 
-    /// Whoever had this answer may have another question.
-    fn ask_again(&mut self, flight: &Flight) {
-        let index = flight.demand as usize;
-        let (demand, number) = (flight.demand, flight.turn.number + 1);
+    /// Whoever had the answer to this, sent then, may have another question.
+    fn ask_again(&mut self, demand: u32, turn: Turn, sent: Time) {
+        let index = demand as usize;
+        let number = turn.number + 1;
         let at = match &self.demands[index].sessions {
             None if self.setup.demands[index].arrival.is_open() => None,
             None => Some((self.now, Event::Ask { demand })),
             Some(sessions) => {
-                let session = flight.turn.session;
+                let session = turn.session;
                 let turn = Event::Turn { demand, turn: Turn { session, number } };
                 let next = sessions.next_turn(u64::from(session), u64::from(number - 1), self.now);
                 next.map(|at| (at, turn))
@@ -361,8 +385,43 @@ impl Engine<'_> {
         };
         if let Some((at, event)) = at {
             self.sources += 1;
-            self.calendar.push(at.max(flight.sent.plus_nanos(LEAST_TURN)), event);
+            self.calendar.push(at.max(sent.plus_nanos(LEAST_TURN)), event);
         }
+    }
+}
+
+/// What only those want to know who read the records themselves.
+fn note_details(record: &mut Invocation, flight: &Flight, fleet: Option<&FleetSetup>) {
+    let handed = flight.started.is_some();
+    record.id = flight.id;
+    record.replica = handed.then_some(flight.replica);
+    record.in_flight = handed.then_some(flight.in_flight);
+    let fleet = fleet.filter(|_| flight.node != NONE);
+    record.node = fleet.map(|fleet| Arc::clone(&fleet.nodes[flight.node as usize]));
+    record.cache_key = (flight.role != Role::Plain).then_some(u64::from(flight.key));
+}
+
+/// The code of an answer to an attempt; 0 if that is not said here.
+const fn code_of(outcome: Outcome) -> u16 {
+    match outcome {
+        Outcome::Ok | Outcome::Returned => 0,
+        Outcome::Busy => 429,
+        Outcome::Error => 500,
+        Outcome::NotStarted => 502,
+        Outcome::Unavailable | Outcome::Again { .. } => 503,
+    }
+}
+
+/// The code that a client is given, the same as by a gateway; none where it is the function's to say.
+fn code(end: End, answered: u16) -> Option<u16> {
+    match end {
+        End::Ok | End::Error => Some(answered).filter(|code| *code > 0),
+        End::Shed(Shed::QueueFull) => Some(429),
+        End::Shed(Shed::Removed) => Some(404),
+        End::Shed(Shed::Unavailable) => Some(503),
+        End::Lost => Some(502),
+        End::TimedOut => Some(504),
+        End::Cancelled => None,
     }
 }
 

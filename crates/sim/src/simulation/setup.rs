@@ -13,6 +13,7 @@ use gatewright_determinism::Time;
 use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, LlmSetup, Simulation};
 use crate::model::Variant;
 use crate::scenario::{Act, Demand, Scenario, Target};
+use crate::sharing::ONE_CORE;
 use crate::{FunctionModel, Law, Model, Sampler, measured};
 
 impl Simulation {
@@ -68,6 +69,7 @@ impl<'a> Builder<'a> {
             steps: self.steps(&names, cluster.as_ref())?,
             fleet: cluster.map(|cluster| self.fleet(cluster, &functions)).transpose()?,
             functions,
+            node_contention: self.model.node_contention.clone(),
             caches: Vec::new(),
             demands: Vec::new(),
         };
@@ -174,6 +176,7 @@ impl<'a> Builder<'a> {
             fork: sampler_or_zero(model.fork.as_ref()),
             workers: model.workers.unwrap_or(u32::MAX),
             contention: model.contention.clone(),
+            busy: (model.cores.unwrap_or(1.0) * f64::from(ONE_CORE)) as u32,
             llm: model.llm.as_ref().map(|llm| LlmSetup {
                 model: llm.clone(),
                 prompt: llm.prompt.sampler(),
@@ -197,6 +200,7 @@ impl<'a> Builder<'a> {
         setup.deep = moves
             || setup.laws.len() > 1
             || setup.contention.is_some()
+            || self.model.node_contention.is_some() && cluster.is_some()
             || setup.llm.is_some()
             || setup.workers < u32::MAX
             || !setup.fork.is_zero();

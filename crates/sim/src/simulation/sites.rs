@@ -35,7 +35,6 @@ pub(super) struct Site {
 }
 
 /// A node during a run.
-#[derive(Default)]
 pub(super) struct NodeRun {
     /// Layers that are there, or on their way with the replicas that wait for them.
     layers: BTreeMap<u32, Option<Vec<ReplicaKey>>>,
@@ -45,9 +44,23 @@ pub(super) struct NodeRun {
     /// The same, of replicas for each request in service.
     pub(super) busy: Level,
     pulled: u64,
+    /// Requests in service on it, where these slow one another down.
+    pub(super) shared: Shared<(RequestKey, u32)>,
 }
 
 impl NodeRun {
+    /// With so many cores.
+    fn new(cores: f64) -> Self {
+        Self {
+            layers: BTreeMap::new(),
+            replicas: Level::default(),
+            requested: Level::default(),
+            busy: Level::default(),
+            pulled: 0,
+            shared: Shared::new(Time::ZERO, cores),
+        }
+    }
+
     /// The warm-up has ended.
     pub(super) fn begin(&mut self, now: Time) {
         for level in [&mut self.replicas, &mut self.requested, &mut self.busy] {
@@ -65,8 +78,8 @@ impl Simulation {
     }
 
     pub(super) fn node_runs(&self) -> Vec<NodeRun> {
-        let nodes = self.fleet.as_ref().map_or(0, |fleet| fleet.nodes.len());
-        (0..nodes).map(|_| NodeRun::default()).collect()
+        let nodes = self.fleet.as_ref().map_or(&[][..], |fleet| fleet.cluster.nodes());
+        nodes.iter().map(|node| NodeRun::new(node.capacity.cpu as f64 / 1_000.0)).collect()
     }
 
     pub(super) fn moves(&self) -> Moves {
@@ -99,7 +112,7 @@ impl Engine<'_> {
             read: 0,
             busy: 0,
             inner: VecDeque::new(),
-            shared: Shared::new(self.now),
+            shared: Shared::new(self.now, 1.0),
             batch: setup.llm.as_ref().map(|llm| Box::new(Batcher::new(&llm.model))),
         };
         self.sites.insert(replica, site);

@@ -6,6 +6,7 @@ use super::engine::Engine;
 use super::event::Event;
 use super::transfers::Cargo;
 use crate::Fault;
+use crate::sharing::ONE_CORE;
 
 impl Engine<'_> {
     /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
@@ -50,16 +51,46 @@ impl Engine<'_> {
             return;
         }
         site.busy += 1;
-        match &setup.contention {
-            None => {
+        let tag = (request, attempt);
+        match (&setup.contention, &self.setup.node_contention, site.node) {
+            (Some(contention), ..) => {
+                let (due, version) =
+                    site.shared.enter(self.now, work.span, ONE_CORE, tag, contention);
+                self.calendar.push(due, Event::Shared { replica, version });
+            }
+            (None, Some(contention), Some(node)) => {
+                let shared = &mut self.nodes[node.index()].shared;
+                let (due, version) = shared.enter(self.now, work.span, setup.busy, tag, contention);
+                let node = node.index() as u32;
+                self.calendar.push(due, Event::NodeShared { node, version });
+            }
+            (None, ..) => {
                 let due = self.now.plus_nanos(work.span);
                 self.calendar.push(due, Event::Served { request, attempt });
             }
-            Some(contention) => {
-                let tag = (request, attempt);
-                let (due, version) = site.shared.enter(self.now, work.span, tag, contention);
-                self.calendar.push(due, Event::Shared { replica, version });
-            }
+        }
+    }
+
+    /// The first of the requests that slow one another down on a node has been served.
+    pub(super) fn node_shared(&mut self, node: u32, version: u32) {
+        let Some(contention) = &self.setup.node_contention else { return };
+        let shared = &mut self.nodes[node as usize].shared;
+        let Some((done, next)) = shared.leave(self.now, version, contention) else { return };
+        if let Some((due, version)) = next {
+            self.calendar.push(due, Event::NodeShared { node, version });
+        }
+        self.served(done.0, done.1);
+    }
+
+    /// Requests that their replica was lost with slow the others on their node down no longer.
+    pub(super) fn leave_node(&mut self, replica: ReplicaKey, lost: &[RequestKey]) {
+        let Some(contention) = &self.setup.node_contention else { return };
+        let Some(node) = self.sites.get(replica).and_then(|site| site.node) else { return };
+        let keep = |tag: &(RequestKey, u32)| !lost.contains(&tag.0);
+        let shared = &mut self.nodes[node.index()].shared;
+        if let Some((due, version)) = shared.keep_only(self.now, contention, keep) {
+            let node = node.index() as u32;
+            self.calendar.push(due, Event::NodeShared { node, version });
         }
     }
 

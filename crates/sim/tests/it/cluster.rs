@@ -161,6 +161,45 @@ fn processor_sharing_does_not_mind_the_law() {
     }
 }
 
+/// Two functions on one node that share its cores: each one's mean response is E[S] over what is left of a core at one
+/// core, and with two cores the number there is that of M/M/2, whatever the laws (a symmetric queue).
+#[test]
+fn functions_share_the_cores_of_their_node() {
+    let requests = 1_000_000;
+    let simulation = |cpu: u32, rates: [f64; 2]| {
+        let [f, g] = ["f", "g"].map(|name| {
+            format!(
+                "[function.{name}]\nprocess = [\"./{name}\"]\nmode = \"http\"\nconcurrency = 100000\ntimeout = \"1day\"\nrequests = {{ cpu = \"10m\" }}\n"
+            )
+        });
+        let system = format!(
+            "{f}{g}[cluster]\nnodes = [{{ name = \"n\", cpu = {cpu}, memory = \"4GiB\" }}]"
+        );
+        let model = "node_contention = { processor_sharing = {} }\n[function.f]\nservice = { fixed = 1.0 }\n[function.g]\nservice = { hyperexponential = { mean = 0.5, cv = 2.0 } }";
+        let demand = |name: &str, rate: f64| {
+            format!(
+                "[[demand]]\nfunction = \"{name}\"\narrival = {{ poisson = {{ rate = {rate} }} }}\nrequests = {}\n",
+                (f64::from(requests) * rate) as u64
+            )
+        };
+        let scenario = demand("f", rates[0]) + &demand("g", rates[1]);
+        of_texts(&system, model, &scenario)
+    };
+    let responses = |simulation: &Simulation, name: &str| -> Vec<f64> {
+        let records = records(simulation, 1);
+        let own = records.iter().filter(|record| &*record.function == name);
+        own.map(|record| record.response_nanos().unwrap() as f64 / 1e9).collect()
+    };
+    // Load 0.3 + 0.4 on one core.
+    let one = simulation(1, [0.3, 0.8]);
+    assert_mean("f on one core", &responses(&one, "f"), 1.0 / 0.3);
+    assert_mean("g on one core", &responses(&one, "g"), 0.5 / 0.3);
+    // Load 1.4 on two: M/M/2 with a = 1.4, W / E[S] = 1 / (1 - 0.49).
+    let two = simulation(2, [0.6, 1.6]);
+    assert_mean("f on two cores", &responses(&two, "f"), 1.0 / 0.51);
+    assert_mean("g on two cores", &responses(&two, "g"), 0.5 / 0.51);
+}
+
 /// An HTTP watchdog with three workers behind a replica that takes everything is M/M/3; a forking one is M/G/infinity.
 #[test]
 fn watchdogs() {

@@ -32,7 +32,7 @@ fn retries_hide_faults() {
     let near = |found: f64, exact: f64| {
         (found - exact).abs() < 3.0 * (exact * (1.0 - exact) / 2_000.0).sqrt()
     };
-    for fault in ["refused", "unavailable", "busy"] {
+    for fault in ["refused", "unavailable"] {
         let alone = failed("retries = { attempts = 1 }", &format!("{{ {fault} = 0.2 }}"));
         assert!(near(alone, 0.2), "{fault}: {alone}");
         let hidden = failed(retries, &format!("{{ {fault} = 0.2 }}"));
@@ -42,6 +42,41 @@ fn retries_hide_faults() {
     assert!(near(once, 0.2), "{once}");
     let safe = failed(retries, "{ refused = 0.2, repeatable = false }");
     assert!(near(safe, 0.008), "nothing was begun: {safe}");
+}
+
+/// An answer of 429 is the upstream's, and passed on as it is once no other attempt is made; a retry may hide it.
+/// Refusals by the gateway itself are shed. Each has the code and the status that a gateway writes.
+#[test]
+fn refusals_are_recorded_as_where_the_system_is_served() {
+    let ends = |function: &str, faults: &str| {
+        let records = records(&upstream(function, &format!("faults = {faults}"), CALM), 1);
+        move |status: Status, code: Option<u16>| {
+            share(&records, |record| (record.status, record.code) == (status, code))
+        }
+    };
+    let once = "retries = { attempts = 1 }";
+    let found = ends(once, "{ busy = 1.0 }");
+    assert_eq!(found(Status::Ok, Some(429)), 1.0);
+    let found = ends(once, "{ busy = 1.0, repeatable = false }");
+    assert_eq!(found(Status::Ok, Some(429)), 1.0);
+    let found = ends(once, "{ unavailable = 1.0 }");
+    assert_eq!(found(Status::Error, Some(503)), 1.0);
+    let found = ends(once, "{ refused = 1.0 }");
+    assert_eq!(found(Status::Error, Some(502)), 1.0);
+    let found = ends("timeout = \"1s\"", "{ hangs = 1.0 }");
+    assert_eq!(found(Status::Timeout, Some(504)), 1.0);
+
+    let found =
+        ends("retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }", "{ busy = 0.2 }");
+    let (passed_on, well) = (found(Status::Ok, Some(429)), found(Status::Ok, None));
+    assert!((passed_on - 0.008).abs() < 0.006, "{passed_on}");
+    assert_eq!(passed_on + well, 1.0, "no code of an attempt before the last is left");
+
+    let function = "concurrency = 1\nreplicas = { min = 1 }\nqueue = { capacity = 1 }";
+    let demand = "arrival = { constant = { rate = 100 } }\nrequests = 100";
+    let full = crate::rig::simulation(function, "service = { fixed = 1.0 }", demand);
+    let shed = |record: &Invocation| (record.status, record.code) == (Status::Shed, Some(429));
+    assert!(share(&records(&full, 1), shed) > 0.9);
 }
 
 /// What hangs ends with the time limit, and leaves its slot.

@@ -45,6 +45,17 @@ fn served_within_its_window_when_the_origin_fails() {
 }
 
 #[test]
+fn a_failure_that_was_stored_stands_in_for_no_other() {
+    let mut relay = Relay::new(standard());
+    let said = [("Cache-Control", "max-age=2, stale-if-error=60")];
+    relay.get(&[], Origin::Answers(500, &said));
+    assert_eq!(relay.get(&[], NEW).status, 500, "it said that it is fresh");
+    relay.wait(3.0);
+    let reply = relay.get(&[], Origin::Answers(503, &[]));
+    assert_eq!((reply.cached, reply.status), (false, 503));
+}
+
+#[test]
 fn the_operator_sets_windows_where_the_response_is_silent() {
     let set = policy("stale_if_error = \"1m\"\nstale_while_revalidate = \"1m\"");
     let error_only = policy("stale_if_error = \"1m\"");
