@@ -3,12 +3,13 @@
 
     benchmarks/bench/guidellm.py --guidellm VENV/bin/guidellm [--binary target/release/gatewright]
 
-Needs `pip install guidellm` in an environment of its own (several gigabytes).
+Needs `pip install guidellm openai` in an environment of its own (several gigabytes), and curl.
 
 1. Agreement: guidellm's mock server and ours, with the same settings, each loaded by both clients; time to first token,
    between tokens, latency. Goal: within 2 % or 1 ms.
 2. Speed: our mock without delays, plain completions and streams, as many requests as each client makes in some seconds.
    Goals: 100 times and 20 times guidellm's rate.
+3. Clients: our mock asked by the `openai` client and by curl, once by every API.
 
 Prints the tables and puts them into RESULTS.md beside this file.
 """
@@ -150,6 +151,45 @@ def speed(options, folder):
     return lines
 
 
+OPENAI = """
+import sys
+import openai
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="none")
+model = client.models.list().data[0].id
+ask = [{"role": "user", "content": "Tell me about rivers."}]
+whole = client.chat.completions.create(model=model, messages=ask, max_tokens=8)
+assert whole.choices[0].message.content and whole.usage.completion_tokens == 8, whole
+stream = client.chat.completions.create(model=model, messages=ask, max_tokens=8, stream=True, stream_options={"include_usage": True})
+chunks = list(stream)
+assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) == 8, chunks
+assert chunks[-1].usage.completion_tokens == 8, chunks[-1]
+assert client.completions.create(model=model, prompt="Hi", max_tokens=4).choices[0].text
+assert len(client.embeddings.create(model=model, input=["a", "b"]).data) == 2
+assert client.responses.create(model=model, input="Hi", max_output_tokens=16).output_text
+events = [event.type for event in client.responses.create(model=model, input="Hi", max_output_tokens=16, stream=True)]
+assert events[0] == "response.created" and events[-1] == "response.incomplete", events
+tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+called = client.chat.completions.create(model=model, messages=ask, tools=[tool], tool_choice="required")
+assert called.choices[0].message.tool_calls[0].function.name == "weather", called
+print(f"openai {openai.__version__}")
+"""
+
+
+def clients(options):
+    lines = ["| client | what | works |", "|---|---|---|"]
+    with our_mock(options, 0.001, 0.001) as url:
+        python = options.guidellm.parent / "python"
+        asked = subprocess.run([python, "-c", OPENAI, url], capture_output=True, text=True)
+        told = asked.stdout.strip() if asked.returncode == 0 else asked.stderr.strip().splitlines()[-1]
+        what = "models, chat (whole, stream, tool call), completions, embeddings, responses (whole, stream)"
+        lines.append(f"| `openai` ({told}) | {what} | {'yes' if asked.returncode == 0 else '**no**'} |")
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "stream": True})
+        curl = ["curl", "-sN", f"{url}/v1/chat/completions", "-H", "content-type: application/json", "-d", body]
+        asked = subprocess.run(curl, capture_output=True, text=True).stdout
+        lines.append(f"| curl | chat as a stream | {'yes' if asked.rstrip().endswith('data: [DONE]') else '**no**'} |")
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--guidellm", required=True, type=pathlib.Path)
@@ -164,11 +204,12 @@ def main():
                 text = f"{number} tell me about the rivers of the world"
                 rows.write(json.dumps({"prompt": text, "output_tokens_count": TOKENS}) + "\n")
         agreed, holds = agreement(options, folder)
+        asked = clients(options)
         fast = speed(options, folder)
     version = subprocess.run([options.guidellm, "--version"], capture_output=True, text=True).stdout.strip()
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     lines = [BEGIN, "## Beside guidellm", "", f"`benchmarks/bench/guidellm.py`, {time.strftime('%Y-%m-%d')}, {version}, {os.cpu_count()} processors, load average {load}.", ""]
-    lines += ["Four streams, 32 tokens, first token after 50 ms, 10 ms between tokens:", "", *agreed, "", "Without delays, one thread of ours:", "", *fast, END]
+    lines += ["Four streams, 32 tokens, first token after 50 ms, 10 ms between tokens:", "", *agreed, "", "Without delays, one thread of ours:", "", *fast, "", "Our mock server, asked by others:", "", *asked, END]
     text = "\n".join(lines)
     print(text)
     results = HERE / "RESULTS.md"

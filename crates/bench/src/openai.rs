@@ -5,6 +5,7 @@ use gatewright_protocol::openai::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{AnswerKind, BenchError, Data, Target, WeightedTarget};
 
@@ -27,6 +28,10 @@ pub struct OpenAi {
     pub stream: bool,
     /// What stands as the model's answers in the later turns of a conversation.
     pub replies: Replies,
+    /// Path of the API, if it is another than OpenAI's, such as `/api/v2/chat`.
+    pub path: Option<String>,
+    /// Further fields of each request, such as `temperature`; they go over those that are set otherwise.
+    pub extra: Map<String, Value>,
     /// Key that is sent as a bearer token.
     pub api_key: Option<String>,
     /// Further headers.
@@ -72,6 +77,8 @@ impl OpenAi {
             exact_tokens: false,
             stream: true,
             replies: Replies::default(),
+            path: None,
+            extra: Map::new(),
             api_key: None,
             headers: Vec::new(),
         }
@@ -93,7 +100,14 @@ impl OpenAi {
     }
 
     fn written(&self, prompt: &str) -> Result<Vec<u8>, BenchError> {
-        self.body(prompt).map_err(|error| BenchError::Request(error.to_string()))
+        let fail = |error: serde_json::Error| BenchError::Request(error.to_string());
+        let body = self.body(prompt).map_err(fail)?;
+        if self.extra.is_empty() {
+            return Ok(body);
+        }
+        let mut body: Map<String, Value> = serde_json::from_slice(&body).map_err(fail)?;
+        body.extend(self.extra.clone());
+        serde_json::to_vec(&body).map_err(fail)
     }
 
     fn target(&self, body: Vec<u8>) -> WeightedTarget {
@@ -110,7 +124,7 @@ impl OpenAi {
         const TOKENS: &str = "{{output_tokens|raw}}";
         let has = |column| data.check_column(column).is_ok();
         let body = self.written("{{prompt}}")?;
-        let mut body: serde_json::Value = serde_json::from_slice(&body)
+        let mut body: Value = serde_json::from_slice(&body)
             .map_err(|error| BenchError::Request(error.to_string()))?;
         if self.api == OpenAiApi::Chat {
             match (has("messages"), self.replies) {
@@ -141,6 +155,9 @@ impl OpenAi {
 
     fn endpoint(&self) -> String {
         let base = self.url.trim_end_matches('/');
+        if let Some(path) = &self.path {
+            return format!("{base}/{}", path.trim_start_matches('/'));
+        }
         let base = base.strip_suffix("/v1").unwrap_or(base);
         match self.api {
             OpenAiApi::Chat => format!("{base}/v1/chat/completions"),
@@ -239,12 +256,21 @@ mod tests {
                 let targets = asked.targets(None).unwrap();
                 assert_eq!(targets.len(), 2);
                 assert_eq!(targets[1].target.url, format!("http://localhost:1/v1/{path}"));
-                let body: serde_json::Value =
-                    serde_json::from_slice(&targets[1].target.body).unwrap();
+                let body: Value = serde_json::from_slice(&targets[1].target.body).unwrap();
                 assert!(!body[input].is_null() && !body[other].is_null(), "{body}");
                 assert_eq!(body["stream"].is_null(), api == OpenAiApi::Embeddings);
             }
         }
+        let Value::Object(extra) = serde_json::json!({ "temperature": 0.5, "max_tokens": 1 })
+        else {
+            panic!("an object")
+        };
+        let path = Some("/v2/chat".to_owned());
+        let other = OpenAi { path, extra, ..OpenAi::chat("http://localhost/x", "Hi") };
+        let target = other.targets(None).unwrap().remove(0).target;
+        assert_eq!(target.url, "http://localhost/x/v2/chat");
+        let body: Value = serde_json::from_slice(&target.body).unwrap();
+        assert_eq!((&body["temperature"], &body["max_tokens"]), (&0.5.into(), &1.into()));
         let none = OpenAi { prompts: Vec::new(), ..OpenAi::chat("http://localhost", "") };
         assert!(none.targets(None).unwrap_err().to_string().contains("no prompt"));
     }

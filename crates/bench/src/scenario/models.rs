@@ -23,8 +23,8 @@ struct Model {
 }
 
 impl Scenario {
-    /// Gives each target of OpenAI's API that names no model the first one that its server has (`GET /v1/models`).
-    /// Arguments are those of [`Scenario::prepare`].
+    /// Gives each target of OpenAI's API that names no model the first one that its server has (`GET /v1/models`); whether
+    /// there was such a target. Arguments are those of [`Scenario::prepare`], which is then to be called again.
     ///
     /// # Errors
     /// The server cannot be asked, or has no model.
@@ -32,19 +32,19 @@ impl Scenario {
         &mut self,
         folder: &Path,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(), ScenarioError> {
+    ) -> Result<bool, ScenarioError> {
+        let mut found = false;
         for nth in 0..self.target.len() {
             let target = &self.target[nth];
-            if !target.url.is_empty()
-                && target.openai.as_ref().is_some_and(|openai| openai.model.is_none())
-            {
+            if target.openai.as_ref().is_some_and(|openai| openai.model.is_none()) {
+                found = true;
                 let model = self.first_model(nth, folder, variable)?;
                 if let Some(openai) = &mut self.target[nth].openai {
                     openai.model = Some(model);
                 }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn first_model(

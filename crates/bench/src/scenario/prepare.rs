@@ -7,6 +7,7 @@ use gatewright_workload::trace::TraceError;
 use gatewright_workload::{Limits, Strategy};
 
 use super::{Demand, Scenario, TargetSpec};
+use crate::target::ParsedTarget;
 use crate::{
     AnswerKind, BenchError, Data, OpenAi, OpenAiApi, Plan, Replies, Series, SeriesStep, Target,
     WeightedTarget,
@@ -89,6 +90,8 @@ impl Scenario {
         plan.retries = self.client.retries;
         plan.trust = self.client.trust(folder);
         plan.unix_socket = self.client.unix_socket.as_ref().map(|path| folder.join(path));
+        // What is wrong with a request is said before anybody is asked.
+        ParsedTarget::of(&plan)?;
         for step in series.listed() {
             Plan { strategy: step.strategy.clone(), limits: step.limits, ..plan.clone() }
                 .check()?;
@@ -208,6 +211,8 @@ impl TargetSpec {
                 exact_tokens: openai.exact_tokens,
                 stream: openai.stream,
                 replies: openai.replies,
+                path: openai.path.clone(),
+                extra: openai.extra.clone(),
                 api_key: key,
                 headers: self.headers.clone(),
             }

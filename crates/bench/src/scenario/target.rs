@@ -1,5 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{OpenAiApi, Replies};
 
@@ -57,6 +58,12 @@ pub struct OpenAiTarget {
     /// the data has.
     #[serde(skip_serializing_if = "is_default")]
     pub replies: Replies,
+    /// Path of the API after `url`, if it is another than OpenAI's, such as `/api/v2/chat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Further fields of each request, such as `temperature`; they go over those that are set otherwise.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 fn is_default(replies: &Replies) -> bool {
@@ -89,6 +96,8 @@ impl Default for OpenAiTarget {
             exact_tokens: false,
             stream: true,
             replies: Replies::default(),
+            path: None,
+            extra: Map::new(),
         }
     }
 }

@@ -212,18 +212,21 @@ impl<'a> Shard<'a> {
 
     /// Sends what is ready, on idle connections first; opens new ones for what is left.
     fn dispatch(&mut self) -> io::Result<()> {
-        loop {
+        let has_more = loop {
             let now = self.clock.now();
             if self.ready(now) == 0 {
-                return Ok(());
+                break false;
             }
-            let Some(index) = self.pool.take_idle() else { break };
+            let Some(index) = self.pool.take_idle() else { break true };
             match self.take(now) {
                 Some(attempt) => self.send(index, attempt, now),
                 None => self.pool.keep_idle(index),
             }
-        }
+        };
         self.flush();
+        if !has_more {
+            return Ok(());
+        }
         let now = self.clock.now();
         while self.awaited() < self.ready(now) && self.pool.open < self.setup.max_connections {
             self.connect(now)?;

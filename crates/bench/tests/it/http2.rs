@@ -163,6 +163,14 @@ fn an_open_loop_keeps_its_schedule() {
 }
 
 #[test]
+fn a_request_goes_out_though_no_other_follows() {
+    let (port, _) = serve(Settings::default(), None);
+    let plan = Plan { strategy: Strategy::Constant { rate: 20.0 }, ..plan(port, "/", 1, 4) };
+    let (outcome, _) = bench(&Plan { timeout: Duration::from_secs(5), ..plan });
+    assert_eq!(outcome.summary.statuses.ok, 4, "{:?}", outcome.summary.reasons);
+}
+
+#[test]
 fn bodies_are_longer_than_windows() {
     let (port, _) = serve(Settings { window: 10_000, ..Settings::default() }, None);
     let mut plan = plan(port, "/", 8, 100);

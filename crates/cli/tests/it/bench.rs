@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::command::{finish, gatewright, run, tell, told};
 
 /// A mock server on a free port, which ends with the test.
-struct Mock {
+pub(crate) struct Mock {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Mock {
@@ -38,13 +38,13 @@ impl Drop for Mock {
     }
 }
 
-fn quick() -> Mock {
+pub(crate) fn quick() -> Mock {
     Mock::start(&["openai.ttft.fixed=0.002", "openai.itl.fixed=0.0005"])
 }
 
 /// Runs `gatewright --quiet bench URL` with further words and what it wrote to `out.json`. A busy machine may make
 /// the load generator the limit (4), which is no failure here.
-fn bench(folder: &Path, words: &[&str]) -> (i32, Value) {
+pub(crate) fn bench(folder: &Path, words: &[&str]) -> (i32, Value) {
     let mut command = gatewright(folder);
     let output =
         finish(command.args(["--quiet", "bench"]).args(words).args(["--output", "out.json"]));
@@ -335,6 +335,8 @@ fn two_results_are_compared() {
     let (code, row) = compare("f1.json,f2.json,f3.json s1.json,s2.json,s3.json");
     assert_eq!((code, &row["verdict"]), (3, &"worse".into()), "{row}");
     assert!(row["effect_size"].as_f64().unwrap() > 1.0, "{row}");
+    let drawn = row["bootstrap_low"].as_f64().unwrap()..row["bootstrap_high"].as_f64().unwrap();
+    assert!(drawn.start > 0.5 && drawn.contains(&row["difference"].as_f64().unwrap()), "{row}");
     let (_, row) = compare("s1.json f1.json");
     assert_eq!(row["verdict"], "better", "{row}");
     let (code, row) = compare("s1.json s1.json");
@@ -342,7 +344,7 @@ fn two_results_are_compared() {
     let (code, _) = compare("f1.json s1.json --tolerance 100000");
     assert_eq!(code, 0, "worse, but not by so much");
     let text = tell(folder.path(), "compare s1.json s1.json");
-    assert!(text.contains("No difference shown."), "{text}");
+    assert!(text.contains("No difference shown.") && !text.contains("drawn"), "{text}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn wrong_usage_is_one_line_and_a_hint() {
     --- stderr
     error: seen.txt: its name says no format of records
 
-    hint: end it in .csv or .jsonl
+    hint: end it in .csv, .jsonl or .parquet
     "#);
     assert_snapshot!(tell(&folder, "config show --set nonsense"), @r#"
     exit: 2

@@ -7,6 +7,7 @@ mod help;
 mod house;
 mod lunch;
 mod reference;
+mod scenarios;
 mod served;
 mod settings;
 mod simulated;

@@ -473,3 +473,28 @@ fn nobody_there_is_said() {
     hint: is the server running there? `gatewright serve` starts a gateway
     "#);
 }
+
+#[test]
+fn a_gateway_is_loaded_by_http2() {
+    let serving = Serving::start(&[]);
+    let url = format!("http://{}/function/one", serving.address);
+    let output = finish(gatewright(serving.folder.path()).args([
+        "--quiet",
+        "bench",
+        &url,
+        "--body",
+        "1",
+        "--http2",
+        "--streams",
+        "20",
+        "--requests",
+        "400",
+        "--format",
+        "json",
+    ]));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|fault| panic!("{fault}: {}", told(&output)));
+    let result = &report["steps"][0]["result"];
+    assert_eq!(result["run"]["statuses"]["ok"], 400, "{}", result["run"]);
+    assert_eq!(result["connections_opened"], 1);
+}

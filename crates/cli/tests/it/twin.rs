@@ -125,7 +125,7 @@ fn broken_records_are_said_with_their_line() {
     --- stderr
     error: model.txt: its name says no format of records
 
-    hint: records are in files that end in .csv or .jsonl
+    hint: records are in files that end in .csv, .jsonl or .parquet
     "#);
     assert_snapshot!(tell("calibrate simulated.csv --start soon"), @r#"
     exit: 2

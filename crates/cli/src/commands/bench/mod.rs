@@ -76,7 +76,7 @@ pub(crate) struct Bench {
     scenario: Option<PathBuf>,
 
     /// List the benchmarks that are part of the program, and run nothing. --show-scenario prints one, to be changed.
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     list_scenarios: bool,
 
     #[command(flatten)]
@@ -230,8 +230,10 @@ impl Bench {
         let folder = self.folder();
         let variable = |name: &str| std::env::var(name).ok();
         let explain = |error| explain_scenario(error, self.scenario.as_deref());
-        scenario.find_models(&folder, &variable).map_err(explain)?;
-        let prepared = scenario.prepare(&folder, &variable).map_err(explain)?;
+        let mut prepared = scenario.prepare(&folder, &variable).map_err(explain)?;
+        if scenario.find_models(&folder, &variable).map_err(explain)? {
+            prepared = scenario.prepare(&folder, &variable).map_err(explain)?;
+        }
         for path in &self.results.output {
             reports::check_name(path)?;
         }

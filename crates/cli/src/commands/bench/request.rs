@@ -8,6 +8,8 @@ use gatewright_bench::{
     TargetSpec,
 };
 
+use serde_json::{Map, Value};
+
 use super::values::{parse_amount, parse_header, parse_label, parse_table};
 use crate::failure::{Failure, Outcome};
 
@@ -79,6 +81,15 @@ struct Model {
     /// Ask for answers in one piece rather than as a stream.
     #[arg(long, hide_short_help = true)]
     no_stream: bool,
+
+    /// Further fields of each request, such as '{ temperature = 0.2 }'.
+    #[arg(long, value_name = "TABLE", value_parser = parse_table::<Map<String, Value>>)]
+    #[arg(hide_short_help = true)]
+    extra: Option<Map<String, Value>>,
+
+    /// Path of the API after the URL, if it is another than OpenAI's.
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
+    api_path: Option<String>,
 
     /// In the later turns of sessions, say what the data has for the model's answers, and not what it really said.
     #[arg(long, hide_short_help = true)]
@@ -185,6 +196,8 @@ impl Request {
             || model.max_tokens.is_some()
             || model.no_stream
             || model.recorded_replies
+            || model.extra.is_some()
+            || model.api_path.is_some()
     }
 
     fn apply_to(&self, target: &mut TargetSpec) -> Outcome<()> {
@@ -209,7 +222,9 @@ impl Request {
             || !model.prompts.is_empty()
             || model.max_tokens.is_some()
             || model.no_stream
-            || model.recorded_replies;
+            || model.recorded_replies
+            || model.extra.is_some()
+            || model.api_path.is_some();
         let Some(openai) = &mut target.openai else {
             let hint = "add --openai chat, completions, responses or embeddings";
             return if says {
@@ -227,6 +242,8 @@ impl Request {
         openai.max_tokens = model.max_tokens.or(openai.max_tokens);
         openai.exact_tokens |= model.exact_tokens;
         openai.stream &= !model.no_stream;
+        openai.extra.extend(model.extra.clone().unwrap_or_default());
+        openai.path = model.api_path.clone().or_else(|| openai.path.take());
         if model.recorded_replies {
             openai.replies = Replies::Recorded;
         }
