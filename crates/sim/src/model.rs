@@ -264,7 +264,7 @@ impl Model {
             self.function.insert(name, function);
         }
         self.device.extend(other.device);
-        self.node_contention = other.node_contention.or(self.node_contention.take());
+        self.node_contention = other.node_contention.or_else(|| self.node_contention.take());
         Ok(())
     }
 }
