@@ -211,10 +211,6 @@ fn cold_starts_of_overlapping_requests() {
     let report = simulation.run_with(1, policies, None, &mut |_| ()).unwrap();
     let [function] = &report.functions[..] else { panic!("one function") };
     let started = function.totals.replicas_started as f64 / 3_000_000.0;
-    eprintln!(
-        "started {started}, replicas {}, busy {}",
-        function.replicas_mean, function.in_service_mean
-    );
     // Each started replica is a cold start there. Starts come in clusters: of 4,000, their share is known to 5 %.
     assert!((started / 0.001_329 - 1.0).abs() < 0.05, "{started}");
     assert!((function.replicas_mean / 7.695 - 1.0).abs() < 0.01, "{}", function.replicas_mean);
