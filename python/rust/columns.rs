@@ -87,36 +87,14 @@ impl Columns {
         dict.set_item("node", texts(&self.node)?)?;
         dict.set_item("attempts", self.attempts)?;
         dict.set_item("in_flight", self.in_flight)?;
-        dict.set_item("status", PyList::new(py, self.status.into_iter().map(status))?)?;
+        dict.set_item("status", PyList::new(py, self.status.into_iter().map(Status::name))?)?;
         dict.set_item("code", self.code)?;
         dict.set_item("reason", texts(&self.reason)?)?;
         dict.set_item("tokens_in", self.tokens_in)?;
         dict.set_item("tokens_out", self.tokens_out)?;
-        let cache = self.cache.into_iter().map(|result| result.map(cache));
+        let cache = self.cache.into_iter().map(|result| result.map(CacheResult::name));
         dict.set_item("cache", PyList::new(py, cache)?)?;
         dict.set_item("cold", self.cold)?;
         Ok(dict.into_any().unbind())
-    }
-}
-
-const fn status(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Error => "error",
-        Status::Timeout => "timeout",
-        Status::Shed => "shed",
-        Status::Cancelled => "cancelled",
-        Status::Lost => "lost",
-    }
-}
-
-const fn cache(result: CacheResult) -> &'static str {
-    match result {
-        CacheResult::Hit => "hit",
-        CacheResult::Stale => "stale",
-        CacheResult::Miss => "miss",
-        CacheResult::Collapsed => "collapsed",
-        CacheResult::Revalidated => "revalidated",
-        CacheResult::Bypass => "bypass",
     }
 }

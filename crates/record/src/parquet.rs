@@ -17,7 +17,7 @@ use parquet::schema::parser::parse_message_type;
 use serde_json::{Map, Value};
 
 use crate::read::{ReadError, disorder};
-use crate::{CacheResult, Invocation, Status, World};
+use crate::{Invocation, World};
 
 const SCHEMA: &str = "message record {
     REQUIRED BYTE_ARRAY world (UTF8);
@@ -169,14 +169,14 @@ fn cell(row: &Invocation, nth: usize) -> Cell<'_> {
         13 => text(&row.node),
         14 => Cell::Number(row.attempts.into()),
         15 => number(row.in_flight),
-        16 => Cell::Text(status(row.status)),
+        16 => Cell::Text(row.status.name()),
         17 => number(row.code),
         18 => text(&row.reason),
         19 => Cell::Number(row.bytes_in),
         20 => Cell::Number(row.bytes_out),
         21 => number(row.tokens_in),
         22 => number(row.tokens_out),
-        23 => row.cache.map_or(Cell::None, |result| Cell::Text(cache(result))),
+        23 => row.cache.map_or(Cell::None, |result| Cell::Text(result.name())),
         24 => number(row.cache_key),
         25 => Cell::Flag(row.cold),
         _ => Cell::None,
@@ -196,28 +196,6 @@ const fn world(world: World) -> &'static str {
         World::Bench => "bench",
         World::Serve => "serve",
         World::Simulate => "simulate",
-    }
-}
-
-const fn status(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Error => "error",
-        Status::Timeout => "timeout",
-        Status::Shed => "shed",
-        Status::Cancelled => "cancelled",
-        Status::Lost => "lost",
-    }
-}
-
-const fn cache(result: CacheResult) -> &'static str {
-    match result {
-        CacheResult::Hit => "hit",
-        CacheResult::Stale => "stale",
-        CacheResult::Miss => "miss",
-        CacheResult::Collapsed => "collapsed",
-        CacheResult::Revalidated => "revalidated",
-        CacheResult::Bypass => "bypass",
     }
 }
 
