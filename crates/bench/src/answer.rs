@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::failure::Failure;
+use crate::heard::Heard;
 
 /// What the body of a good answer holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,15 +36,13 @@ pub(crate) struct TokenWatch {
     ended: bool,
     failure: Option<Failure>,
     /// What was answered, if that matters.
-    text: Option<String>,
+    heard: Option<Box<Heard>>,
 }
 
 /// One event is no longer than this.
 const MAX_EVENT: usize = 4 << 20;
 /// An answer in one piece is read for its usage up to this length.
 const MAX_WHOLE: usize = 64 << 20;
-/// Bytes of its text that are kept; what is longer is cut off.
-const MAX_TEXT: usize = 4 << 20;
 /// Gaps that are kept of one answer; later ones are not in the distribution.
 const MAX_GAPS: usize = 1 << 20;
 
@@ -131,32 +130,6 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The text of a chat: a piece of it, or all.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Said {
-    choices: Vec<SaidChoice>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SaidChoice {
-    #[serde(alias = "message")]
-    delta: Option<SaidText>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SaidText {
-    content: Option<String>,
-}
-
-impl SaidChoice {
-    fn content(&self) -> Option<&str> {
-        self.delta.as_ref()?.content.as_deref()
-    }
-}
-
 fn some(text: &Option<Text>) -> bool {
     text.as_ref().is_some_and(|text| !text.is_empty)
 }
@@ -199,7 +172,7 @@ impl Default for TokenWatch {
             usage: Usage::default(),
             ended: false,
             failure: None,
-            text: None,
+            heard: None,
         }
     }
 }
@@ -216,12 +189,12 @@ impl TokenWatch {
 
     /// Keeps what will be answered.
     pub(crate) fn keep_text(&mut self) {
-        self.text.get_or_insert_default();
+        self.heard.get_or_insert_default();
     }
 
-    /// What was answered in a chat, if it was to be kept.
-    pub(crate) fn text(&self) -> &str {
-        self.text.as_deref().unwrap_or_default()
+    /// What was answered, if it was to be kept.
+    pub(crate) fn heard(&self) -> Option<&Heard> {
+        self.heard.as_deref()
     }
 
     /// More of the body, which was there at `now`.
@@ -274,18 +247,8 @@ impl TokenWatch {
         }
         self.ended |= message.is_last();
         self.take_usage(&message);
-        self.take_text(data);
-    }
-
-    fn take_text(&mut self, data: &[u8]) {
-        let Some(text) = &mut self.text else { return };
-        let Ok(said) = serde_json::from_slice::<Said>(data) else { return };
-        for piece in said.choices.iter().take(1).filter_map(SaidChoice::content) {
-            let mut room = MAX_TEXT.saturating_sub(text.len()).min(piece.len());
-            while !piece.is_char_boundary(room) {
-                room -= 1;
-            }
-            text.push_str(&piece[..room]);
+        if let Some(heard) = &mut self.heard {
+            heard.take(data);
         }
     }
 
@@ -302,7 +265,9 @@ impl TokenWatch {
             Some(true) if self.failure.is_none() && !self.ended => Some(Failure::StreamCut),
             Some(false) => {
                 let whole = std::mem::take(&mut self.whole);
-                self.take_text(&whole);
+                if let Some(heard) = &mut self.heard {
+                    heard.take(&whole);
+                }
                 match serde_json::from_slice::<Message<'_>>(&whole) {
                     Ok(message) => {
                         self.take_usage(&message);

@@ -49,7 +49,7 @@ pub(crate) enum Address {
 }
 
 /// A request that was sent and is not answered yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct InFlight {
     pub(crate) number: u64,
     pub(crate) scheduled: Option<Time>,

@@ -95,6 +95,14 @@ pub enum BenchError {
         /// What the system said.
         source: io::Error,
     },
+    /// The first request of a target, made before the run, did not go well.
+    #[error("{url} {what}")]
+    Check {
+        /// What was asked for.
+        url: String,
+        /// What came of it.
+        what: String,
+    },
     /// The system did not give what the engine needs.
     #[error("the load engine could not go on: {0}")]
     System(#[from] io::Error),

@@ -35,6 +35,8 @@ pub(crate) enum Failure {
     Code(u16),
     /// An event of the answer, or all of it, was not what a language model answers.
     BadEvent,
+    /// The model did not call a tool, as it had to.
+    NoCall,
     /// An event told of an error.
     ErrorEvent,
     /// The stream of events ended before its end was told.
@@ -74,6 +76,7 @@ impl Failure {
             | Self::GoneAway
             | Self::Code(_)
             | Self::BadEvent
+            | Self::NoCall
             | Self::ErrorEvent
             | Self::StreamCut => Status::Error,
         }
@@ -92,7 +95,7 @@ impl Failure {
         )
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         let kind = |number| io::Error::from_raw_os_error(number).kind();
         match self {
             Self::Connect(number) => format!("connect: {}", kind(number)),
@@ -107,6 +110,7 @@ impl Failure {
             Self::GoneAway => "the server took leave before it began".into(),
             Self::Code(code) => format!("HTTP {code}"),
             Self::BadEvent => "the answer is not that of a language model".into(),
+            Self::NoCall => "the model did not call a tool".into(),
             Self::ErrorEvent => "the stream told of an error".into(),
             Self::StreamCut => "the stream ended before its end was told".into(),
             Self::CutOff => "cut off when the run ended".into(),

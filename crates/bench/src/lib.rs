@@ -25,6 +25,7 @@ mod error;
 mod failure;
 mod feed;
 mod gate;
+mod heard;
 mod http2;
 mod openai;
 mod outcome;
@@ -49,9 +50,10 @@ mod visits;
 
 pub use answer::AnswerKind;
 pub use compare::{Change, ComparisonRow, compare};
+pub use conversation::{Dialogue, DialogueForm, MissingCall, ToolTurns};
 pub use data::{
     Amount, Data, DataError, DataSpec, LocalTokenizer, Order, Prefix, Preprocess, Preprocessed,
-    RowFile, Short, Synthetic, Tokens, preprocess,
+    RowFile, Short, Synthetic, Tokens, TracePrompts, preprocess,
 };
 pub use error::BenchError;
 pub use gate::{Gate, GateResult};
@@ -59,8 +61,8 @@ pub use openai::{OpenAi, OpenAiApi, Replies};
 pub use outcome::{Distributions, Outcome, OutcomeReport, Stop};
 pub use parts::{Part, PartReport, Parts};
 pub use plan::{
-    AtEnd, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, Plan, Target,
-    WeightedTarget,
+    AtEnd, DEFAULT_CONNECT_TIMEOUT, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_TIMEOUT, Plan, Target, WeightedTarget,
 };
 pub use progress::{Progress, RecordSink, Snapshot};
 pub use report::{Machine, Report, SCHEMA, StepReport};

@@ -5,9 +5,11 @@ use gatewright_protocol::openai::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::{AnswerKind, BenchError, Data, Target, WeightedTarget};
+use crate::{
+    AnswerKind, BenchError, Data, Dialogue, DialogueForm, Target, ToolTurns, WeightedTarget,
+};
 
 /// A language model behind OpenAI's API, to be asked with prompts.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct OpenAi {
     pub stream: bool,
     /// What stands as the model's answers in the later turns of a conversation.
     pub replies: Replies,
+    /// Calls that the model has to make, in chats and responses.
+    pub tools: ToolTurns,
     /// Path of the API, if it is another than OpenAI's, such as `/api/v2/chat`.
     pub path: Option<String>,
     /// Further fields of each request, such as `temperature`; they go over those that are set otherwise.
@@ -62,6 +66,24 @@ pub enum Replies {
     Real,
     /// What the data has: messages with all that was said in the file. Prompts stand for themselves.
     Recorded,
+    /// What the server remembers (`previous_response_id`): it is told only what is new. Of responses only.
+    Server,
+}
+
+impl OpenAiApi {
+    /// Name of the field with what was said, where that is more than one text.
+    const fn said(self) -> Option<&'static str> {
+        match self {
+            Self::Chat => Some("messages"),
+            Self::Responses => Some("input"),
+            Self::Completions | Self::Embeddings => None,
+        }
+    }
+
+    /// Whether its requests can go on from answers before.
+    pub(crate) const fn has_turns(self) -> bool {
+        self.said().is_some()
+    }
 }
 
 impl OpenAi {
@@ -77,6 +99,7 @@ impl OpenAi {
             exact_tokens: false,
             stream: true,
             replies: Replies::default(),
+            tools: ToolTurns::default(),
             path: None,
             extra: Map::new(),
             api_key: None,
@@ -90,6 +113,7 @@ impl OpenAi {
     /// # Errors
     /// There is no prompt, or the bodies cannot be written.
     pub fn targets(&self, data: Option<&Data>) -> Result<Vec<WeightedTarget>, BenchError> {
+        self.check()?;
         if let Some(data) = data {
             return Ok(vec![self.target(self.template(data)?)]);
         }
@@ -99,13 +123,28 @@ impl OpenAi {
         self.prompts.iter().map(|prompt| Ok(self.target(self.written(prompt)?))).collect()
     }
 
+    fn check(&self) -> Result<(), BenchError> {
+        let fail = |what: &str| Err(BenchError::Request(what.to_owned()));
+        if self.replies == Replies::Server && self.api != OpenAiApi::Responses {
+            return fail("only a server of responses remembers what was said; ask for responses");
+        }
+        if self.tools.turns > 0 && !self.api.has_turns() {
+            return fail("only chats and responses have tools; ask for one of them");
+        }
+        Ok(self.tools.result_tokens.check("tool_result_tokens")?)
+    }
+
     fn written(&self, prompt: &str) -> Result<Vec<u8>, BenchError> {
         let fail = |error: serde_json::Error| BenchError::Request(error.to_string());
         let body = self.body(prompt).map_err(fail)?;
-        if self.extra.is_empty() {
+        if self.extra.is_empty() && self.tools.turns == 0 {
             return Ok(body);
         }
         let mut body: Map<String, Value> = serde_json::from_slice(&body).map_err(fail)?;
+        if self.tools.turns > 0 {
+            body.insert("tools".to_owned(), Value::Array(vec![self.some_tool()]));
+            body.insert("tool_choice".to_owned(), "required".into());
+        }
         body.extend(self.extra.clone());
         serde_json::to_vec(&body).map_err(fail)
     }
@@ -113,7 +152,29 @@ impl OpenAi {
     fn target(&self, body: Vec<u8>) -> WeightedTarget {
         let (url, headers) = (self.endpoint(), self.all_headers());
         let target = Target { url, method: "POST".into(), headers, body };
-        WeightedTarget { name: None, weight: 1.0, target, answer: AnswerKind::OpenAi }
+        let form = match self.api {
+            OpenAiApi::Responses => DialogueForm::Items,
+            _ => DialogueForm::Messages,
+        };
+        let dialogue = Dialogue { form, tools: self.tools };
+        WeightedTarget { name: None, weight: 1.0, target, answer: AnswerKind::OpenAi, dialogue }
+    }
+
+    /// A tool for models that have to call one, where nobody says which.
+    fn some_tool(&self) -> Value {
+        let query = json!({ "type": "string", "description": "Words to look for." });
+        let mut function = json!({
+            "name": "look_up",
+            "description": "Looks something up.",
+            "parameters": {
+                "type": "object", "properties": { "query": query }, "required": ["query"],
+            },
+        });
+        if self.api == OpenAiApi::Responses {
+            function["type"] = "function".into();
+            return function;
+        }
+        json!({ "type": "function", "function": function })
     }
 
     /// The body with places for what the data has: `prompt` or `messages`, and `output_tokens`.
@@ -122,17 +183,25 @@ impl OpenAi {
         const REAL: &str = "{{messages|conversation}}";
         const TURN: &str = "{{prompt|turn}}";
         const TOKENS: &str = "{{output_tokens|raw}}";
+        const PREVIOUS: &str = "{{turn|previous}}";
+        const CHOICE: &str = "{{turn|tool_choice}}";
         let has = |column| data.check_column(column).is_ok();
         let body = self.written("{{prompt}}")?;
         let mut body: Value = serde_json::from_slice(&body)
             .map_err(|error| BenchError::Request(error.to_string()))?;
-        if self.api == OpenAiApi::Chat {
+        if let Some(name) = self.api.said() {
             match (has("messages"), self.replies) {
-                (true, Replies::Real) => body["messages"] = REAL.into(),
-                (true, Replies::Recorded) => body["messages"] = RECORDED.into(),
-                (false, Replies::Real) => body["messages"] = TURN.into(),
+                (true, Replies::Recorded) => body[name] = RECORDED.into(),
+                (true, Replies::Real | Replies::Server) => body[name] = REAL.into(),
+                (false, Replies::Real | Replies::Server) => body[name] = TURN.into(),
                 (false, Replies::Recorded) => {}
             }
+        }
+        if self.replies == Replies::Server {
+            body["previous_response_id"] = PREVIOUS.into();
+        }
+        if self.tools.turns > 0 && !self.extra.contains_key("tool_choice") {
+            body["tool_choice"] = CHOICE.into();
         }
         if self.max_tokens.is_none() && self.api != OpenAiApi::Embeddings && has("output_tokens") {
             let names: &[&str] = match self.api {
@@ -147,7 +216,7 @@ impl OpenAi {
             }
         }
         // Messages and numbers stand without quotation marks.
-        let text = [RECORDED, REAL, TURN, TOKENS]
+        let text = [RECORDED, REAL, TURN, TOKENS, PREVIOUS, CHOICE]
             .iter()
             .fold(body.to_string(), |text, place| text.replace(&format!("\"{place}\""), place));
         Ok(text.into_bytes())

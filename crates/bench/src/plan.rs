@@ -10,12 +10,14 @@ use gatewright_workload::{Limits, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerKind, BenchError, Data, Trust};
+use crate::{AnswerKind, BenchError, Data, Dialogue, Trust};
 
 /// Connections at most, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 512;
 /// Requests at a time on a connection of HTTP/2, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_CONNECTION_STREAMS: u32 = 100;
+/// Time that a connection may take to be made, where a [`Plan`] does not say otherwise.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that a request may take, where a [`Plan`] does not say otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -54,6 +56,8 @@ pub struct WeightedTarget {
     pub target: Target,
     /// What its answers hold.
     pub answer: AnswerKind,
+    /// How its requests go on from the answers before, where they are a conversation.
+    pub dialogue: Dialogue,
 }
 
 /// What becomes of requests in flight when the run ends.
@@ -91,6 +95,8 @@ pub struct Plan {
     /// Requests at a time on a connection of HTTP/2, 1 to 10,000; the server may allow fewer. Another connection is
     /// opened when all are full.
     pub streams_per_connection: u32,
+    /// How long a connection may take to be made, more than zero; never longer than `timeout`.
+    pub connect_timeout: Duration,
     /// How long a request may take from its scheduled moment (its sending, in a closed loop) to the end of the
     /// answer, more than zero.
     pub timeout: Duration,
@@ -144,6 +150,7 @@ impl Plan {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             http2: false,
             streams_per_connection: DEFAULT_CONNECTION_STREAMS,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             timeout: DEFAULT_TIMEOUT,
             request_ids: true,
             answer: AnswerKind::Opaque,
@@ -239,8 +246,10 @@ impl Plan {
         {
             return setting("weight", format!("{} is not usable; give more than 0", bad.weight));
         }
-        if self.timeout.is_zero() || self.timeout > MAX_SPAN {
-            return setting("timeout", "give more than zero and at most seven days".into());
+        for (name, span) in [("timeout", self.timeout), ("connect timeout", self.connect_timeout)] {
+            if span.is_zero() || span > MAX_SPAN {
+                return setting(name, "give more than zero and at most seven days".into());
+            }
         }
         if self.limits.duration.is_some_and(|span| span > MAX_SPAN) {
             return setting("duration", "give at most seven days".into());
@@ -282,6 +291,10 @@ mod tests {
                 "streams of a connection: 0 is not usable",
             ),
             (Plan { timeout: Duration::ZERO, ..good.clone() }, "timeout: give more than zero"),
+            (
+                Plan { connect_timeout: Duration::ZERO, ..good.clone() },
+                "connect timeout: give more than zero",
+            ),
             (Plan { name: "a b".into(), ..good }, "name: \"a b\" must be"),
             (plan(Strategy::Constant { rate: 0.0 }), "constant: rate 0"),
             (plan(Strategy::Concurrent { streams: 70_000 }), "connections: 70000 is not usable"),

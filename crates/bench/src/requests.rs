@@ -3,7 +3,9 @@ use std::sync::Arc;
 use gatewright_determinism::{Purpose, Stream};
 
 use crate::AnswerKind;
-use crate::conversation::Conversations;
+use crate::answer::TokenWatch;
+use crate::conversation::{Conversations, MissingCall};
+use crate::failure::Failure;
 use crate::feed::Turn;
 use crate::template::RequestTemplate;
 
@@ -87,22 +89,40 @@ impl Requests {
         self.has_conversations
     }
 
-    /// A request has ended, with an answer or none. Whether its session may go on; a conversation does not after a
+    /// What is wrong with a good answer, if something is: a model that had to call a tool did not.
+    pub(crate) fn lacks(&self, choice: usize, turn: Turn, answer: &TokenWatch) -> Option<Failure> {
+        let tools = &self.templates[choice].template.dialogue()?.tools;
+        let fails = tools.missing == MissingCall::Fail && self.misses_call(choice, turn, answer);
+        fails.then_some(Failure::NoCall)
+    }
+
+    fn misses_call(&self, choice: usize, turn: Turn, answer: &TokenWatch) -> bool {
+        let Some(dialogue) = self.templates[choice].template.dialogue() else { return false };
+        self.conversations.said(turn.session).wants_call(&dialogue.tools)
+            && answer.heard().is_some_and(|heard| heard.calls.is_empty())
+    }
+
+    /// A request has ended, with a good answer or none. Whether its session may go on; a conversation does not after a
     /// failure.
     pub(crate) fn hear(
         &mut self,
         choice: usize,
         number: u64,
         turn: Turn,
-        answer: Option<&str>,
+        answer: Option<&TokenWatch>,
     ) -> bool {
-        let template = &mut self.templates[choice].template;
-        if !template.is_conversation() {
-            return true;
-        }
+        let Some(dialogue) = self.templates[choice].template.dialogue() else { return true };
         let Some(answer) = answer else { return false };
-        let (asked, has_more) = template.new_messages(number, turn);
-        has_more && self.conversations.hear(turn.session, &asked, answer)
+        let Some(heard) = answer.heard() else { return false };
+        let ends = dialogue.tools.missing == MissingCall::End;
+        if ends && self.misses_call(choice, turn, answer) {
+            return false;
+        }
+        let template = &mut self.templates[choice].template;
+        let said = self.conversations.said(turn.session);
+        let (asked, has_more) = template.new_messages(number, turn, said);
+        let how = (&dialogue, template.remembers());
+        has_more && self.conversations.hear(turn.session, &asked, heard, how)
     }
 
     /// A session is over.

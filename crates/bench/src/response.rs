@@ -304,6 +304,23 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
     Ok(Some(head))
 }
 
+/// Where the answer that begins with `head`, interim ones included, says that it is to be found instead.
+pub(crate) fn location(head: &[u8]) -> Option<String> {
+    let mut rest = head;
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let Ok(Status::Complete(length)) = response.parse(rest) else { return None };
+        if response.code.is_some_and(|code| code >= 200) {
+            let is_it =
+                |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("location");
+            let found = response.headers.iter().find(is_it)?;
+            return std::str::from_utf8(found.value).ok().map(str::to_owned);
+        }
+        rest = &rest[length..];
+    }
+}
+
 impl Head {
     fn take(&mut self, name: &str, value: &[u8]) -> Result<(), ResponseError> {
         if name.eq_ignore_ascii_case("content-length") {

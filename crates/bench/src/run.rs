@@ -28,7 +28,6 @@ use crate::{AtEnd, BenchError, Outcome, Plan, Progress, RecordSink, Snapshot, St
 /// The threads get this long to be ready.
 const HEAD_START: Duration = Duration::from_millis(10);
 const TICK: Duration = Duration::from_millis(250);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Chunks of records that may wait to be written before the engine has to.
 const WAITING_CHUNKS: usize = 1_024;
 /// Requests of an open loop that a thread holds ready at most; the others wait in the schedule.
@@ -54,7 +53,7 @@ pub fn run(
     plan.check()?;
     let target = ParsedTarget::of(plan)?;
     let measured = plan.measured()?;
-    let (address, tls, first) = target.connect(plan.timeout.min(CONNECT_TIMEOUT))?;
+    let (address, tls, first) = target.connect(plan.timeout.min(plan.connect_timeout))?;
     let threads = plan.threads();
     let connections = plan.connections().max(threads);
     raise_file_limit(u64::from(connections) + OTHER_FILES);
@@ -148,6 +147,7 @@ impl Engine<'_> {
         let setup = Setup {
             address: self.address.clone(),
             tls: self.tls.clone(),
+            connect_timeout: plan.timeout.min(plan.connect_timeout),
             timeout: plan.timeout,
             max_connections: most as usize,
             streams: plan.streams(),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use gatewright_workload::trace::Recorded;
 use http::Method;
 
-use crate::BenchError;
-use crate::conversation::{new_messages, user_message};
+use crate::conversation::{self, Dialogue, DialogueForm, Said};
 use crate::data::Data;
 use crate::feed::Turn;
-use crate::http2;
+use crate::{BenchError, http2};
 
 /// A request as the bytes that go over the wire.
 #[derive(Clone, Debug)]
@@ -50,10 +50,23 @@ pub(crate) struct Parts {
     pub(crate) has_length: bool,
     pub(crate) id_prefix: Option<String>,
     pub(crate) wire: Wire,
-    /// Rows are those of sessions, not of requests.
-    pub(crate) by_session: bool,
-    /// Whether what was said before in the session stands before each new message.
-    pub(crate) is_conversation: bool,
+    /// How requests go on from what was said before in the session, if they do.
+    pub(crate) dialogue: Option<Dialogue>,
+    /// How what is said is written where they do not.
+    pub(crate) form: DialogueForm,
+    /// Which row is a request's.
+    pub(crate) row: RowOf,
+}
+
+/// Which row of the data is a request's.
+#[derive(Clone, Debug)]
+pub(crate) enum RowOf {
+    /// That of its number.
+    Request,
+    /// That of its session: a conversation has one.
+    Session,
+    /// That of the request of a trace which it repeats.
+    Recorded(Arc<Recorded>),
 }
 
 /// How a head is written.
@@ -84,6 +97,18 @@ pub(crate) enum Piece {
         name: String,
         each: bool,
     },
+    /// Name of the last answer, for a server that remembers what was said.
+    Previous,
+    /// Whether the model has to call a tool.
+    ToolChoice,
+}
+
+/// What a request that is written stands in.
+struct Context<'a> {
+    turn: Turn,
+    row: u64,
+    said: &'a Said,
+    parts: &'a Parts,
 }
 
 /// How text is written so that it means itself where it stands.
@@ -135,7 +160,7 @@ impl RequestTemplate {
 
     /// The bytes of request `number`, which stands at `turn` of its session.
     /// `said` is what was said in it before.
-    pub(crate) fn for_request(&mut self, number: u64, turn: Turn, said: &str) -> &[u8] {
+    pub(crate) fn for_request(&mut self, number: u64, turn: Turn, said: &Said) -> &[u8] {
         match &mut self.form {
             Form::Fixed { bytes, number_at, .. } => {
                 if let Some(at) = *number_at {
@@ -154,7 +179,7 @@ impl RequestTemplate {
     }
 
     /// Head and body of request `number`, which stands at `turn` of its session.
-    pub(crate) fn parts(&mut self, number: u64, turn: Turn, said: &str) -> (&[u8], &[u8]) {
+    pub(crate) fn parts(&mut self, number: u64, turn: Turn, said: &Said) -> (&[u8], &[u8]) {
         self.for_request(number, turn, said);
         let (bytes, head_len) = match &self.form {
             Form::Fixed { bytes, head_len, .. } => (bytes, *head_len),
@@ -163,19 +188,30 @@ impl RequestTemplate {
         bytes.split_at(head_len)
     }
 
-    /// Whether its requests go on from what was said before.
-    pub(crate) fn is_conversation(&self) -> bool {
-        matches!(&self.form, Form::Filled(filled) if filled.parts.is_conversation)
+    /// How its requests go on from what was said before, if they do.
+    pub(crate) fn dialogue(&self) -> Option<Dialogue> {
+        let Form::Filled(filled) = &self.form else { return None };
+        filled.parts.dialogue
     }
 
-    /// Of a conversation, what the user says new with a request, and whether that is not the last of it.
-    pub(crate) fn new_messages(&mut self, number: u64, turn: Turn) -> (String, bool) {
+    /// Whether its requests go on from what was said before.
+    pub(crate) fn is_conversation(&self) -> bool {
+        self.dialogue().is_some()
+    }
+
+    /// Whether the server is relied upon to know what was said.
+    pub(crate) fn remembers(&self) -> bool {
+        matches!(&self.form, Form::Filled(filled) if filled.parts.remembers())
+    }
+
+    /// Of a conversation, what is said new with a request, and whether that is not the last of it.
+    pub(crate) fn new_messages(&mut self, number: u64, turn: Turn, said: &Said) -> (String, bool) {
         let Form::Filled(filled) = &mut self.form else { return (String::new(), false) };
         let parts = Arc::clone(&filled.parts);
-        let row = if parts.by_session { turn.session } else { number };
+        let context = Context { turn, row: parts.row.of(number, turn), said, parts: &parts };
         let new = parts.body.iter().find_map(|piece| match piece {
             Piece::Conversation { name, each } => {
-                Some(newly_said(&filled.data.value(row, name), turn.number, *each))
+                Some(context.newly_said(&mut filled.data, name, *each))
             }
             _ => None,
         });
@@ -205,18 +241,17 @@ fn write_number(place: &mut [u8], number: u64) {
 }
 
 impl Filled {
-    fn fill(&mut self, number: u64, turn: Turn, said: &str) {
+    fn fill(&mut self, number: u64, turn: Turn, said: &Said) {
         let parts = Arc::clone(&self.parts);
-        let row = if parts.by_session { turn.session } else { number };
+        let context = Context { turn, row: parts.row.of(number, turn), said, parts: &parts };
         self.bytes.clear();
         self.body.clear();
         self.text.clear();
         let (text, data) = (&mut self.text, &mut self.data);
-        let with = (turn, said, parts.is_conversation);
-        parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, row, with));
-        parts.line.iter().for_each(|piece| piece.write(text, data, row, with));
+        parts.body.iter().for_each(|piece| piece.write(&mut self.body, data, &context));
+        parts.line.iter().for_each(|piece| piece.write(text, data, &context));
         text.extend_from_slice(b" HTTP/1.1\r\n");
-        parts.headers.iter().for_each(|piece| piece.write(text, data, row, with));
+        parts.headers.iter().for_each(|piece| piece.write(text, data, &context));
         if parts.has_length {
             text.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
         }
@@ -246,31 +281,68 @@ impl Wire {
     }
 }
 
-impl Piece {
-    /// `with`: the turn, what was said before it, and whether that matters.
-    fn write(&self, out: &mut Vec<u8>, data: &mut Data, row: u64, with: (Turn, &str, bool)) {
-        let (turn, said, is_conversation) = with;
+impl RowOf {
+    fn of(&self, number: u64, turn: Turn) -> u64 {
         match self {
-            Self::Text(text) => out.extend_from_slice(text),
-            Self::Column { name, escape } => escape.write(out, &data.value(row, name)),
-            Self::Conversation { name, each: false } if !is_conversation => {
-                write_messages(out, &data.value(row, name), turn.number);
-            }
-            Self::Messages { name } => write_messages(out, &data.value(row, name), turn.number),
-            Self::Conversation { name, each } => {
-                let (new, _) = newly_said(&data.value(row, name), turn.number, *each);
-                let comma = if said.is_empty() || new.is_empty() { "" } else { "," };
-                for part in ["[", said, comma, &new, "]"] {
-                    out.extend_from_slice(part.as_bytes());
-                }
+            Self::Request => number,
+            Self::Session => turn.session,
+            Self::Recorded(recorded) => {
+                recorded.number_of(turn.session, turn.number).unwrap_or(number)
             }
         }
     }
 }
 
-/// What the user says with number `turn`, in JSON, and whether more is to come.
-fn newly_said(text: &str, turn: u64, each: bool) -> (String, bool) {
-    if each { (user_message(text), true) } else { new_messages(text, turn) }
+impl Parts {
+    /// Whether the server is relied upon to know what was said.
+    fn remembers(&self) -> bool {
+        self.body.contains(&Piece::Previous)
+    }
+}
+
+impl Context<'_> {
+    /// What is said with the request, in JSON, and whether more is to come.
+    fn newly_said(&self, data: &mut Data, name: &str, each: bool) -> (String, bool) {
+        let text = data.value(self.row, name).into_owned();
+        let (data, dialogue) = (&*data, self.parts.dialogue.unwrap_or_default());
+        let (session, turn) = (self.turn.session, self.said.turn());
+        let result = |nth| conversation::result(data, &dialogue.tools, session, turn, nth);
+        self.said.next(&text, each, &dialogue, result)
+    }
+}
+
+impl Piece {
+    fn write(&self, out: &mut Vec<u8>, data: &mut Data, context: &Context<'_>) {
+        let Context { turn, row, said, parts } = *context;
+        match self {
+            Self::Text(text) => out.extend_from_slice(text),
+            Self::Column { name, escape } => escape.write(out, &data.value(row, name)),
+            Self::Conversation { name, each: false } if parts.dialogue.is_none() => {
+                write_messages(out, &data.value(row, name), turn.number);
+            }
+            Self::Messages { name } => write_messages(out, &data.value(row, name), turn.number),
+            Self::Conversation { name, .. }
+                if parts.dialogue.is_none() && parts.form == DialogueForm::Items =>
+            {
+                let text = serde_json::to_string(&data.value(row, name)).unwrap_or_default();
+                out.extend_from_slice(text.as_bytes());
+            }
+            Self::Conversation { name, each } => {
+                let (new, _) = context.newly_said(data, name, *each);
+                let before = if parts.remembers() { "" } else { said.all() };
+                let comma = if before.is_empty() || new.is_empty() { "" } else { "," };
+                for part in ["[", before, comma, &new, "]"] {
+                    out.extend_from_slice(part.as_bytes());
+                }
+            }
+            Self::Previous => out.extend_from_slice(said.previous().to_string().as_bytes()),
+            Self::ToolChoice => {
+                let tools = parts.dialogue.unwrap_or_default().tools;
+                let has_to = parts.dialogue.is_none() || said.wants_call(&tools);
+                out.extend_from_slice(if has_to { b"\"required\"" } else { b"\"none\"" });
+            }
+        }
+    }
 }
 
 /// The messages before the answer to the user's message number `turn`, from 0; all of them if there are fewer.
@@ -348,9 +420,12 @@ pub(crate) fn pieces(text: &[u8], escape: Escape) -> Result<Vec<Piece>, BenchErr
             Some("messages") => Piece::Messages { name },
             Some("conversation") => Piece::Conversation { name, each: false },
             Some("turn") => Piece::Conversation { name, each: true },
+            Some("previous") => Piece::Previous,
+            Some("tool_choice") => Piece::ToolChoice,
             Some(other) => {
                 return fail(&format!(
-                    "there is no filter \"{other}\"; known are raw, json, url, messages, conversation, turn"
+                    "there is no filter \"{other}\"; known are raw, json, url, messages, conversation, turn, \
+                     previous, tool_choice"
                 ));
             }
         });
@@ -365,7 +440,7 @@ pub(crate) fn pieces(text: &[u8], escape: Escape) -> Result<Vec<Piece>, BenchErr
 /// Names of the columns that pieces need.
 pub(crate) fn columns(pieces: &[Piece]) -> impl Iterator<Item = &str> {
     pieces.iter().filter_map(|piece| match piece {
-        Piece::Text(_) => None,
+        Piece::Text(_) | Piece::Previous | Piece::ToolChoice => None,
         Piece::Column { name, .. }
         | Piece::Messages { name }
         | Piece::Conversation { name, .. } => Some(name.as_str()),

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flate2::bufread::MultiGzDecoder;
 use gatewright_record::parquet_rows;
 use serde::Deserializer as _;
 use serde_json::{Map, Value};
@@ -42,6 +43,8 @@ struct Rows {
     path: PathBuf,
     kind: Kind,
     file: File,
+    /// Columns of the first row.
+    names: Vec<String>,
     /// Where pieces of rows begin, and where the last one ends.
     starts: Vec<u64>,
     count: u64,
@@ -65,15 +68,18 @@ impl RowFile {
     /// It cannot be read, its name says no format, it has no row, or a row is none.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let fail = |what: String| DataError::of(path, what);
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let file = File::open(path).map_err(|fault| fail(fault.to_string()))?;
+        let is_packed = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+        let name = if is_packed { path.with_extension("") } else { path.to_owned() };
+        let ending = name.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let file = if is_packed { unpacked(|out| unzip(file, out)).map_err(fail)? } else { file };
         let kind = match ending.as_str() {
             "txt" | "text" => Kind::Text,
             "csv" => Kind::Csv { header: Vec::new() },
             "jsonl" | "ndjson" | "json" | "parquet" => Kind::JsonLines,
             _ => {
                 let what = "its name says no format of data; \
-                            end it in .txt, .csv, .jsonl, .json or .parquet";
+                            end it in .txt, .csv, .jsonl, .json or .parquet, perhaps with .gz behind";
                 return Err(fail(what.into()));
             }
         };
@@ -102,21 +108,17 @@ impl RowFile {
         self.rows.count
     }
 
+    /// Whether the first row has this column.
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        self.rows.names.iter().any(|own| own == name)
+    }
+
     pub(crate) fn check_column(&self, name: &str) -> Result<(), DataError> {
-        let has = match &self.rows.kind {
-            Kind::Text => name == "prompt",
-            Kind::Csv { header } => header.iter().any(|own| own == name),
-            Kind::JsonLines => {
-                let mut own = self.clone();
-                own.understand(0).map_err(|what| DataError::of(&self.rows.path, what))?;
-                own.values.contains_key(name)
-            }
-        };
         let fail = || {
             let what = format!("it has no column \"{name}\"; data.columns maps other names to it");
             DataError::of(&self.rows.path, what)
         };
-        has.then_some(()).ok_or_else(fail)
+        self.has_column(name).then_some(()).ok_or_else(fail)
     }
 
     /// What stands in `column` of row `row`; empty where nothing does.
@@ -208,7 +210,7 @@ fn indexed(path: &Path, file: File, mut kind: Kind) -> Result<Rows, DataError> {
     let handle = file.try_clone().map_err(|fault| fail(fault.to_string()))?;
     let mut input = BufReader::with_capacity(1 << 18, handle);
     let (mut at, mut count, mut line) = (0, 0, 0u64);
-    let mut starts = Vec::new();
+    let (mut starts, mut names) = (Vec::new(), Vec::new());
     while let Some((row, bytes)) =
         next_row(&mut input, &kind).map_err(|fault| fail(fault.to_string()))?
     {
@@ -228,7 +230,9 @@ fn indexed(path: &Path, file: File, mut kind: Kind) -> Result<Rows, DataError> {
             kind = Kind::Csv { header: header.collect() };
         } else if !row.trim().is_empty() {
             if count == 0 {
-                parse(&row, &kind).map_err(|what| fail(format!("line {line}: {what}")))?;
+                let first =
+                    parse(&row, &kind).map_err(|what| fail(format!("line {line}: {what}")))?;
+                names = first.into_iter().map(|(name, _)| name).collect();
             }
             if count % PIECE == 0 {
                 starts.push(at);
@@ -238,7 +242,10 @@ fn indexed(path: &Path, file: File, mut kind: Kind) -> Result<Rows, DataError> {
         at += bytes;
     }
     starts.push(at);
-    Ok(Rows { path: path.to_owned(), kind, file, starts, count })
+    if let Kind::Csv { header } = &kind {
+        names.clone_from(header);
+    }
+    Ok(Rows { path: path.to_owned(), kind, file, names, starts, count })
 }
 
 /// A format whose rows have no places of their own becomes lines of JSON in a file without a name, which is gone with the
@@ -254,6 +261,12 @@ fn unpacked(
     drop(out);
     file.rewind().map_err(told)?;
     Ok(file)
+}
+
+fn unzip(file: File, out: &mut impl Write) -> Result<(), String> {
+    let mut input = MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file));
+    io::copy(&mut input, out).map_err(|fault| format!("it cannot be unzipped: {fault}"))?;
+    Ok(())
 }
 
 fn unpack_parquet(file: File, out: &mut impl Write) -> Result<(), String> {
@@ -293,88 +306,4 @@ impl<'de, W: Write> serde::de::Visitor<'de> for EachRow<'_, W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(name: &str, text: &str) -> (tempfile::TempDir, Result<RowFile, DataError>) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(name), text).unwrap();
-        let file = RowFile::open(&folder.path().join(name));
-        (folder, file)
-    }
-
-    #[test]
-    fn rows_are_found_in_any_order() {
-        let lines: String =
-            (0..1_000).map(|n| format!("{{\"prompt\":\"p{n}\",\"n\":{n}}}\n\n")).collect();
-        let (_folder, opened) = file("a.jsonl", &lines);
-        let mut rows = opened.unwrap();
-        assert_eq!(rows.rows(), 1_000);
-        for n in [0, 999, 31, 32, 33, 500, 1] {
-            assert_eq!(rows.value(n, "prompt"), format!("p{n}"));
-            assert_eq!(rows.value(n, "n"), n.to_string());
-        }
-        assert_eq!(rows.value(3, "none"), "");
-        assert!(rows.check_column("prompt").is_ok() && rows.check_column("none").is_err());
-    }
-
-    #[test]
-    fn csv_has_a_header_and_rows_of_several_lines() {
-        let (_folder, opened) =
-            file("a.csv", "id, question\n1,\"two\nlines, \"\"quoted\"\"\"\r\n2,b\n");
-        let mut rows = opened.unwrap();
-        assert_eq!(rows.rows(), 2);
-        assert_eq!(rows.value(0, "question"), "two\nlines, \"quoted\"");
-        assert_eq!(
-            (rows.value(1, "id").into_owned(), rows.value(1, "question").into_owned()),
-            ("2".into(), "b".into())
-        );
-    }
-
-    #[test]
-    fn text_and_lists_are_read_as_well() {
-        let (_folder, text) = file("a.txt", "first\nsecond\n");
-        assert_eq!(text.unwrap().value(1, "prompt"), "second");
-        let (_folder, list) = file("a.json", "[{\"prompt\":\"x\"},{\"prompt\":\"y\"}]");
-        assert_eq!(list.unwrap().value(1, "prompt"), "y");
-    }
-
-    #[test]
-    fn records_in_parquet_are_rows() {
-        use gatewright_record::{Format, Invocation, RecordWriter};
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.parquet");
-        let file = File::create(&path).unwrap();
-        let mut writer = RecordWriter::new(file, Format::Parquet).unwrap();
-        for id in 0..1_000 {
-            let function = format!("f{id}").into();
-            writer.write(&Invocation { id, function, ..Invocation::default() }).unwrap();
-        }
-        writer.finish().unwrap();
-        let mut rows = RowFile::open(&path).unwrap();
-        assert_eq!(rows.rows(), 1_000);
-        for n in [999, 0, 500] {
-            assert_eq!(
-                (rows.value(n, "id").into_owned(), rows.value(n, "function").into_owned()),
-                (n.to_string(), format!("f{n}"))
-            );
-        }
-        assert!(rows.check_column("status").is_ok() && rows.check_column("prompt").is_err());
-        std::fs::write(&path, "no Parquet").unwrap();
-        assert!(RowFile::open(&path).is_err());
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        for (name, text, part) in [
-            ("a.txt", "\n\n", "no rows"),
-            ("a.xls", "x", "its name says no format"),
-            ("a.jsonl", "{\"a\":\n", "line 1"),
-            ("a.json", "{}", "no list of objects"),
-        ] {
-            let error = file(name, text).1.unwrap_err().to_string();
-            assert!(error.contains(part), "{name}: {error}");
-        }
-    }
-}
+mod tests;

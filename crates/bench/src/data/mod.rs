@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gatewright_determinism::{Purpose, Stream};
+use gatewright_workload::trace::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,18 +28,36 @@ pub use tokenizer::LocalTokenizer;
 #[serde(default, deny_unknown_fields)]
 pub struct DataSpec {
     /// File of rows, seen from the scenario's folder: `.csv` with a header, `.jsonl`, `.json` with a list,
-    /// `.parquet`, `.txt` with a prompt a line. Give this or `synthetic`.
+    /// `.parquet`, `.txt` with a prompt a line, each of them perhaps zipped (`.gz`). Give this, `synthetic` or `trace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Further files, whose columns stand beside those of `file`, row by row; one with fewer rows begins again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
     /// Text that is made up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<Synthetic>,
+    /// Text that is made up, as long as the prompts of the trace that is replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TracePrompts>,
     /// Other names of columns: `{ prompt = "question" }` finds `prompt` in the column `question`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
     /// Which row comes next.
     pub order: Order,
 }
+
+/// Text as long as the prompts of a trace. Where the trace tells which blocks of 512 tokens prompts have in common, the
+/// text has them in common too; answers are as long as in the trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracePrompts {
+    /// File with a tokenizer whose tokens are counted, as of made up text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+}
+
+const TRACE_COLUMNS: [&str; 3] = ["prompt", "prompt_tokens", "output_tokens"];
 
 /// Which row comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +81,10 @@ pub struct Data {
 
 #[derive(Clone, Debug)]
 enum Source {
-    File(RowFile),
+    /// The first one has at least one of them.
+    Files(Vec<RowFile>),
+    /// With the words that it is made of.
+    Trace(Arc<Recorded>, Arc<[&'static str]>),
     /// With the words that it is made of.
     Synthetic(Arc<Synthetic>, Arc<[&'static str]>),
     /// A column `prompt`.
@@ -70,25 +92,47 @@ enum Source {
 }
 
 impl DataSpec {
-    /// Finds the rows. Relative paths begin in `folder`; `seed` is that of made up text and of the order.
+    /// Finds the rows. Relative paths begin in `folder`; `seed` is that of made up text and of the order; `recorded` is
+    /// the trace that is replayed, if one is.
     ///
     /// # Errors
     /// There is no source or two of them, or it cannot be used.
-    pub fn open(&self, folder: &Path, seed: u64) -> Result<Data, DataError> {
-        let source = match (&self.file, &self.synthetic) {
-            (Some(file), None) => Source::File(RowFile::open(&folder.join(file))?),
-            (None, Some(synthetic)) => {
-                synthetic.check()?;
-                let words = match &synthetic.tokenizer {
-                    Some(name) => {
-                        let path = folder.join(name);
-                        LocalTokenizer::open(&path)?.words(&path)?
-                    }
-                    None => synthetic::words().into(),
-                };
-                Source::Synthetic(Arc::new(synthetic.clone()), words)
+    pub fn open(
+        &self,
+        folder: &Path,
+        seed: u64,
+        recorded: Option<&Arc<Recorded>>,
+    ) -> Result<Data, DataError> {
+        let fail = |what: &str| Err(DataError::of(Path::new("data"), what));
+        let words = |tokenizer: &Option<String>| match tokenizer {
+            Some(name) => {
+                let path = folder.join(name);
+                LocalTokenizer::open(&path)?.words(&path)
             }
-            _ => return Err(DataError::of(Path::new("data"), "give either file or synthetic")),
+            None => Ok(synthetic::words().into()),
+        };
+        let source = match (&self.file, &self.synthetic, &self.trace) {
+            (Some(file), None, None) => {
+                let names = [file].into_iter().chain(&self.beside);
+                let files = names.map(|name| RowFile::open(&folder.join(name)));
+                Source::Files(files.collect::<Result<_, _>>()?)
+            }
+            _ if !self.beside.is_empty() => return fail("files stand beside a file; give file"),
+            (None, Some(synthetic), None) => {
+                synthetic.check()?;
+                Source::Synthetic(Arc::new(synthetic.clone()), words(&synthetic.tokenizer)?)
+            }
+            (None, None, Some(prompts)) => {
+                match recorded.filter(|recorded| recorded.has_tokens()) {
+                    Some(recorded) => {
+                        Source::Trace(Arc::clone(recorded), words(&prompts.tokenizer)?)
+                    }
+                    None => {
+                        return fail("no trace is replayed that tells how long its prompts are");
+                    }
+                }
+            }
+            _ => return fail("give one of file, synthetic and trace"),
         };
         Ok(Data { source, columns: Arc::new(self.columns.clone()), order: self.order, seed })
     }
@@ -109,7 +153,17 @@ impl Data {
     pub(crate) fn check_column(&self, column: &str) -> Result<(), DataError> {
         let name = self.name_of(column);
         match &self.source {
-            Source::File(file) => file.check_column(name),
+            Source::Files(files) => {
+                let mut checked = files.iter().map(|file| file.check_column(name));
+                let first = checked.next().unwrap_or(Ok(()));
+                first.or_else(|error| checked.find(Result::is_ok).unwrap_or(Err(error)))
+            }
+            Source::Trace(..) if TRACE_COLUMNS.contains(&name) => Ok(()),
+            Source::Trace(..) => {
+                let known = TRACE_COLUMNS.join(", ");
+                let what = format!("prompts of a trace have no column {name}; they have {known}");
+                Err(DataError::of(Path::new("data"), what))
+            }
             Source::Prompts(_) if name == "prompt" => Ok(()),
             Source::Prompts(_) => {
                 Err(DataError::of(Path::new("data"), format!("prompts have no column {name}")))
@@ -123,6 +177,11 @@ impl Data {
         }
     }
 
+    /// Text of so many tokens that belongs to no row; `number` tells one from another.
+    pub(crate) fn made_up(&self, number: u64, tokens: Amount) -> String {
+        synthetic::made_up(self.seed, number, tokens)
+    }
+
     fn name_of<'a>(&'a self, column: &'a str) -> &'a str {
         self.columns.get(column).map_or(column, String::as_str)
     }
@@ -130,17 +189,27 @@ impl Data {
     /// What stands in `column` for number `number` (of the request, or of its session); empty where nothing does.
     pub(crate) fn value(&mut self, number: u64, column: &str) -> Cow<'_, str> {
         let row = match (&self.source, self.order) {
-            (Source::File(file), Order::InTurn) => number % file.rows(),
-            (Source::File(file), Order::Random) => {
+            (Source::Files(files), Order::Random) => {
+                let rows = files.first().map_or(1, RowFile::rows);
                 let luck = Stream::new(self.seed, Purpose::Content, number).unit();
-                ((luck * file.rows() as f64) as u64).min(file.rows() - 1)
+                ((luck * rows as f64) as u64).min(rows - 1)
             }
+            (Source::Files(_), Order::InTurn) => number,
+            (Source::Trace(recorded, _), _) => number % recorded.arrivals().len() as u64,
             (Source::Prompts(prompts), _) => number % prompts.len() as u64,
             (Source::Synthetic(..), _) => number,
         };
         let name = self.columns.get(column).map_or(column, String::as_str);
         match &mut self.source {
-            Source::File(file) => file.value(row, name),
+            Source::Files(files) => {
+                let has = |file: &&mut RowFile| file.has_column(name);
+                let found =
+                    if files.len() > 1 { files.iter_mut().find(has) } else { files.first_mut() };
+                found.map_or(Cow::Borrowed(""), |file| file.value(row % file.rows(), name))
+            }
+            Source::Trace(recorded, words) => {
+                Cow::Owned(synthetic::recorded(recorded, words, self.seed, row, name))
+            }
             Source::Prompts(prompts) => Cow::Borrowed(&prompts[row as usize]),
             Source::Synthetic(synthetic, words) => {
                 Cow::Owned(synthetic.value(words, self.seed, row, name))

@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use gatewright_determinism::{Purpose, Stream};
+use gatewright_workload::trace::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,10 @@ const MAX_TOKENS: u64 = 4_000_000;
 const LENGTHS: u64 = 0;
 const WORDS: u64 = 1;
 const PREFIX_WORDS: u64 = 2;
+const OTHER_WORDS: u64 = 3;
+const BLOCK_WORDS: u64 = 4;
+/// Tokens of a block of a trace.
+const BLOCK: u64 = 512;
 
 pub(super) fn words() -> &'static [&'static str] {
     static WORDS: std::sync::OnceLock<Vec<&str>> = std::sync::OnceLock::new();
@@ -93,7 +98,7 @@ impl Amount {
         }
     }
 
-    pub(super) fn check(self, name: &str) -> Result<(), DataError> {
+    pub(crate) fn check(self, name: &str) -> Result<(), DataError> {
         let fail = |what: String| Err(DataError::of(Path::new("data.synthetic"), what));
         match self {
             Self::Fixed(count) if count == 0 || count > MAX_TOKENS => {
@@ -164,6 +169,44 @@ impl Synthetic {
             }
         }
         text
+    }
+}
+
+/// Text that belongs to no row.
+pub(super) fn made_up(seed: u64, number: u64, tokens: Amount) -> String {
+    let mut luck = stream(seed, number, OTHER_WORDS);
+    let count = tokens.draw(&mut luck);
+    let mut text = String::new();
+    write_words(&mut text, words(), &mut luck, count);
+    text
+}
+
+/// What row `row` of a trace's prompts has in `column`.
+pub(super) fn recorded(
+    recorded: &Recorded,
+    words: &[&str],
+    seed: u64,
+    row: u64,
+    column: &str,
+) -> String {
+    let Some(arrival) = recorded.arrivals().get(row as usize) else { return String::new() };
+    // What the trace does not tell is at least one token.
+    let (tokens_in, tokens_out) = (arrival.tokens_in.max(1), arrival.tokens_out.max(1));
+    match column {
+        "prompt_tokens" => tokens_in.to_string(),
+        "output_tokens" => tokens_out.to_string(),
+        "prompt" => {
+            let mut text = String::new();
+            let mut left = u64::from(tokens_in);
+            for &block in recorded.blocks(row) {
+                let count = left.min(BLOCK);
+                write_words(&mut text, words, &mut stream(seed, block, BLOCK_WORDS), count);
+                left -= count;
+            }
+            write_words(&mut text, words, &mut stream(seed, row, WORDS), left);
+            text
+        }
+        _ => String::new(),
     }
 }
 

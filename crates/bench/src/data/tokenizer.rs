@@ -90,7 +90,7 @@ mod tests {
         let spec: DataSpec =
             toml::from_str("synthetic = { prompt_tokens = 50, tokenizer = \"tokenizer.json\" }")
                 .unwrap();
-        let mut data = spec.open(folder.path(), 1).unwrap();
+        let mut data = spec.open(folder.path(), 1, None).unwrap();
         let tokenizer = LocalTokenizer::open(&folder.path().join("tokenizer.json")).unwrap();
         for row in 0..50 {
             let text = data.value(row, "prompt").into_owned();
@@ -107,10 +107,10 @@ mod tests {
         let spec: DataSpec =
             toml::from_str("synthetic = { prompt_tokens = 50, tokenizer = \"tokenizer.json\" }")
                 .unwrap();
-        let error = spec.open(folder.path(), 1).unwrap_err().to_string();
+        let error = spec.open(folder.path(), 1, None).unwrap_err().to_string();
         assert!(error.contains("common words are not tokens"), "{error}");
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
-        let error = spec.open(folder.path(), 1).unwrap_err().to_string();
+        let error = spec.open(folder.path(), 1, None).unwrap_err().to_string();
         assert!(error.contains("it is no tokenizer"), "{error}");
     }
 }

@@ -1,10 +1,13 @@
+mod flow;
+
 use std::collections::BTreeMap;
 
 use gatewright_determinism::Time;
 
+use self::flow::write_body;
 use super::frame::{
     CONNECTION_WINDOW, FIRST_WINDOW, Frame, Http2Error, MAX_FRAME, PREFACE, cut, flag, kind,
-    lacking, setting, write,
+    lacking, write,
 };
 use super::head;
 use crate::answer::{AnswerKind, TokenWatch};
@@ -36,6 +39,8 @@ pub(crate) struct Session {
     /// Bytes that were read and not granted again.
     consumed: u32,
     block: Option<Block>,
+    /// Whether bodies of answers are kept.
+    keeps: bool,
     /// Watches of answers that have ended.
     #[expect(clippy::vec_box, reason = "boxes come and go whole")]
     spare: Vec<Box<TokenWatch>>,
@@ -48,6 +53,8 @@ struct Stream {
     code: Option<u16>,
     body_bytes: u64,
     tokens: Option<Box<TokenWatch>>,
+    /// Beginning of the answer's body, if it is kept.
+    kept: Option<Vec<u8>>,
     window: i64,
     /// Rest of the body.
     body: Vec<u8>,
@@ -69,6 +76,7 @@ pub(crate) struct Ended {
     pub(crate) code: Option<u16>,
     pub(crate) body_bytes: u64,
     pub(crate) tokens: Option<Box<TokenWatch>>,
+    pub(crate) kept: Option<Vec<u8>>,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -77,6 +85,8 @@ const LAST_STREAM: u32 = (1 << 31) - 1;
 const MAX_WINDOW: i64 = (1 << 31) - 1;
 const MAX_BODY: u64 = 1 << 30;
 const MAX_BLOCK: usize = 64 << 10;
+/// What is kept of an answer, where that is wanted.
+const MAX_KEPT: usize = 1 << 20;
 /// Bodies wait for what was written to be gone, above this length.
 const BACKLOG: usize = 256 << 10;
 /// A server that asks for so much and reads nothing of it means no good.
@@ -105,8 +115,14 @@ impl Session {
             first_window: i64::from(FIRST_WINDOW),
             consumed: 0,
             block: None,
+            keeps: false,
             spare: Vec::new(),
         }
+    }
+
+    /// Keeps the beginning of every answer's body from here on.
+    pub(crate) const fn keep_answers(&mut self) {
+        self.keeps = true;
     }
 
     /// Whether both sides know of each other's settings: before, nothing is asked.
@@ -180,6 +196,7 @@ impl Session {
             code: None,
             body_bytes: 0,
             tokens,
+            kept: self.keeps.then(Vec::new),
             window: self.first_window,
             body: Vec::new(),
             written: 0,
@@ -322,6 +339,10 @@ impl Session {
         if let Some(tokens) = stream.tokens.as_mut().filter(|_| code < 400) {
             tokens.feed(content, now);
         }
+        if let Some(kept) = &mut stream.kept {
+            let room = MAX_KEPT.saturating_sub(kept.len()).min(content.len());
+            kept.extend_from_slice(&content[..room]);
+        }
         if frame.has(flag::END_STREAM) {
             self.complete(frame.stream, ended);
         }
@@ -386,41 +407,6 @@ impl Session {
         Ok(())
     }
 
-    fn settings(&mut self, frame: &Frame<'_>) -> Result<(), Http2Error> {
-        if frame.stream != 0 || !frame.payload.len().is_multiple_of(6) {
-            return Err(Http2Error::Frame);
-        }
-        if frame.has(flag::ACK) {
-            self.is_agreed = true;
-            return Ok(());
-        }
-        self.has_settings = true;
-        for &[a, b, c, d, e, f] in frame.payload.as_chunks::<6>().0 {
-            let value = u32::from_be_bytes([c, d, e, f]);
-            match u16::from_be_bytes([a, b]) {
-                setting::MAX_CONCURRENT_STREAMS => self.their_limit = value as usize,
-                setting::INITIAL_WINDOW_SIZE => {
-                    let value = i64::from(value);
-                    if value > MAX_WINDOW {
-                        return Err(Http2Error::Window);
-                    }
-                    let more = value - self.first_window;
-                    self.first_window = value;
-                    for stream in self.streams.values_mut() {
-                        stream.window += more;
-                        if stream.window > MAX_WINDOW {
-                            return Err(Http2Error::Window);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        write(&mut self.out, kind::SETTINGS, flag::ACK, 0, &[]);
-        self.write_bodies();
-        Ok(())
-    }
-
     fn go_away(&mut self, frame: &Frame<'_>, ended: &mut Vec<Ended>) -> Result<(), Http2Error> {
         let last = frame.payload.first_chunk().ok_or(Http2Error::Frame)?;
         let last = u32::from_be_bytes(*last) & !(1 << 31);
@@ -430,47 +416,6 @@ impl Session {
             self.end(id, Some(Failure::GoneAway), ended);
         }
         Ok(())
-    }
-
-    fn widen(&mut self, frame: &Frame<'_>) -> Result<(), Http2Error> {
-        let more = i64::from(frame.number()? & !(1 << 31));
-        if frame.stream == 0 {
-            self.window += more;
-        }
-        let of_stream = self.streams.get_mut(&frame.stream).map(|stream| {
-            stream.window += more;
-            stream.window
-        });
-        if more == 0 || self.window.max(of_stream.unwrap_or(0)) > MAX_WINDOW {
-            return Err(Http2Error::Window);
-        }
-        self.write_bodies();
-        Ok(())
-    }
-
-    /// Writes what the windows allow of bodies, the oldest first.
-    fn write_bodies(&mut self) {
-        if self.unsent == 0 {
-            return;
-        }
-        for (&id, stream) in &mut self.streams {
-            if stream.body.is_empty() {
-                continue;
-            }
-            let rest = &stream.body[stream.written..];
-            stream.written += write_body(
-                &mut self.out,
-                self.gone,
-                id,
-                rest,
-                &mut stream.window,
-                &mut self.window,
-            );
-            if stream.written == stream.body.len() {
-                (stream.body, stream.written) = (Vec::new(), 0);
-                self.unsent -= 1;
-            }
-        }
     }
 
     /// The answer is complete.
@@ -491,35 +436,9 @@ impl Session {
     fn end(&mut self, id: u32, failure: Option<Failure>, ended: &mut Vec<Ended>) {
         let Some(stream) = self.streams.remove(&id) else { return };
         self.unsent -= usize::from(!stream.body.is_empty());
-        let Stream { request, code, body_bytes, tokens, .. } = stream;
-        ended.push(Ended { request, code, body_bytes, tokens, failure });
+        let Stream { request, code, body_bytes, tokens, kept, .. } = stream;
+        ended.push(Ended { request, code, body_bytes, tokens, kept, failure });
     }
-}
-
-/// Writes as much of `body` as the windows and the backlog allow; how much.
-fn write_body(
-    out: &mut Vec<u8>,
-    gone: usize,
-    id: u32,
-    body: &[u8],
-    window: &mut i64,
-    shared: &mut i64,
-) -> usize {
-    let mut written = 0;
-    while written < body.len() && out.len() - gone < BACKLOG {
-        let allowed = usize::try_from((*window).min(*shared)).unwrap_or(0);
-        let count = (body.len() - written).min(MAX_FRAME).min(allowed);
-        if count == 0 {
-            break;
-        }
-        let piece = &body[written..written + count];
-        written += count;
-        let flags = if written == body.len() { flag::END_STREAM } else { 0 };
-        write(out, kind::DATA, flags, id, piece);
-        *window -= count as i64;
-        *shared -= count as i64;
-    }
-    written
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A whole benchmark as a value: the contents of a scenario file, and what a report keeps of its run.
 
 mod builtin;
+mod check;
 mod models;
 mod prepare;
 mod target;
@@ -21,7 +22,8 @@ pub use target::{OpenAiTarget, TargetSpec};
 
 use crate::gate::Gate;
 use crate::{
-    AtEnd, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT, DataSpec, Trust,
+    AtEnd, DEFAULT_CONNECT_TIMEOUT, DEFAULT_CONNECTION_STREAMS, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_TIMEOUT, DataSpec, Trust,
 };
 
 /// A benchmark: who is asked, how, for how long, and what has to hold.
@@ -89,6 +91,18 @@ pub struct Demand {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Client {
+    /// Before the run, the first request of each target is made, and again until it is answered well, for so long: `0s`
+    /// asks once. Without a good answer the run is not begun.
+    #[serde(skip_serializing_if = "Option::is_none", with = "span")]
+    #[schemars(with = "Option<String>")]
+    pub check: Option<Duration>,
+    /// A target whose first request is redirected is asked where that leads to: found out once, before the run.
+    #[serde(skip_serializing_if = "is_false")]
+    pub follow_redirects: bool,
+    /// How long a connection may take to be made.
+    #[serde(with = "span::required")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
     /// How long a request may take, from its scheduled moment (its sending, in a closed loop).
     #[serde(with = "span::required")]
     #[schemars(with = "String")]
@@ -151,6 +165,9 @@ impl Default for Scenario {
 impl Default for Client {
     fn default() -> Self {
         Self {
+            check: None,
+            follow_redirects: false,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             timeout: DEFAULT_TIMEOUT,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             http2: false,

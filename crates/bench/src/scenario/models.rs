@@ -4,6 +4,7 @@ use std::time::Duration;
 use gatewright_workload::{Limits, Strategy};
 use serde::Deserialize;
 
+use super::check::patiently;
 use super::prepare::part;
 use super::{Scenario, ScenarioError};
 use crate::target::ParsedTarget;
@@ -38,7 +39,8 @@ impl Scenario {
             let target = &self.target[nth];
             if target.openai.as_ref().is_some_and(|openai| openai.model.is_none()) {
                 found = true;
-                let model = self.first_model(nth, folder, variable)?;
+                let model =
+                    patiently(self.client.check, || self.first_model(nth, folder, variable))?;
                 if let Some(openai) = &mut self.target[nth].openai {
                     openai.model = Some(model);
                 }
@@ -55,9 +57,6 @@ impl Scenario {
     ) -> Result<String, ScenarioError> {
         const HINT: &str = "name the model: --model NAME, or openai.model of the target";
         let target = &self.target[nth];
-        if self.client.http2 {
-            return Err(part("a model is not looked for by HTTP/2", HINT));
-        }
         let base = target.url.trim_end_matches('/');
         let url = format!("{}/v1/models", base.strip_suffix("/v1").unwrap_or(base));
         let mut headers = target.headers.clone();
@@ -68,14 +67,17 @@ impl Scenario {
         let plan = Plan {
             trust: self.client.trust(folder),
             unix_socket: self.client.unix_socket.as_ref().map(|path| folder.join(path)),
+            http2: self.client.http2,
             request_ids: false,
             ..plan
         };
-        let (code, body) = ParsedTarget::of(&plan)?.fetch(TIMEOUT)?;
-        if code != 200 {
-            return Err(part(format!("no model is given, and {url} answers with {code}"), HINT));
+        let connect = self.client.connect_timeout.min(TIMEOUT);
+        let answer = ParsedTarget::of(&plan)?.fetch(connect, TIMEOUT)?;
+        if answer.code != 200 {
+            let what = format!("no model is given, and {url} answers with {}", answer.code);
+            return Err(part(what, HINT));
         }
-        let models = serde_json::from_slice::<Models>(&body).ok();
+        let models = serde_json::from_slice::<Models>(&answer.body).ok();
         let first = models.and_then(|models| models.data.into_iter().next());
         let none = || part(format!("no model is given, and {url} names none"), HINT);
         first.map(|model| model.id).ok_or_else(none)

@@ -1,16 +1,19 @@
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use flate2::bufread::MultiGzDecoder;
 use gatewright_workload::profile::Profile;
-use gatewright_workload::trace::TraceError;
-use gatewright_workload::{Limits, Strategy};
+use gatewright_workload::trace::{Recorded, TraceError};
+use gatewright_workload::{Limits, Replay, Strategy};
 
+use super::check::Before;
 use super::{Demand, Scenario, TargetSpec};
 use crate::target::ParsedTarget;
 use crate::{
-    AnswerKind, BenchError, Data, OpenAi, OpenAiApi, Plan, Replies, Series, SeriesStep, Target,
-    WeightedTarget,
+    AnswerKind, BenchError, Data, DataSpec, Dialogue, OpenAi, Plan, Replies, Series, SeriesStep,
+    Target, TracePrompts, WeightedTarget,
 };
 
 /// A scenario with its files read: ready to be run.
@@ -20,6 +23,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// The steps.
     pub series: Series,
+    /// What [`Prepared::check`] does.
+    pub(super) before: Before,
 }
 
 /// Why a scenario cannot be run.
@@ -74,13 +79,16 @@ impl Scenario {
         let mut plan = Plan::new(Target::default(), strategy, limits);
         plan.name.clone_from(&self.name);
         plan.seed = self.seed;
-        let data = self.data.as_ref().map(|data| data.open(folder, self.seed));
+        let recorded = series.recorded();
+        let data = self.data.clone().or_else(|| self.traced(recorded));
+        let data = data.map(|data| data.open(folder, self.seed, recorded));
         plan.data = data.transpose().map_err(BenchError::from)?.or_else(|| self.said());
         plan.mix = self.targets(folder, variable, plan.data.as_ref())?;
         plan.window = self.window;
         plan.constraints.clone_from(&self.constraint);
         plan.at_end = self.at_end;
         plan.slo = self.slo.or_else(|| self.profile.as_ref()?.slo().copied());
+        plan.connect_timeout = self.client.connect_timeout;
         plan.timeout = self.client.timeout;
         plan.max_connections = self.client.max_connections;
         plan.http2 = self.client.http2;
@@ -100,7 +108,8 @@ impl Scenario {
             profile.check().map_err(BenchError::from)?;
             Plan { strategy: Strategy::Synchronous, limits: *limits, ..plan.clone() }.check()?;
         }
-        Ok(Prepared { plan, series })
+        let (check, follow) = (self.client.check, self.client.follow_redirects);
+        Ok(Prepared { plan, series, before: Before { check, follow } })
     }
 
     /// The same as a report may keep it: without the values of headers that hold keys.
@@ -110,12 +119,22 @@ impl Scenario {
         Self { target, ..self.clone() }
     }
 
+    /// Prompts as long as those of the trace that is replayed, where nobody says which are asked.
+    fn traced(&self, recorded: Option<&Arc<Recorded>>) -> Option<DataSpec> {
+        let asks = |target: &TargetSpec| {
+            target.openai.as_ref().is_some_and(|openai| openai.prompts.is_empty())
+        };
+        let has_tokens = recorded.is_some_and(|recorded| recorded.has_tokens());
+        (has_tokens && self.target.iter().any(asks))
+            .then(|| DataSpec { trace: Some(TracePrompts::default()), ..DataSpec::default() })
+    }
+
     /// The prompts of the one target as data, if its requests are turns of conversations.
     fn said(&self) -> Option<Data> {
         let [TargetSpec { openai: Some(openai), .. }] = &self.target[..] else { return None };
         let has_turns =
             self.demand.iter().any(|demand| matches!(demand.arrival, Strategy::Sessions { .. }));
-        let goes_on = openai.api == OpenAiApi::Chat && openai.replies == Replies::Real;
+        let goes_on = openai.api.has_turns() && openai.replies != Replies::Recorded;
         (has_turns && goes_on && !openai.prompts.is_empty())
             .then(|| Data::of_prompts(&openai.prompts))
     }
@@ -187,7 +206,14 @@ fn read(strategy: &mut Strategy, folder: &Path, seed: u64) -> Result<(), Scenari
     let path = folder.join(&replay.trace);
     let file =
         File::open(&path).map_err(|source| ScenarioError::File { path: path.clone(), source })?;
-    replay.read(BufReader::new(file), seed).map_err(|source| ScenarioError::Trace { path, source })
+    let is_zipped = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    let file = BufReader::new(file);
+    let input: Box<dyn BufRead> = if is_zipped {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
+    replay.read(input, seed).map_err(|source| ScenarioError::Trace { path, source })
 }
 
 impl TargetSpec {
@@ -211,6 +237,7 @@ impl TargetSpec {
                 exact_tokens: openai.exact_tokens,
                 stream: openai.stream,
                 replies: openai.replies,
+                tools: openai.tools(),
                 path: openai.path.clone(),
                 extra: openai.extra.clone(),
                 api_key: key,
@@ -242,7 +269,8 @@ impl TargetSpec {
         let body = body.unwrap_or_default();
         let target = Target { url: self.url.clone(), method, headers, body };
         let (name, weight) = (self.name.clone(), self.weight);
-        Ok(vec![WeightedTarget { name, weight, target, answer: AnswerKind::Opaque }])
+        let (answer, dialogue) = (AnswerKind::Opaque, Dialogue::default());
+        Ok(vec![WeightedTarget { name, weight, target, answer, dialogue }])
     }
 
     fn bytes(&self, folder: &Path) -> Result<Option<Vec<u8>>, ScenarioError> {
@@ -270,6 +298,19 @@ impl Series {
                 None => (Strategy::Synchronous, Limits::default()),
             },
             Self::Profile(_, limits) => (Strategy::Synchronous, *limits),
+        }
+    }
+
+    /// The first trace that is replayed.
+    fn recorded(&self) -> Option<&Arc<Recorded>> {
+        let of = |strategy| match strategy {
+            &Strategy::Replay(Replay { recorded: Some(ref recorded), .. }) => Some(recorded),
+            _ => None,
+        };
+        match self {
+            Self::Listed(steps) => steps.iter().find_map(|step| of(&step.strategy)),
+            Self::Profile(Profile::Series { strategies }, _) => strategies.iter().find_map(of),
+            Self::Profile(..) => None,
         }
     }
 

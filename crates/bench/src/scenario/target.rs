@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{OpenAiApi, Replies};
+use crate::{Amount, MissingCall, OpenAiApi, Replies, ToolTurns};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,12 +58,35 @@ pub struct OpenAiTarget {
     /// the data has.
     #[serde(skip_serializing_if = "is_default")]
     pub replies: Replies,
+    /// So many of a session's first messages have to be answered with a call of a tool, in chats and responses. Each call
+    /// takes two requests: the next one brings a made up result.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tool_turns: u32,
+    /// Tokens of the result of a call.
+    #[serde(skip_serializing_if = "are_usual")]
+    pub tool_result_tokens: Amount,
+    /// What it means if the model does not call a tool where it has to.
+    #[serde(skip_serializing_if = "is_failure")]
+    pub missing_call: MissingCall,
     /// Path of the API after `url`, if it is another than OpenAI's, such as `/api/v2/chat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Further fields of each request, such as `temperature`; they go over those that are set otherwise.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(turns: &u32) -> bool {
+    *turns == 0
+}
+
+fn are_usual(tokens: &Amount) -> bool {
+    *tokens == ToolTurns::default().result_tokens
+}
+
+fn is_failure(missing: &MissingCall) -> bool {
+    *missing == MissingCall::Fail
 }
 
 fn is_default(replies: &Replies) -> bool {
@@ -96,8 +119,21 @@ impl Default for OpenAiTarget {
             exact_tokens: false,
             stream: true,
             replies: Replies::default(),
+            tool_turns: 0,
+            tool_result_tokens: ToolTurns::default().result_tokens,
+            missing_call: MissingCall::default(),
             path: None,
             extra: Map::new(),
+        }
+    }
+}
+
+impl OpenAiTarget {
+    pub(super) const fn tools(&self) -> ToolTurns {
+        ToolTurns {
+            turns: self.tool_turns,
+            result_tokens: self.tool_result_tokens,
+            missing: self.missing_call,
         }
     }
 }

@@ -1,3 +1,4 @@
+mod ends;
 mod streams;
 
 use std::collections::VecDeque;
@@ -10,18 +11,17 @@ use gatewright_record::{RunSummary, TimeSeries, TokenSummary};
 use gatewright_workload::profile::Attainment;
 use rustix::io::Errno;
 
-use crate::answer::TokenWatch;
 use crate::clock::{Clock, ProcessorTime};
 use crate::connection::{Address, Connection, InFlight, Phase};
 use crate::failure::Failure;
-use crate::feed::{Due, Feed, Noticed, Turn};
+use crate::feed::{Due, Feed, Noticed};
 use crate::http2::Ended;
 use crate::parts::Parts;
 use crate::poller::{Event, EventFlags, Poller};
 use crate::pool::{Pool, PoolCounts};
 use crate::progress::Shared;
 use crate::requests::Requests;
-use crate::tally::{Account, End, Tally};
+use crate::tally::{Account, Tally};
 use crate::tls::Tls;
 
 /// One thread of the engine: its part of the requests on its own connections.
@@ -65,6 +65,8 @@ struct Attempt {
 pub(crate) struct Setup {
     pub(crate) address: Address,
     pub(crate) tls: Option<Tls>,
+    /// How long a connection may take to be made.
+    pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) max_connections: usize,
     /// Requests at a time on a connection, if it speaks HTTP/2.
@@ -249,26 +251,8 @@ impl<'a> Shard<'a> {
         self.again.pop_front().or_else(|| self.feed.take(now).map(first))
     }
 
-    /// Puts a request that failed where it is made once more, if it may be.
-    fn retry(&mut self, request: &InFlight, failure: Option<Failure>, now: Time) -> bool {
-        // What a server that takes leave has not begun with is asked for elsewhere (RFC 9113, section 6.8).
-        let is_untouched = failure == Some(Failure::GoneAway);
-        let may = (request.attempt <= self.setup.retries || is_untouched)
-            && failure.is_some_and(Failure::is_passing)
-            && now < request.start() + self.setup.timeout
-            && !(self.setup.cuts_off && now >= self.feed.end());
-        if may {
-            let (number, scheduled, turn) = (request.number, request.scheduled, request.turn);
-            self.again.push_back(Attempt {
-                due: Due { number, scheduled, turn },
-                number: request.attempt + 1,
-                first_sent: Some(request.sent),
-            });
-        }
-        may
-    }
-
     fn connect(&mut self, now: Time) -> io::Result<()> {
+        self.next_sweep = self.next_sweep.min(now + self.setup.connect_timeout);
         let (address, tls) = (&self.setup.address, self.setup.tls.as_ref());
         match Connection::open(address, tls, self.setup.streams, now) {
             Ok(connection) => self.adopt(connection),
@@ -296,23 +280,6 @@ impl<'a> Shard<'a> {
             self.pool.keep_idle(index);
         }
         Ok(())
-    }
-
-    /// A connection could not be made: the request that has waited longest ends, unless enough others are
-    /// on their way.
-    fn connect_failed(&mut self, failure: Failure, now: Time) {
-        self.pool.counts.failed += 1;
-        if self.ready(now) <= self.awaited() {
-            return;
-        }
-        if let Some(attempt) = self.take(now) {
-            self.end_unsent(attempt, failure, now);
-            if self.requests.has_conversations() {
-                self.go_on_unsent(attempt.due, failure, now);
-            } else {
-                self.feed.ended_unconnected(attempt.due.turn, now);
-            }
-        }
     }
 
     fn send(&mut self, index: usize, attempt: Attempt, now: Time) {
@@ -448,170 +415,5 @@ impl<'a> Shard<'a> {
             }
         }
         self.unread.push((self.pool.token(index), hung_up));
-    }
-
-    /// The answer is complete. `clean`: nothing stands against another request on the connection.
-    fn answered(&mut self, index: usize, now: Time, clean: bool) {
-        let Some(connection) = self.pool.get(index) else { return };
-        let Phase::Busy(request) = connection.phase else { return };
-        let code = connection.parser.code();
-        let failure = code.filter(|code| *code >= 400).map(Failure::Code);
-        let failure = failure.or_else(|| connection.tokens.as_mut()?.finish());
-        let end = end_of(&request, now, connection, failure);
-        let reusable = clean && connection.parser.keep_alive() && connection.is_all_written();
-        connection.phase = Phase::Idle;
-        if !self.retry(&request, failure, now) {
-            let tokens = self.pool.get(index).and_then(|connection| connection.tokens.as_deref());
-            self.tally.end(end, self.requests.get(request.choice), tokens);
-            let answer = tokens.filter(|_| failure.is_none()).map(TokenWatch::text);
-            let goes_on = self.requests.hear(request.choice, request.number, request.turn, answer);
-            self.go_on(request.turn, goes_on, failure, now);
-        }
-        self.pool.busy -= 1;
-        if !reusable {
-            self.pool.remove(index);
-            return;
-        }
-        let waiting = self.feed.oldest().is_some();
-        self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);
-        self.feed.notice(now);
-        self.fill(index, now);
-    }
-
-    /// The request on a connection has failed, and the connection with it.
-    fn fail(&mut self, index: usize, failure: Failure, now: Time) {
-        let Some(connection) = self.pool.get(index) else { return };
-        if let Phase::Busy(request) = connection.phase {
-            let end = end_of(&request, now, connection, Some(failure));
-            connection.phase = Phase::Idle;
-            self.pool.busy -= 1;
-            if !self.retry(&request, Some(failure), now) {
-                self.tally.end(end, self.requests.get(request.choice), None);
-                let goes_on =
-                    self.requests.hear(request.choice, request.number, request.turn, None);
-                self.go_on(request.turn, goes_on, Some(failure), now);
-            }
-        }
-        self.pool.remove(index);
-    }
-
-    /// A request has ended; its session goes on, or does not.
-    fn go_on(&mut self, turn: Turn, goes_on: bool, failure: Option<Failure>, now: Time) {
-        if goes_on && self.feed.ended(turn, now) {
-            return;
-        }
-        if !goes_on {
-            self.broken_conversations += u64::from(failure.is_some());
-            self.feed.left(turn, now);
-        }
-        self.requests.forget(turn.session);
-    }
-
-    fn end_unsent(&mut self, attempt: Attempt, failure: Failure, now: Time) {
-        let due = attempt.due;
-        let choice = self.requests.choose(due.number, due.turn);
-        let end = End {
-            number: due.number,
-            turn: due.turn.number,
-            scheduled: due.scheduled,
-            sent: attempt.first_sent,
-            attempts: attempt.number - 1,
-            first_byte: None,
-            request_bytes: 0,
-            finished: now,
-            code: None,
-            body_bytes: 0,
-            failure: Some(failure),
-        };
-        self.tally.end(end, self.requests.get(choice), None);
-    }
-
-    /// Ends all that is in flight, and what was due.
-    fn cut_off(&mut self, now: Time) {
-        for index in self.pool.numbers() {
-            let Some(connection) = self.pool.get(index) else { continue };
-            if matches!(connection.phase, Phase::Busy(_)) {
-                self.fail(index, Failure::CutOff, now);
-            } else if connection.http2.is_some() {
-                self.cancel(index, |_| true, Failure::CutOff, now);
-            }
-        }
-        self.give_up_unsent(now);
-    }
-
-    /// Ends what has taken longer than the timeout, and finds out when that is due next.
-    fn sweep(&mut self, now: Time) -> io::Result<()> {
-        let timeout = self.setup.timeout;
-        let mut next = now + timeout;
-        for index in self.pool.numbers() {
-            let Some(connection) = self.pool.get(index) else { continue };
-            let deadline = match connection.phase {
-                Phase::Idle if connection.http2.is_some() => {
-                    next = next.min(self.sweep_streams(index, now).unwrap_or(next));
-                    continue;
-                }
-                Phase::Idle => continue,
-                Phase::Connecting { since } => since + timeout,
-                Phase::Busy(request) => request.start() + timeout,
-            };
-            if deadline > now {
-                next = next.min(deadline);
-            } else if matches!(connection.phase, Phase::Connecting { .. }) {
-                self.pool.remove(index);
-                self.connect_failed(Failure::connect(Errno::TIMEDOUT), now);
-            } else {
-                self.fail(index, Failure::Timeout, now);
-            }
-        }
-        while let Some(oldest) = self.feed.oldest() {
-            if oldest + timeout > now {
-                next = next.min(oldest + timeout);
-                break;
-            }
-            if let Some(due) = self.feed.take(now) {
-                let attempt = Attempt { due, number: 1, first_sent: None };
-                self.end_unsent(attempt, Failure::NoConnection, now);
-                self.go_on_unsent(due, Failure::NoConnection, now);
-            }
-            self.feed.notice(now);
-        }
-        self.next_sweep = next;
-        self.dispatch()
-    }
-
-    fn give_up_unsent(&mut self, now: Time) {
-        loop {
-            self.feed.notice(now);
-            let Some(attempt) = self.take(now) else { return };
-            self.end_unsent(attempt, Failure::Unsent, now);
-            self.go_on_unsent(attempt.due, Failure::Unsent, now);
-        }
-    }
-
-    fn go_on_unsent(&mut self, due: Due, failure: Failure, now: Time) {
-        let choice = self.requests.choose(due.number, due.turn);
-        let goes_on = self.requests.hear(choice, due.number, due.turn, None);
-        self.go_on(due.turn, goes_on, Some(failure), now);
-    }
-}
-
-fn end_of(
-    request: &InFlight,
-    finished: Time,
-    connection: &Connection,
-    failure: Option<Failure>,
-) -> End {
-    End {
-        number: request.number,
-        turn: request.turn.number,
-        scheduled: request.scheduled,
-        sent: Some(request.sent),
-        first_byte: request.first_byte,
-        request_bytes: request.body_len,
-        attempts: request.attempt,
-        finished,
-        code: connection.parser.code(),
-        body_bytes: connection.parser.body_bytes(),
-        failure,
     }
 }

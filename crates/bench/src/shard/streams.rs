@@ -2,13 +2,12 @@
 
 use gatewright_determinism::Time;
 
+use super::ends::Come;
 use super::{READS_IN_TURN, Shard};
-use crate::answer::TokenWatch;
 use crate::connection::InFlight;
 use crate::failure::Failure;
 use crate::http2::Ended;
 use crate::poller::EventFlags;
-use crate::tally::End;
 
 impl Shard<'_> {
     pub(super) fn handle_streams(&mut self, index: usize, flags: EventFlags, hung_up: bool) {
@@ -67,27 +66,8 @@ impl Shard<'_> {
 
     /// Takes account of requests that have ended on a connection, and gives it new ones or closes it.
     fn end_streams(&mut self, index: usize, ended: &mut Vec<Ended>, now: Time) {
-        for Ended { request, code, body_bytes, tokens, failure } in ended.drain(..) {
-            if !self.retry(&request, failure, now) {
-                let end = End {
-                    number: request.number,
-                    turn: request.turn.number,
-                    scheduled: request.scheduled,
-                    sent: Some(request.sent),
-                    first_byte: request.first_byte,
-                    request_bytes: request.body_len,
-                    attempts: request.attempt,
-                    finished: now,
-                    code,
-                    body_bytes,
-                    failure,
-                };
-                self.tally.end(end, self.requests.get(request.choice), tokens.as_deref());
-                let answer = tokens.as_deref().filter(|_| failure.is_none()).map(TokenWatch::text);
-                let goes_on =
-                    self.requests.hear(request.choice, request.number, request.turn, answer);
-                self.go_on(request.turn, goes_on, failure, now);
-            }
+        for Ended { request, code, body_bytes, tokens, failure, .. } in ended.drain(..) {
+            self.end_sent(&request, Come { code, body_bytes, failure }, tokens.as_deref(), now);
             self.pool.busy -= 1;
             let waiting = self.feed.oldest().is_some();
             self.waited += u64::from(waiting && self.pool.open >= self.setup.max_connections);

@@ -190,6 +190,7 @@ fn a_stream_that_takes_too_long_ends_alone() {
         weight,
         target: Target::get(format!("http://localhost:{port}/{path}")),
         answer: gatewright_bench::AnswerKind::Opaque,
+        dialogue: gatewright_bench::Dialogue::default(),
     };
     plan.mix = vec![target("quick", 9.0), target("stuck", 1.0)];
     plan.timeout = Duration::from_millis(300);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gatewright_bench::{AnswerKind, OpenAi, OpenAiApi, Plan, Target, WeightedTarget};
+use gatewright_bench::{AnswerKind, Dialogue, OpenAi, OpenAiApi, Plan, Target, WeightedTarget};
 use gatewright_workload::Strategy;
 use gatewright_workload::profile::Slo;
 
@@ -146,6 +146,7 @@ fn several_targets_share_the_load_by_weight() {
         weight,
         target: Target::get(format!("{}{name}", server.url())),
         answer: AnswerKind::Opaque,
+        dialogue: Dialogue::default(),
     };
     for threads in [1, 3] {
         let mix = vec![weighted("common", 9.0), weighted("rare", 1.0)];
@@ -252,7 +253,7 @@ fn rows(lines: &str) -> (tempfile::TempDir, gatewright_bench::Data) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rows.jsonl"), lines).unwrap();
     let spec = gatewright_bench::DataSpec { file: Some("rows.jsonl".into()), ..Default::default() };
-    let data = spec.open(folder.path(), 1).unwrap();
+    let data = spec.open(folder.path(), 1, None).unwrap();
     (folder, data)
 }
 

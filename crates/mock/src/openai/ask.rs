@@ -1,12 +1,15 @@
+use std::sync::Arc;
+
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_protocol::openai::{
-    self, ChatRequest, CompletionRequest, Content, FinishReason, Message, Response, ResponseInput,
-    ResponseRequest, ToolChoice,
+    self, ChatRequest, CompletionRequest, Content, FinishReason, InputItem, Message, Response,
+    ResponseInput, ResponseRequest, ToolChoice,
 };
 use gatewright_sim::Sampler;
 use serde_json::Value;
 
 use super::format::Format;
+use super::history::Said;
 use super::responses::ResponseFormat;
 use super::script::Script;
 use crate::config::OpenAiConfig;
@@ -30,6 +33,8 @@ pub(super) struct Ask {
     seed: Option<i64>,
     /// Function to be called: its name and the schema of its arguments.
     call: Option<(String, Option<Value>)>,
+    /// What is kept for responses that go on from this one: the one before, and what was said.
+    pub(super) remember: Option<(Option<Arc<Said>>, ResponseInput)>,
 }
 
 /// Tokens that stand for no text: who speaks, and that the model is next.
@@ -65,6 +70,7 @@ impl Ask {
             ignore_eos: request.ignore_eos.unwrap_or(false),
             seed: request.seed,
             call: choose(tools, request.tool_choice.as_ref(), results_came)?,
+            remember: None,
         })
     }
 
@@ -96,11 +102,14 @@ impl Ask {
             ignore_eos: request.ignore_eos.unwrap_or(false),
             seed: request.seed,
             call: None,
+            remember: None,
         })
     }
 
+    /// `before`: what was said in the responses that this one goes on from.
     pub(super) fn response(
         request: &ResponseRequest,
+        before: &[Arc<Said>],
         config: &OpenAiConfig,
     ) -> Result<Self, Refusal> {
         let mut prompt = builder(config);
@@ -111,6 +120,10 @@ impl Ask {
         if let Some(instructions) = &request.instructions {
             prompt.marks(ROLE, ROLE_TOKENS);
             prompt.text(instructions);
+        }
+        for said in before {
+            response_prompt(&said.input, config, &mut prompt);
+            add_item(&said.answer, config, &mut prompt);
         }
         let results_came = response_prompt(&request.input, config, &mut prompt);
         prompt.marks(ROLE, ROLE_TOKENS);
@@ -132,6 +145,7 @@ impl Ask {
             ignore_eos: request.ignore_eos.unwrap_or(false),
             seed: request.seed,
             call,
+            remember: None,
         })
     }
 
@@ -225,16 +239,18 @@ fn response_prompt(
         }
         ResponseInput::Items(items) => items,
     };
-    for item in items {
-        prompt.marks(ROLE, ROLE_TOKENS);
-        for content in [&item.content, &item.output].into_iter().flatten() {
-            add(content, config, prompt);
-        }
-        if let Some(arguments) = &item.arguments {
-            prompt.text(arguments);
-        }
-    }
+    items.iter().for_each(|item| add_item(item, config, prompt));
     items.last().is_some_and(|last| last.output.is_some())
+}
+
+fn add_item(item: &InputItem, config: &OpenAiConfig, prompt: &mut PromptBuilder) {
+    prompt.marks(ROLE, ROLE_TOKENS);
+    for content in [&item.content, &item.output].into_iter().flatten() {
+        add(content, config, prompt);
+    }
+    if let Some(arguments) = &item.arguments {
+        prompt.text(arguments);
+    }
 }
 
 /// The function to call: the one that was named, or the first, unless none may be or, where the choice is free,

@@ -5,9 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_protocol::openai::{self, EmbeddingRequest, EmbeddingValues, Embeddings, Usage};
 use http::Response;
+use serde_json::{Value, json};
 
-use super::format::json;
-use super::{Failure, OpenAi, whole};
+use super::format::json as written;
+use super::{Endpoint, Failure, OpenAi, whole};
 use crate::body::Body;
 use crate::engine::Job;
 use crate::fate::Fate;
@@ -25,6 +26,7 @@ impl OpenAi {
     pub(super) async fn embed(
         &self,
         request: &EmbeddingRequest,
+        endpoint: Endpoint,
         fate: Fate,
         visit: &Visit,
     ) -> Result<Response<Body>, Failure> {
@@ -58,16 +60,28 @@ impl OpenAi {
         let running = start.await.ok_or_else(|| visit.reset.set())?;
         // What takes time is done before the answer is due.
         let vector = |input: &Prompt| vector(self.seed, input.hash, dimensions, base64);
-        let vectors = inputs.iter().map(vector).collect();
+        let vectors: Vec<_> = inputs.iter().map(vector).collect();
         let usage = Usage { prompt_tokens: tokens, total_tokens: tokens, ..Usage::default() };
         let model = request.model.clone().unwrap_or_else(|| self.config.models[0].clone());
-        let body = json(&Embeddings::new(vectors, model, usage));
+        let body = if endpoint == Endpoint::Pooling {
+            written(&pooled(&vectors, &model, &usage, visit.number))
+        } else {
+            written(&Embeddings::new(vectors, model, usage))
+        };
         if !running.finish(visit.timer()).await {
             count(&self.counters.resets);
             return Err(visit.reset.set().into());
         }
         Ok(whole(body))
     }
+}
+
+/// The same numbers as vLLM's `/pooling` has them.
+fn pooled(vectors: &[EmbeddingValues], model: &str, usage: &Usage, number: u64) -> Value {
+    let one = |(index, data)| json!({ "index": index, "object": "pooling", "data": data });
+    let data: Vec<_> = vectors.iter().enumerate().map(one).collect();
+    let id = format!("pool-{number:016x}");
+    json!({ "id": id, "object": "list", "model": model, "data": data, "usage": usage })
 }
 
 fn check(dimensions: u64, inputs: &[Prompt]) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@ mod ask;
 mod embeddings;
 mod envelope;
 mod format;
+mod history;
 mod responses;
 mod script;
 mod stream;
@@ -33,6 +34,7 @@ use crate::stats::{Counters, count};
 use crate::visit::Visit;
 use ask::Ask;
 use envelope::Envelope;
+use history::{Histories, Said};
 use stream::Phase;
 
 /// A language model's server.
@@ -45,6 +47,8 @@ pub(crate) struct OpenAi {
     /// Seconds since 1970 at which the server started.
     created: u64,
     counters: Arc<Counters>,
+    /// What was said in responses, for those that go on from them.
+    histories: Histories,
 }
 
 /// What a path is for.
@@ -54,6 +58,7 @@ pub(crate) enum Endpoint {
     Completions,
     Responses,
     Embeddings,
+    Pooling,
     Tokenize,
     Detokenize,
     Models,
@@ -69,6 +74,7 @@ impl Endpoint {
             "/v1/completions" => Self::Completions,
             "/v1/responses" => Self::Responses,
             "/v1/embeddings" => Self::Embeddings,
+            "/pooling" => Self::Pooling,
             "/tokenize" | "/v1/tokenize" => Self::Tokenize,
             "/detokenize" | "/v1/detokenize" => Self::Detokenize,
             "/v1/models" => Self::Models,
@@ -87,7 +93,10 @@ impl Endpoint {
 
     /// Whether it runs the model, and so faults can befall it.
     const fn works(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions | Self::Responses | Self::Embeddings)
+        matches!(
+            self,
+            Self::Chat | Self::Completions | Self::Responses | Self::Embeddings | Self::Pooling
+        )
     }
 }
 
@@ -127,6 +136,7 @@ impl OpenAi {
             engine: Arc::new(engine),
             seed,
             created: unix_seconds(),
+            histories: Histories::default(),
             counters,
             config,
         }
@@ -175,11 +185,14 @@ impl OpenAi {
             }
             Endpoint::Responses => {
                 let request: ResponseRequest = read(body)?;
-                self.generate(Ask::response(&request, &self.config)?, fate, visit).await
+                let before = self.histories.before(request.previous_response_id.as_deref())?;
+                let mut ask = Ask::response(&request, &before, &self.config)?;
+                ask.remember = Some((before.last().cloned(), request.input));
+                self.generate(ask, fate, visit).await
             }
-            Endpoint::Embeddings => {
+            Endpoint::Embeddings | Endpoint::Pooling => {
                 let request: EmbeddingRequest = read(body)?;
-                self.embed(&request, fate, visit).await
+                self.embed(&request, endpoint, fate, visit).await
             }
             Endpoint::Tokenize => Ok(whole(json(&self.tokenize(&read(body)?)?))),
             Endpoint::Detokenize => Ok(whole(json(&tokenize::detokenize(&read(body)?)?))),
@@ -218,7 +231,7 @@ impl OpenAi {
     /// Lets the model answer.
     async fn generate(
         &self,
-        ask: Ask,
+        mut ask: Ask,
         fate: Fate,
         visit: &Visit,
     ) -> Result<Response<Body>, Failure> {
@@ -238,6 +251,10 @@ impl OpenAi {
             finish: script.finish.clone(),
             function: script.function().map(str::to_owned),
         };
+        if let Some((before, input)) = ask.remember.take() {
+            let answer = history::answer(&envelope, script.clone().whole());
+            self.histories.keep(&envelope.id, Said::new(before, input, answer));
+        }
         let format = ask.format.with_id(&envelope);
         let job = Job { number, prompt: ask.prompt, tokens: script.tokens, fate };
         if let Fate::Stall(..) = fate {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::text;
 
 /// What the model will say, token by token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Script {
     /// How many tokens.
     pub(crate) tokens: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Script {
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// Words drawn by luck.
     Text { luck: Stream, begun: bool },

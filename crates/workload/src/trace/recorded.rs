@@ -8,6 +8,7 @@ use crate::span;
 
 /// Requests that are kept of a trace at most: 32 bytes each.
 pub const MAX_ARRIVALS: usize = 50_000_000;
+const MAX_BLOCKS: usize = 100_000_000;
 
 /// Which part of a trace is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,13 +19,16 @@ pub struct Selection {
     pub requests: Option<u64>,
 }
 
-/// A trace in memory, 32 bytes a request, without its blocks: what a replay needs.
+/// A trace in memory, 32 bytes a request and 8 a block: what a replay needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     arrivals: Vec<Arrival>,
     functions: Vec<Arc<str>>,
     /// Requests of each function by number; of all, if no function is named.
     chains: Vec<Vec<u32>>,
+    /// Blocks of all requests, and where those of each request end; nothing of a trace that has none.
+    blocks: Vec<u64>,
+    block_ends: Vec<usize>,
 }
 
 /// A request of a [`Recorded`] trace.
@@ -71,6 +75,10 @@ impl Recorded {
                     problem: TraceProblem::TooMuch("50 million requests"),
                 });
             }
+            if recorded.blocks.len() + request.blocks.len() > MAX_BLOCKS {
+                let problem = TraceProblem::TooMuch("100 million blocks of tokens");
+                return Err(TraceError { line, problem });
+            }
             let function = request.function.as_ref().map_or(0, |name| {
                 *numbers.entry(Arc::clone(name)).or_insert_with(|| {
                     recorded.functions.push(Arc::clone(name));
@@ -88,6 +96,11 @@ impl Recorded {
             self.chains.resize_with(chain + 1, Vec::new);
         }
         self.chains[chain].push(self.arrivals.len() as u32);
+        if !request.blocks.is_empty() {
+            self.block_ends.resize(self.arrivals.len(), self.blocks.len());
+            self.blocks.extend_from_slice(&request.blocks);
+            self.block_ends.push(self.blocks.len());
+        }
         self.arrivals.push(Arrival {
             at: request.at,
             duration: request.duration.map_or(0, span::nanos),
@@ -107,6 +120,21 @@ impl Recorded {
     #[must_use]
     pub fn functions(&self) -> &[Arc<str>] {
         &self.functions
+    }
+
+    /// Numbers of the blocks of 512 tokens that the prompt of request `number` begins with: equal numbers are equal text.
+    #[must_use]
+    pub fn blocks(&self, number: u64) -> &[u64] {
+        let Ok(number) = usize::try_from(number) else { return &[] };
+        let Some(&end) = self.block_ends.get(number) else { return &[] };
+        let start = number.checked_sub(1).map_or(0, |before| self.block_ends[before]);
+        &self.blocks[start..end]
+    }
+
+    /// Whether the trace tells how many tokens its prompts have.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        self.arrivals.iter().any(|arrival| arrival.tokens_in > 0)
     }
 
     /// Moment of request `number`.
@@ -129,7 +157,8 @@ impl Recorded {
     }
 
     /// Number of a chain's request.
-    pub(crate) fn number_of(&self, chain: u64, turn: u64) -> Option<u64> {
+    #[must_use]
+    pub fn number_of(&self, chain: u64, turn: u64) -> Option<u64> {
         let chain = self.chains.get(usize::try_from(chain).ok()?)?;
         chain.get(usize::try_from(turn).ok()?).map(|&number| u64::from(number))
     }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::feed::Turn;
+use crate::http2::frame::setting;
 use crate::http2::is_greeting;
 
 fn request(number: u64) -> InFlight {

@@ -105,6 +105,19 @@ pub(crate) struct Bench {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Generator")]
 struct ClientFlags {
+    /// Ask each target once before the run, and begin only if it answers well; of --check=60s, it may take so long to.
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, num_args = 0..=1)]
+    #[arg(require_equals = true, default_missing_value = "0s", hide_short_help = true)]
+    check: Option<Duration>,
+
+    /// Ask a target that is redirected where that leads to: found out once, before the run.
+    #[arg(long, hide_short_help = true)]
+    follow_redirects: bool,
+
+    /// How long a connection may take to be made [default: 5s].
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
+    connect_timeout: Option<Duration>,
+
     /// How long a request may take [default: 30s].
     #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
     timeout: Option<Duration>,
@@ -237,6 +250,7 @@ impl Bench {
         for path in &self.results.output {
             reports::check_name(path)?;
         }
+        prepared.check().map_err(explain_error)?;
         let mut records = self.results.records.as_deref().map(RecordFile::create).transpose()?;
         let started = SystemTime::now();
         let outcome = measure(&prepared, records.as_mut(), &self.shown, quiet)?;
@@ -289,6 +303,9 @@ impl Bench {
         let flags = &self.client;
         scenario.seed = flags.seed.unwrap_or(scenario.seed);
         let client = &mut scenario.client;
+        client.check = flags.check.or(client.check);
+        client.follow_redirects |= flags.follow_redirects;
+        client.connect_timeout = flags.connect_timeout.unwrap_or(client.connect_timeout);
         client.timeout = flags.timeout.unwrap_or(client.timeout);
         client.threads = flags.threads.or(client.threads);
         client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
@@ -361,7 +378,8 @@ fn measure(
             exporter.iter().for_each(|exporter| exporter.step(number + 1));
         }
     };
-    run_series(&prepared.plan, &prepared.series, &mut progress, records, &mut each).map_err(explain)
+    run_series(&prepared.plan, &prepared.series, &mut progress, records, &mut each)
+        .map_err(explain_error)
 }
 
 /// Who shows how far it is.
@@ -412,7 +430,7 @@ fn line(snapshot: &Snapshot) -> String {
 
 fn explain_scenario(error: ScenarioError, path: Option<&Path>) -> Failure {
     match error {
-        ScenarioError::Bench(error) => explain(error),
+        ScenarioError::Bench(error) => explain_error(error),
         ScenarioError::File { path, source } => Failure::of_reading(&path, &source),
         ScenarioError::Part { what, hint } => match path {
             Some(path) => Failure::usage(format!("{}: {what}", path.display())).hint(hint),
@@ -425,7 +443,7 @@ fn explain_scenario(error: ScenarioError, path: Option<&Path>) -> Failure {
 }
 
 /// What the engine could not do, and whether that is the user's to change.
-fn explain(error: BenchError) -> Failure {
+fn explain_error(error: BenchError) -> Failure {
     let failure = match &error {
         BenchError::Connect { address, source } => {
             return Failure::failed(format!("cannot connect to {address}: {}", reason(source)))
@@ -450,6 +468,12 @@ fn explain(error: BenchError) -> Failure {
         BenchError::Http2 { .. } => {
             return Failure::failed(&error)
                 .hint("leave --http2 out, or ask a server that speaks it");
+        }
+        BenchError::Check { .. } => {
+            return Failure::failed(&error).hint(
+                "the run was not begun; --check=60s waits for a server that starts, \
+                 --follow-redirects asks where a redirect leads to",
+            );
         }
         BenchError::System(_) | BenchError::Records { .. } => Failure::failed(&error),
         _ => Failure::usage(&error),

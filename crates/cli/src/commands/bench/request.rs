@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use gatewright_bench::{
-    Amount, DataSpec, OpenAiApi, OpenAiTarget, Order, Prefix, Replies, Scenario, Synthetic,
-    TargetSpec,
+    Amount, DataSpec, MissingCall, OpenAiApi, OpenAiTarget, Order, Prefix, Replies, Scenario,
+    Synthetic, TargetSpec,
 };
 
 use serde_json::{Map, Value};
@@ -91,6 +91,24 @@ struct Model {
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     api_path: Option<String>,
 
+    /// In sessions with --openai responses, rely on the server to remember what was said (previous_response_id).
+    #[arg(long, conflicts_with = "recorded_replies", hide_short_help = true)]
+    server_history: bool,
+
+    /// So many of a session's first messages have to be answered with a call of a tool, whose made up result is the next
+    /// request. The tools are those of --extra, or one that looks things up.
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    tool_turns: Option<u32>,
+
+    /// Tokens of the result of a call [default: 32].
+    #[arg(long, value_name = "TOKENS", value_parser = parse_amount, requires = "tool_turns")]
+    #[arg(hide_short_help = true)]
+    tool_result_tokens: Option<Amount>,
+
+    /// What it means if the model does not call [default: fail].
+    #[arg(long, value_enum, value_name = "WHAT", requires = "tool_turns", hide_short_help = true)]
+    missing_call: Option<Missing>,
+
     /// In the later turns of sessions, say what the data has for the model's answers, and not what it really said.
     #[arg(long, hide_short_help = true)]
     recorded_replies: bool,
@@ -102,11 +120,11 @@ struct Model {
 struct DataFlags {
     /// File that fills places like {{name}} in URL, headers and body, and prompts.
     ///
-    /// A row for each request: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line. A language model
-    /// is asked with the column prompt (or messages, a conversation) and for so many tokens as output_tokens says. What
+    /// A row for each request: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line; all of
+    /// them perhaps with .gz behind. Of several files the columns stand beside one another. A language model is asked with the column prompt (or messages, a conversation) and for so many tokens as output_tokens says. What
     /// is filled in is escaped where it stands; {{name|raw}} is not.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
-    data: Option<PathBuf>,
+    data: Vec<PathBuf>,
 
     /// Other name of a column, such as prompt=question; may be given again.
     #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_label, hide_short_help = true)]
@@ -133,6 +151,27 @@ struct DataFlags {
     #[arg(long, value_name = "TABLE", value_parser = parse_table::<Prefix>, requires = "prompt_tokens")]
     #[arg(hide_short_help = true)]
     prefix: Vec<Prefix>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Missing {
+    /// The request has failed, and its conversation is over
+    Fail,
+    /// The conversation is over
+    End,
+    /// The user says something else
+    GoOn,
+}
+
+impl From<Missing> for MissingCall {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Fail => Self::Fail,
+            Missing::End => Self::End,
+            Missing::GoOn => Self::GoOn,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -191,13 +230,7 @@ impl Request {
             || self.body_file.is_some()
             || self.api_key_env.is_some()
             || model.openai.is_some()
-            || model.model.is_some()
-            || !model.prompts.is_empty()
-            || model.max_tokens.is_some()
-            || model.no_stream
-            || model.recorded_replies
-            || model.extra.is_some()
-            || model.api_path.is_some()
+            || model.says()
     }
 
     fn apply_to(&self, target: &mut TargetSpec) -> Outcome<()> {
@@ -218,51 +251,70 @@ impl Request {
         if let Some(api) = model.openai {
             target.openai.get_or_insert_with(OpenAiTarget::default).api = api.into();
         }
-        let says = model.model.is_some()
-            || !model.prompts.is_empty()
-            || model.max_tokens.is_some()
-            || model.no_stream
-            || model.recorded_replies
-            || model.extra.is_some()
-            || model.api_path.is_some();
         let Some(openai) = &mut target.openai else {
             let hint = "add --openai chat, completions, responses or embeddings";
-            return if says {
+            return if model.says() {
                 Err(Failure::usage("these flags are for a language model").hint(hint))
             } else {
                 Ok(())
             };
         };
-        if model.model.is_some() {
-            openai.model.clone_from(&model.model);
+        model.apply(openai);
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Whether it says anything besides which API is asked.
+    fn says(&self) -> bool {
+        self.model.is_some()
+            || !self.prompts.is_empty()
+            || self.max_tokens.is_some()
+            || self.no_stream
+            || self.recorded_replies
+            || self.server_history
+            || self.tool_turns.is_some()
+            || self.extra.is_some()
+            || self.api_path.is_some()
+    }
+
+    fn apply(&self, openai: &mut OpenAiTarget) {
+        if self.model.is_some() {
+            openai.model.clone_from(&self.model);
         }
-        if !model.prompts.is_empty() {
-            openai.prompts.clone_from(&model.prompts);
+        if !self.prompts.is_empty() {
+            openai.prompts.clone_from(&self.prompts);
         }
-        openai.max_tokens = model.max_tokens.or(openai.max_tokens);
-        openai.exact_tokens |= model.exact_tokens;
-        openai.stream &= !model.no_stream;
-        openai.extra.extend(model.extra.clone().unwrap_or_default());
-        openai.path = model.api_path.clone().or_else(|| openai.path.take());
-        if model.recorded_replies {
+        openai.max_tokens = self.max_tokens.or(openai.max_tokens);
+        openai.exact_tokens |= self.exact_tokens;
+        openai.stream &= !self.no_stream;
+        openai.extra.extend(self.extra.clone().unwrap_or_default());
+        openai.path = self.api_path.clone().or_else(|| openai.path.take());
+        if self.recorded_replies {
             openai.replies = Replies::Recorded;
         }
-        Ok(())
+        if self.server_history {
+            openai.replies = Replies::Server;
+        }
+        openai.tool_turns = self.tool_turns.unwrap_or(openai.tool_turns);
+        openai.tool_result_tokens = self.tool_result_tokens.unwrap_or(openai.tool_result_tokens);
+        openai.missing_call = self.missing_call.map_or(openai.missing_call, Into::into);
     }
 }
 
 impl DataFlags {
     fn apply(&self, data: &mut Option<DataSpec>) -> Outcome<()> {
-        if let Some(path) = &self.data {
+        if let [first, others @ ..] = &self.data[..] {
             let spec = data.get_or_insert_default();
-            (spec.file, spec.synthetic) = (Some(absolute(path)?), None);
+            (spec.file, spec.synthetic, spec.trace) = (Some(absolute(first)?), None, None);
+            spec.beside = others.iter().map(|path| absolute(path)).collect::<Outcome<Vec<_>>>()?;
         }
         if let Some(prompt_tokens) = self.prompt_tokens {
             let (output_tokens, prefix) = (self.output_tokens, self.prefix.clone());
             let tokenizer = self.tokenizer.as_deref().map(absolute).transpose()?;
             let spec = data.get_or_insert_default();
-            (spec.file, spec.synthetic) =
-                (None, Some(Synthetic { prompt_tokens, output_tokens, prefix, tokenizer }));
+            spec.synthetic = Some(Synthetic { prompt_tokens, output_tokens, prefix, tokenizer });
+            (spec.file, spec.trace, spec.beside) = (None, None, Vec::new());
         }
         match data {
             Some(spec) => {

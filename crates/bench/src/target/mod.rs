@@ -1,26 +1,22 @@
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
+//! What a plan asks for, understood: requests that are ready to be sent, and where to.
 
-use gatewright_workload::Strategy;
+mod dial;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gatewright_workload::{Replay, Strategy, Timing};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
-use crate::connection::Address;
-use crate::feed::Turn;
 use crate::http2;
 use crate::requests::{Prepared, Requests};
-use crate::response::ResponseParser;
-use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate, Wire};
-use crate::tls::Tls;
-use crate::{AnswerKind, BenchError, Data, Plan, Target, Trust, WeightedTarget};
+use crate::template::{self, Escape, NUMBER_DIGITS, Parts, Piece, RequestTemplate, RowOf, Wire};
+use crate::{AnswerKind, BenchError, Data, Dialogue, Plan, Target, Trust, WeightedTarget};
+
+pub(crate) use dial::Fetched;
 
 const MAX_HEAD: usize = 64 << 10;
-/// What is kept of an answer that is read whole.
-const MAX_FETCHED: usize = 1 << 20;
 
 /// The targets of a plan, understood.
 #[derive(Debug)]
@@ -41,6 +37,7 @@ impl ParsedTarget {
             weight: 1.0,
             target: plan.target.clone(),
             answer: plan.answer,
+            dialogue: Dialogue::default(),
         }];
         let targets = if plan.mix.is_empty() { &only[..] } else { &plan.mix[..] };
         let id_prefix = plan.request_ids.then_some(plan.name.as_str());
@@ -80,154 +77,6 @@ impl ParsedTarget {
         let requests = Requests::new(prepared, plan.seed);
         let (http2, unix_socket) = (plan.http2, plan.unix_socket.clone());
         Ok(Self { host, port, unix_socket, trust, http2, requests })
-    }
-
-    /// Finds the server and makes sure that it is there: the connection made for it is the run's first one.
-    ///
-    /// A connection that is secure, or of HTTP/2, is made once to learn what is wrong with it, if anything is, and not
-    /// used.
-    pub(crate) fn connect(&self, timeout: Duration) -> Result<Connected, BenchError> {
-        let (address, tls, stream) = self.dial(timeout)?;
-        let first = self.first(tls.as_ref(), stream)?;
-        Ok((address, tls, first))
-    }
-
-    /// Makes one request over a connection of its own; the status and the beginning of the body.
-    pub(crate) fn fetch(&mut self, timeout: Duration) -> Result<(u16, Vec<u8>), BenchError> {
-        let (_, tls, mut stream) = self.dial(timeout)?;
-        let request = self.requests.bytes(0, 0, Turn::default());
-        match tls {
-            None => exchange(&mut stream, request),
-            Some(tls) => {
-                let host = self.host.clone();
-                let secure = tls.stream(stream);
-                let mut stream = secure.map_err(|what| BenchError::Tls { host, what })?;
-                exchange(&mut stream, request)
-            }
-        }
-    }
-
-    fn dial(&self, timeout: Duration) -> Result<(Address, Option<Tls>, Dialled), BenchError> {
-        let tls = self.trust.as_ref().map(|trust| Tls::new(&self.host, trust, self.http2));
-        let tls = tls.transpose()?;
-        if let Some(path) = &self.unix_socket {
-            let stream = UnixStream::connect(path)
-                .map_err(|source| BenchError::ConnectUnix { path: path.clone(), source })?;
-            stream.set_read_timeout(Some(timeout))?;
-            return Ok((Address::Unix(path.clone()), tls, Dialled::Unix(stream)));
-        }
-        let host = format!("{}:{}", self.host, self.port);
-        let resolve = |source| BenchError::Resolve { host: host.clone(), source };
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(timeout))?;
-                    return Ok((Address::Tcp(address), tls, Dialled::Tcp(stream)));
-                }
-                Err(source) => last = Some(BenchError::Connect { address, source }),
-            }
-        }
-        Err(last.unwrap_or_else(|| resolve(std::io::Error::other("it has no address"))))
-    }
-}
-
-/// A connection that blocks.
-#[derive(Debug)]
-enum Dialled {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Read for Dialled {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Dialled {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl From<Dialled> for OwnedFd {
-    fn from(dialled: Dialled) -> Self {
-        match dialled {
-            Dialled::Tcp(stream) => stream.into(),
-            Dialled::Unix(stream) => stream.into(),
-        }
-    }
-}
-
-/// Asks and reads the answer, which is kept up to a megabyte.
-fn exchange(
-    stream: &mut (impl Read + Write),
-    request: &[u8],
-) -> Result<(u16, Vec<u8>), BenchError> {
-    stream.write_all(request)?;
-    stream.flush()?;
-    let mut parser = ResponseParser::new();
-    let (mut body, mut buffer) = (Vec::new(), [0; 8_192]);
-    loop {
-        let count = stream.read(&mut buffer)?;
-        let keep = |_: u16, piece: &[u8]| {
-            if body.len() < MAX_FETCHED {
-                body.extend_from_slice(piece);
-            }
-        };
-        let done = parser.feed(&buffer[..count], false, keep);
-        let done = done.map_err(|error| BenchError::System(std::io::Error::other(error)))?;
-        match parser.code() {
-            Some(code) if done.is_some() || (count == 0 && parser.end()) => {
-                return Ok((code, body));
-            }
-            _ if count == 0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
-            _ => {}
-        }
-    }
-}
-
-/// Where the server is, how it is spoken to, and perhaps a connection.
-pub(crate) type Connected = (Address, Option<Tls>, Option<OwnedFd>);
-
-impl ParsedTarget {
-    fn first(&self, tls: Option<&Tls>, mut stream: Dialled) -> Result<Option<OwnedFd>, BenchError> {
-        let host = self.host.clone();
-        match tls {
-            Some(tls) => tls.check(&mut stream).map_err(|what| BenchError::Tls { host, what })?,
-            None if self.http2 => {
-                let host = format!("{host}:{}", self.port);
-                greet(&mut stream).map_err(|what| BenchError::Http2 { host, what })?;
-            }
-            None => return Ok(Some(stream.into())),
-        }
-        Ok(None)
-    }
-}
-
-/// Says the first words of HTTP/2 to a server that was not asked whether it speaks it.
-fn greet(stream: &mut (impl Read + Write)) -> Result<(), String> {
-    let mut first = [0; 9];
-    let done = stream.write_all(&http2::PREFACE).and_then(|()| stream.read_exact(&mut first));
-    match done {
-        Ok(()) if http2::is_greeting(&first) => Ok(()),
-        Ok(()) if first.starts_with(b"HTTP/1") => Err("it answers in HTTP/1".to_owned()),
-        Ok(()) => Err("it answers otherwise".to_owned()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err("it does not answer".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -388,6 +237,14 @@ fn filled_template(
     let is_real = body.iter().any(|piece| matches!(piece, Piece::Conversation { .. }));
     // Users who stay for ever would have conversations without end.
     let has_ends = matches!(plan.strategy, Strategy::Sessions { .. });
+    let goes_on = is_real && has_ends && weighted.answer == AnswerKind::OpenAi;
+    let row = match &plan.strategy {
+        Strategy::Replay(Replay { timing: Timing::IdleGaps, recorded: Some(recorded), .. }) => {
+            RowOf::Recorded(Arc::clone(recorded))
+        }
+        strategy if has_messages && strategy.has_turns() => RowOf::Session,
+        _ => RowOf::Request,
+    };
     let parts = Parts {
         line,
         headers,
@@ -395,8 +252,9 @@ fn filled_template(
         body,
         id_prefix: id_prefix.map(str::to_owned),
         wire,
-        by_session: has_messages && plan.strategy.has_turns(),
-        is_conversation: is_real && has_ends && weighted.answer == AnswerKind::OpenAi,
+        dialogue: goes_on.then_some(weighted.dialogue),
+        form: weighted.dialogue.form,
+        row,
     };
     Ok(RequestTemplate::filled(parts, data.clone(), &method))
 }
@@ -440,95 +298,4 @@ fn parse_headers(
 }
 
 #[cfg(test)]
-mod tests {
-    use gatewright_workload::Limits;
-
-    use super::*;
-
-    fn parse(target: Target) -> Result<ParsedTarget, BenchError> {
-        ParsedTarget::of(&Plan::new(target, Strategy::Synchronous, Limits::default()))
-    }
-
-    fn header(name: &str, value: &str) -> Target {
-        Target { headers: vec![(name.into(), value.into())], ..Target::get("http://localhost/") }
-    }
-
-    #[test]
-    fn requests_are_prepared_but_for_their_number() {
-        let target = Target {
-            method: "post".into(),
-            headers: vec![("Host".into(), "example".into()), ("x-a".into(), "1".into())],
-            body: b"[0.5]".to_vec(),
-            ..Target::get("http://[::1]:8080/function/square?x=1#part")
-        };
-        let mut parsed = parse(target).unwrap();
-        assert_eq!(parsed.requests.choose(7, Turn::default()), 0);
-        assert_eq!((parsed.host.as_str(), parsed.port), ("::1", 8080));
-        let version = env!("CARGO_PKG_VERSION");
-        let expected = format!(
-            "POST /function/square?x=1 HTTP/1.1\r\nuser-agent: gatewright-bench/{version}\r\naccept: */*\r\n\
-             host: example\r\nx-a: 1\r\ncontent-length: 5\r\nx-request-id: bench-000000000042\r\n\r\n[0.5]"
-        );
-        assert_eq!(
-            std::str::from_utf8(parsed.requests.bytes(0, 42, Turn::default())).unwrap(),
-            expected
-        );
-        let next = parsed.requests.bytes(0, 7, Turn::default()).to_vec();
-        assert!(String::from_utf8(next).unwrap().contains("bench-000000000007\r\n"));
-    }
-
-    #[test]
-    fn bad_targets_say_what_to_do() {
-        let bad = [
-            (Target::get("localhost:8080"), "must begin with http://"),
-            (Target::get("ftp://localhost/"), "must begin with http://"),
-            (Target::get("/path"), "must begin with http://"),
-            (Target::get("http://a b/"), "write http://host:port/path"),
-            (Target::get("http://me:secret@localhost/"), "give an authorization header"),
-            (Target::get("http://localhost:99999/"), "1 to 65535"),
-            (Target::get("http://localhost:x/"), ""),
-            (Target::get("http://localhost:0/"), "1 to 65535"),
-            (Target::get(""), "write http://host:port/path"),
-            (header("content-length", "3"), "leave it out"),
-            (header("x-request-id", "3"), "turn its request ids off"),
-            (header("bad name", "3"), "not a name of a header"),
-            (header("x-a", "3\r\nx-b: 4"), "cannot hold"),
-            (Target { method: "GET /".into(), ..Target::get("http://a/") }, "not an HTTP method"),
-            (Target { method: "CONNECT".into(), ..Target::get("http://a/") }, "tunnel"),
-            (header("x-a", &"x".repeat(70_000)), "longer than 65536 bytes"),
-        ];
-        for (target, part) in bad {
-            let error = parse(target.clone()).map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains(part), "{target:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn several_targets_come_in_turn_or_by_weight() {
-        let weighted = |path: &str, weight| WeightedTarget {
-            name: Some(path.into()),
-            weight,
-            target: Target::get(format!("http://localhost/{path}")),
-            answer: AnswerKind::Opaque,
-        };
-        let parse = |mix| {
-            let plan = Plan::new(Target::default(), Strategy::Synchronous, Limits::default());
-            ParsedTarget::of(&Plan { mix, ..plan })
-        };
-        let even = parse(vec![weighted("a", 2.0), weighted("b", 2.0)]).unwrap();
-        assert_eq!(
-            (0..4).map(|number| even.requests.choose(number, Turn::default())).collect::<Vec<_>>(),
-            [0, 1, 0, 1]
-        );
-        let uneven = parse(vec![weighted("a", 3.0), weighted("b", 1.0)]).unwrap();
-        let chosen: Vec<_> =
-            (0..10_000).map(|number| uneven.requests.choose(number, Turn::default())).collect();
-        let second = chosen.iter().sum::<usize>();
-        assert!((2_350..2_650).contains(&second), "{second} of 10000 for a quarter");
-        assert_eq!(uneven.requests.get(1).name.as_deref(), Some("b"));
-        let elsewhere =
-            WeightedTarget { target: Target::get("http://other/"), ..weighted("a", 1.0) };
-        let error = parse(vec![weighted("a", 1.0), elsewhere]).unwrap_err().to_string();
-        assert!(error.contains("all targets of a run are on one server"), "{error}");
-    }
-}
+mod tests;
