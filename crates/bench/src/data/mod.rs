@@ -217,3 +217,72 @@ impl Data {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gatewright_workload::trace::TraceOptions;
+    use gatewright_workload::trace::{Selection, TraceReader};
+
+    use super::*;
+
+    fn trace(lines: &str) -> Arc<Recorded> {
+        let reader = TraceReader::new(lines.as_bytes(), TraceOptions::default()).unwrap();
+        Arc::new(Recorded::read(reader, &Selection::default()).unwrap())
+    }
+
+    fn words(text: &str) -> Vec<&str> {
+        text.split(' ').collect()
+    }
+
+    #[test]
+    fn prompts_are_as_long_as_those_of_a_trace() {
+        let recorded = trace(
+            r#"{"timestamp":0,"input_length":1100,"output_length":7,"hash_ids":[1,2,3]}
+{"timestamp":5,"input_length":600,"output_length":8,"hash_ids":[1,4]}
+{"timestamp":9,"input_length":20,"output_length":0}"#,
+        );
+        let spec = DataSpec { trace: Some(TracePrompts::default()), ..DataSpec::default() };
+        let mut data = spec.open(Path::new(""), 1, Some(&recorded)).unwrap();
+        let mut prompt = |row| data.value(row, "prompt").into_owned();
+        let (first, second, third) = (prompt(0), prompt(1), prompt(2));
+        let lengths = [&first, &second, &third].map(|text| words(text).len());
+        assert_eq!(lengths, [1_100, 600, 20]);
+        assert_eq!(words(&first)[..512], words(&second)[..512], "they have a block in common");
+        assert_ne!(words(&first)[512..600], words(&second)[512..600]);
+        assert_eq!(prompt(3), first, "a trace that is over begins again");
+        assert_eq!(data.value(1, "output_tokens"), "8");
+        assert_eq!(data.value(2, "output_tokens"), "1");
+        assert!(data.check_column("messages").is_err());
+        let error = spec.open(Path::new(""), 1, None).unwrap_err().to_string();
+        assert!(error.contains("no trace is replayed"), "{error}");
+    }
+
+    #[test]
+    fn files_stand_side_by_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("a.csv", "id\n1\n2\n3\n");
+        write("b.jsonl", "{\"prompt\":\"x\",\"id\":9}\n{\"prompt\":\"y\"}\n");
+        let spec = |order| DataSpec {
+            file: Some("a.csv".into()),
+            beside: vec!["b.jsonl".into()],
+            order,
+            ..DataSpec::default()
+        };
+        let mut data = spec(Order::InTurn).open(folder.path(), 1, None).unwrap();
+        assert!(data.check_column("id").is_ok() && data.check_column("prompt").is_ok());
+        assert!(data.check_column("none").is_err());
+        let row = |data: &mut Data, n| {
+            (data.value(n, "id").into_owned(), data.value(n, "prompt").into_owned())
+        };
+        let pair = |id: &str, prompt: &str| (id.to_owned(), prompt.to_owned());
+        assert_eq!(row(&mut data, 1), pair("2", "y"));
+        assert_eq!(row(&mut data, 2), pair("3", "x"), "the shorter one begins again");
+        let mut data = spec(Order::Random).open(folder.path(), 1, None).unwrap();
+        let known = [pair("1", "x"), pair("2", "y"), pair("3", "x")];
+        assert!((0..50).all(|n| known.contains(&row(&mut data, n))), "rows stay together");
+        let alone = DataSpec { file: None, ..spec(Order::InTurn) };
+        assert!(alone.open(folder.path(), 1, None).is_err());
+    }
+}

@@ -174,3 +174,27 @@ fn requests_are_made_once_more_if_that_is_wanted() {
         assert!(summary.retries >= 20, "{}", summary.retries);
     }
 }
+
+#[test]
+fn a_connection_that_is_not_made_in_time_is_given_up() {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+
+    // A listener with room for one, which nobody takes.
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    bind(&listener, &address).unwrap();
+    listen(&listener, 0).unwrap();
+    let listener = std::net::TcpListener::from(listener);
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let limits = Limits { requests: Some(4), ..Limits::default() };
+    let plan = Plan::new(Target::get(url), Strategy::Concurrent { streams: 4 }, limits);
+    let plan = Plan {
+        connect_timeout: Duration::from_millis(100),
+        timeout: Duration::from_secs(2),
+        ..plan
+    };
+    let (outcome, _) = bench(&plan);
+    assert_eq!(outcome.summary.statuses.total(), 4);
+    let connects = outcome.summary.reasons.get("connect: timed out").copied().unwrap_or(0);
+    assert!(connects >= 1, "{:?}", outcome.summary.reasons);
+}

@@ -115,6 +115,8 @@ async fn answer(
     tokio::time::sleep(if is_stuck { Duration::from_secs(60) } else { settings.pause }).await;
     seen.at_once.fetch_sub(1, Ordering::SeqCst);
     let code = if asked.ends_with("/teapot") { 418 } else { 200 };
+    let models = Bytes::from_static(br#"{"object":"list","data":[{"id":"llama"}]}"#);
+    let body = if asked.ends_with("/v1/models") { models } else { body };
     Ok(Response::builder().status(code).header("x-asked", asked).body(Full::new(body)).unwrap())
 }
 
@@ -260,4 +262,32 @@ fn a_server_without_it_is_named() {
     plan.target.headers = vec![("Connection".into(), "close".into())];
     let error = gatewright_bench::run(&plan, &mut silent, None).unwrap_err().to_string();
     assert!(error.contains("HTTP/2 has no such header"), "{error}");
+}
+
+#[test]
+fn a_model_is_found_and_a_check_is_made_by_http2() {
+    use gatewright_bench::{Demand, OpenAiTarget, Scenario, TargetSpec};
+
+    let (port, seen) = serve(Settings { window: 100, ..Settings::default() }, None);
+    let nobody = |_: &str| None;
+    let folder = std::path::Path::new("");
+    let url = format!("http://localhost:{port}");
+    let target = TargetSpec { openai: Some(OpenAiTarget::default()), ..TargetSpec::of(&*url) };
+    let mut scenario = Scenario { target: vec![target], ..Scenario::default() };
+    scenario.client.http2 = true;
+    assert!(scenario.find_models(folder, &nobody).unwrap());
+    assert_eq!(scenario.target[0].openai.as_ref().unwrap().model.as_deref(), Some("llama"));
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
+
+    let body = Some("x".repeat(10_000));
+    let checked = |path: &str| {
+        let target = TargetSpec { body: body.clone(), ..TargetSpec::of(format!("{url}{path}")) };
+        let demand = vec![Demand { requests: Some(1), ..Demand::new(Strategy::Synchronous) }];
+        let mut scenario = Scenario { target: vec![target], demand, ..Scenario::default() };
+        (scenario.client.http2, scenario.client.check) = (true, Some(Duration::ZERO));
+        scenario.prepare(folder, &nobody).unwrap().check().map_err(|error| error.to_string())
+    };
+    assert_eq!(checked("/"), Ok(()));
+    let error = checked("/teapot").unwrap_err();
+    assert!(error.contains("answers with HTTP 418: xxx"), "{error}");
 }

@@ -1,6 +1,8 @@
 //! The engine against real servers on real sockets.
 
+mod before;
 mod constraints;
+mod dialogue;
 mod failures;
 mod framing;
 mod http2;
