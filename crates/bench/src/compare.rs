@@ -54,8 +54,8 @@ pub enum Change {
     Unknown,
 }
 
-const CONFIDENCE: f64 = 0.95;
-const SEED: u64 = 1;
+pub(crate) const CONFIDENCE: f64 = 0.95;
+pub(crate) const SEED: u64 = 1;
 const Z: f64 = 1.959_964;
 /// Fewer seconds than that tell nothing of how a rate varies.
 const LEAST_PARTS: usize = 5;
@@ -226,18 +226,41 @@ fn make(
         let (low, high) = (difference - half, difference + half);
         Some(Difference { difference, low, high, effect_size: None })
     });
+    let number = Number { step, measure, unit, more_is_better };
+    Some(judged(&number, old, new, difference, drawn))
+}
+
+/// Which number is compared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) measure: &'a str,
+    pub(crate) unit: &'a str,
+    pub(crate) more_is_better: bool,
+}
+
+/// What a difference means: of logarithms, or of the values themselves where they are parts. `drawn`: the interval by
+/// drawing runs.
+pub(crate) fn judged(
+    number: &Number<'_>,
+    old: f64,
+    new: f64,
+    difference: Option<Difference>,
+    drawn: Option<(f64, f64)>,
+) -> ComparisonRow {
+    let is_part = number.unit == "part";
     let plain = |x: f64| if is_part { x } else { x.exp_m1() };
     let verdict = match difference {
         None => Change::Unknown,
         Some(told) if told.low <= 0.0 && told.high >= 0.0 => Change::NoDifferenceShown,
-        Some(told) if (told.low > 0.0) == more_is_better => Change::Better,
+        Some(told) if (told.low > 0.0) == number.more_is_better => Change::Better,
         Some(_) => Change::Worse,
     };
     let fallback = if is_part { new - old } else { new / old - 1.0 };
-    Some(ComparisonRow {
-        step: step.to_owned(),
-        measure: measure.to_owned(),
-        unit: unit.to_owned(),
+    ComparisonRow {
+        step: number.step.to_owned(),
+        measure: number.measure.to_owned(),
+        unit: number.unit.to_owned(),
         before: old,
         after: new,
         difference: difference.map_or(fallback, |told| plain(told.difference)),
@@ -247,7 +270,7 @@ fn make(
         bootstrap_low: drawn.map(|(low, _)| plain(low)),
         bootstrap_high: drawn.map(|(_, high)| plain(high)),
         verdict,
-    })
+    }
 }
 
 /// What searches found.

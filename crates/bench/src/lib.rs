@@ -18,6 +18,7 @@
 mod answer;
 mod clock;
 mod compare;
+mod compare_records;
 mod connection;
 mod conversation;
 mod data;
@@ -50,6 +51,7 @@ mod visits;
 
 pub use answer::AnswerKind;
 pub use compare::{Change, ComparisonRow, compare};
+pub use compare_records::{RunRecords, compare_records};
 pub use conversation::{Dialogue, DialogueForm, MissingCall, ToolTurns};
 pub use data::{
     Amount, Data, DataError, DataSpec, LocalTokenizer, Order, Prefix, Preprocess, Preprocessed,

@@ -67,7 +67,7 @@ impl Verdict {
                 return limited(format!(
                     "requests were noticed late, {name} {:?}; use more threads, a lower rate, or a machine \
                      with less other work",
-                    Duration::from_nanos(delay)
+                    Duration::from_micros(delay / 1_000)
                 ));
             }
         }

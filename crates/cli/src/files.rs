@@ -52,8 +52,13 @@ impl RecordFile {
 
 /// Writes a file in one go.
 pub(crate) fn write(path: &Path, text: &str) -> Outcome<()> {
+    write_bytes(path, text.as_bytes())
+}
+
+/// The same of what is no text.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Outcome<()> {
     let (mut draft, mut file) = Draft::create(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(bytes)
         .and_then(|()| draft.complete())
         .map_err(|fault| Failure::of_writing(path, &fault))
 }

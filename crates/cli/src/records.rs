@@ -8,6 +8,11 @@ use gatewright_record::{Format, Invocation, ReadError, ReplicaEvent, read_parque
 
 use crate::failure::{Failure, Outcome};
 
+/// Whether a file's name says that it has records.
+pub(crate) fn are_in(path: &Path) -> bool {
+    Format::of_name(&path.to_string_lossy()).is_some()
+}
+
 /// Gives every record of a file to `take`, in order.
 pub(crate) fn each(path: &Path, mut take: impl FnMut(Invocation)) -> Outcome<()> {
     let name = path.display();

@@ -13,6 +13,7 @@ enum Ending {
     Json,
     Yaml,
     Csv,
+    Parquet,
     Html,
 }
 
@@ -22,9 +23,10 @@ fn ending(path: &Path) -> Outcome<Ending> {
         "json" => Ok(Ending::Json),
         "yaml" | "yml" => Ok(Ending::Yaml),
         "csv" => Ok(Ending::Csv),
+        "parquet" => Ok(Ending::Parquet),
         "html" => Ok(Ending::Html),
         _ => Err(Failure::usage(format!("{}: its name says no format of results", path.display()))
-            .hint("end it in .html, .json, .yaml or .csv")),
+            .hint("end it in .html, .json, .yaml, .csv or .parquet")),
     }
 }
 
@@ -34,15 +36,16 @@ pub(crate) fn check_name(path: &Path) -> Outcome<()> {
 }
 
 /// What a file of this name holds.
-pub(crate) fn render(path: &Path, reports: &[Report]) -> Outcome<String> {
+pub(crate) fn render(path: &Path, reports: &[Report]) -> Outcome<Vec<u8>> {
     match (ending(path)?, reports) {
-        (Ending::Csv, _) => render::bench_csv(reports),
-        (Ending::Html, _) => render::report_page(reports),
-        (Ending::Json, [only]) => output::to_json(only),
-        (Ending::Yaml, [only]) => to_yaml(only),
+        (Ending::Csv, _) => render::bench_csv(reports).map(String::into_bytes),
+        (Ending::Parquet, _) => render::parquet_table(&render::bench_csv(reports)?),
+        (Ending::Html, _) => render::report_page(reports).map(String::into_bytes),
+        (Ending::Json, [only]) => output::to_json(only).map(String::into_bytes),
+        (Ending::Yaml, [only]) => to_yaml(only).map(String::into_bytes),
         (Ending::Json | Ending::Yaml, _) => {
             Err(Failure::usage(format!("{}: holds one result", path.display()))
-                .hint("give one, or a file that ends in .html or .csv"))
+                .hint("give one, or a file that ends in .html, .csv or .parquet"))
         }
     }
 }

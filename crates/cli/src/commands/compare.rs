@@ -1,7 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gatewright_bench::{Change, ComparisonRow, SCHEMA as BENCH, compare as compare_benchmarks};
+use gatewright_bench::{
+    Change, ComparisonRow, RunRecords, SCHEMA as BENCH, compare as compare_benchmarks,
+    compare_records,
+};
 use gatewright_record::RunSummary;
 use gatewright_twin::{Comparison, compare};
 use serde::{Deserialize, Serialize};
@@ -9,31 +12,32 @@ use serde::{Deserialize, Serialize};
 use super::Format;
 use super::predict::{Document as Predicted, SCHEMA as PREDICTION, percent, seconds};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::render::{self, Table, rate};
+use crate::render::{self, By, Table, rate};
 use crate::{output, records, reports, settings};
 
 /// Lay results of benchmarks beside one another, or a measurement beside a prediction.
 ///
 /// Of benchmarks, every number gets its difference with a 95 % interval. With several runs on each side, that is
-/// Welch's over runs; with one, it comes from what is inside of the run and knows nothing of how runs differ. An
-/// interval that holds 0 shows no difference.
+/// Welch's over runs; with one, it comes from what is inside of the run and knows nothing of how runs differ. Of records,
+/// it comes of drawing them again and again (bootstrap). An interval that holds 0 shows no difference.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   gatewright compare before.json after.json
   gatewright compare before-1.json,before-2.json,before-3.json after-1.json,after-2.json,after-3.json
   gatewright compare before.json after.json --tolerance 5
+  gatewright compare before.parquet after.parquet
   gatewright compare prediction.json seen.csv --tolerance 10
 
 Exit status: 3 if something is worse, for certain and by more than --tolerance; of a prediction, if an error is
 beyond --tolerance.")]
 pub(crate) struct Compare {
-    /// Results of the benchmarks before, with commas between several; or a prediction, written by `gatewright
+    /// Results of the benchmarks before, or records of their requests, with commas between several; or a prediction, written by `gatewright
     /// predict --output`.
     #[arg(value_name = "BEFORE", required = true, value_delimiter = ',', num_args = 1)]
     before: Vec<PathBuf>,
 
-    /// Results of the benchmarks after; or records of what was predicted, .csv, .jsonl or .parquet.
+    /// The same of the benchmarks after; or records of what was predicted, .csv, .jsonl or .parquet.
     #[arg(value_name = "AFTER", required = true, value_delimiter = ',', num_args = 1)]
     after: Vec<PathBuf>,
 
@@ -68,6 +72,9 @@ struct Schema {
 impl Compare {
     pub(crate) fn run(self) -> Outcome {
         let (first, second) = (&self.before[0], &self.after[0]);
+        if records::are_in(first) {
+            return self.records();
+        }
         let text = settings::read(first)?;
         let schema = serde_json::from_str::<Schema>(&text).ok().map(|named| named.schema);
         match schema.as_deref() {
@@ -96,6 +103,28 @@ impl Compare {
             return Err(Failure::usage("they have no step in common")
                 .hint("compare benchmarks with the same strategies and rates"));
         }
+        let runs = (self.before.len(), self.after.len());
+        self.judge(&rows, if runs.0.min(runs.1) > 1 { By::Runs } else { By::Insides })
+    }
+
+    /// Requests beside requests.
+    fn records(&self) -> Outcome {
+        let read = |paths: &[PathBuf]| {
+            let one = |path: &PathBuf| {
+                let mut run = RunRecords::default();
+                records::each(path, |record| run.add(&record)).map(|()| run)
+            };
+            paths.iter().map(one).collect::<Outcome<Vec<_>>>()
+        };
+        let rows = compare_records(&read(&self.before)?, &read(&self.after)?);
+        if rows.is_empty() {
+            return Err(Failure::usage("one of them has no request that ended well")
+                .hint("records are written by `bench` and `serve` with --records"));
+        }
+        self.judge(&rows, By::Records)
+    }
+
+    fn judge(&self, rows: &[ComparisonRow], by: By) -> Outcome {
         let allowed = self.tolerance.unwrap_or_default() / 100.0;
         let is_worse =
             |row: &&ComparisonRow| row.verdict == Change::Worse && row.difference.abs() > allowed;
@@ -103,11 +132,11 @@ impl Compare {
         match self.format {
             Format::Json => {
                 let (tolerance, holds) = (self.tolerance, worse == 0);
-                output::json(&Document { schema: BENCHMARKS, tolerance, holds, rows: &rows })?;
+                output::json(&Document { schema: BENCHMARKS, tolerance, holds, rows })?;
             }
             Format::Text => {
                 let runs = (self.before.len(), self.after.len());
-                output::data(&render::comparison(&rows, runs).to_string())?;
+                output::data(&render::comparison(rows, runs, by).to_string())?;
             }
         }
         Ok(if worse == 0 { Exit::Done } else { Exit::NotMet })

@@ -21,7 +21,7 @@ pub(crate) struct ReportCommand {
     #[arg(required = true)]
     results: Vec<PathBuf>,
 
-    /// File to write: .html, .csv, .json or .yaml.
+    /// File to write: .html, .csv, .parquet, .json or .yaml.
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
 }
@@ -31,7 +31,7 @@ impl ReportCommand {
         reports::check_name(&self.output)?;
         let results = self.results.iter().map(|path| reports::read(path));
         let results = results.collect::<Outcome<Vec<_>>>()?;
-        files::write(&self.output, &reports::render(&self.output, &results)?)?;
+        files::write_bytes(&self.output, &reports::render(&self.output, &results)?)?;
         if !quiet {
             output::note(&format!("wrote {}", self.output.display()));
         }

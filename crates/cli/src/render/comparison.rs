@@ -10,11 +10,23 @@ use super::{Table, duration, rate};
 pub(crate) struct Comparison<'a> {
     rows: &'a [ComparisonRow],
     runs: (usize, usize),
+    by: By,
+}
+
+/// Where intervals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// From how runs differ.
+    Runs,
+    /// From what is inside of one run each.
+    Insides,
+    /// From drawing requests again and again.
+    Records,
 }
 
 /// `runs`: how many there are before and after.
-pub(crate) fn comparison(rows: &[ComparisonRow], runs: (usize, usize)) -> Comparison<'_> {
-    Comparison { rows, runs }
+pub(crate) fn comparison(rows: &[ComparisonRow], runs: (usize, usize), by: By) -> Comparison<'_> {
+    Comparison { rows, runs, by }
 }
 
 impl fmt::Display for Comparison<'_> {
@@ -36,11 +48,22 @@ impl fmt::Display for Comparison<'_> {
         };
         writeln!(f, "{verdict}")?;
         let (before, after) = self.runs;
-        if before > 1 && after > 1 {
-            writeln!(f, "Intervals of 95 % over {before} and {after} runs (Welch).\n")?;
-        } else {
-            let hint = "several of each would know how runs differ";
-            writeln!(f, "Intervals of 95 % from inside of one run each; {hint}.\n")?;
+        let hint = "several of each would know how runs differ";
+        match self.by {
+            By::Runs => {
+                writeln!(f, "Intervals of 95 % over {before} and {after} runs (Welch).\n")?;
+            }
+            By::Insides => {
+                writeln!(f, "Intervals of 95 % from inside of one run each; {hint}.\n")?;
+            }
+            By::Records if before > 1 && after > 1 => {
+                let of = format!("of {before} and {after} runs, and requests of each");
+                writeln!(f, "Intervals of 95 % by drawing again and again, {of} (bootstrap).\n")?;
+            }
+            By::Records => {
+                let how = "by drawing requests again and again (bootstrap)";
+                writeln!(f, "Intervals of 95 % {how}; {hint}.\n")?;
+            }
         }
         let mut header = vec!["step", "", "before", "after", "difference", "from", "to"];
         let has_effect = self.rows.iter().any(|row| row.effect_size.is_some());

@@ -4,6 +4,7 @@
 mod bench;
 mod bench_csv;
 mod comparison;
+mod parquet_table;
 mod report;
 mod sheet;
 mod table;
@@ -11,7 +12,8 @@ mod units;
 
 pub(crate) use bench::BenchSheet;
 pub(crate) use bench_csv::bench_csv;
-pub(crate) use comparison::comparison;
+pub(crate) use comparison::{By, comparison};
+pub(crate) use parquet_table::parquet_table;
 pub(crate) use report::page as report_page;
 pub(crate) use sheet::{Level, Sheet};
 pub(crate) use table::Table;

@@ -258,7 +258,7 @@ fn wrong_scenarios_say_what_and_where() {
     --- stderr
     error: out.txt: its name says no format of results
 
-    hint: end it in .html, .json, .yaml or .csv
+    hint: end it in .html, .json, .yaml, .csv or .parquet
     "#);
 }
 
@@ -282,6 +282,11 @@ fn results_are_written_in_every_format() {
     );
     assert!(lines[2].contains(",2,\"concurrent, 2 streams\","), "{}", lines[2]);
     assert_eq!(read("a.jsonl").lines().count(), 20);
+    let made = run(folder.path(), "--quiet report a.json -o a.parquet");
+    assert!(made.status.success(), "{}", told(&made));
+    // The table is data as any other: a row for each step.
+    let table = gatewright_bench::RowFile::open(&folder.path().join("a.parquet")).unwrap();
+    assert_eq!(table.rows(), 2);
     assert!(read("a.yaml").starts_with("schema: gatewright.bench/1\n"));
     // What is read from YAML and from JSON is the same.
     for name in ["a.json", "a.yaml"] {
@@ -310,7 +315,9 @@ fn two_results_are_compared() {
     let slow = Mock::start(&["http.latency.fixed=0.2"]);
     let fast = Mock::start(&["http.latency.fixed=0.001"]);
     let of = |mock: &Mock, name: &str| {
-        bench(folder.path(), &[&*mock.url, "--streams", "6", "--requests", "60"]);
+        let records = name.replace(".json", ".parquet");
+        let words = [&*mock.url, "--streams", "6", "--requests", "60", "--records", &records];
+        bench(folder.path(), &words);
         std::fs::rename(folder.path().join("out.json"), folder.path().join(name)).unwrap();
     };
     for (mock, names) in
@@ -337,6 +344,11 @@ fn two_results_are_compared() {
     assert!(row["effect_size"].as_f64().unwrap() > 1.0, "{row}");
     let drawn = row["bootstrap_low"].as_f64().unwrap()..row["bootstrap_high"].as_f64().unwrap();
     assert!(drawn.start > 0.5 && drawn.contains(&row["difference"].as_f64().unwrap()), "{row}");
+    let (code, row) = compare("f1.parquet s1.parquet");
+    assert_eq!((code, &row["verdict"]), (3, &"worse".into()), "{row}");
+    assert!(row["low"].as_f64().unwrap() > 0.5, "{row}");
+    let (code, row) = compare("s1.parquet,s2.parquet s1.parquet,s2.parquet");
+    assert_eq!((code, &row["verdict"]), (0, &"no_difference_shown".into()), "{row}");
     let (_, row) = compare("s1.json f1.json");
     assert_eq!(row["verdict"], "better", "{row}");
     let (code, row) = compare("s1.json s1.json");
@@ -490,7 +502,7 @@ fn browse(page: &Path, width: u32) -> String {
 fn the_page_draws_itself_in_a_browser() {
     let (mock, folder) = (quick(), tempfile::tempdir().unwrap());
     let line = format!(
-        "--quiet bench {} --openai chat --prompt Hi --max-tokens 3 --strategy poisson --rate 50,100,150 --requests 40 \
+        "--quiet bench {} --openai chat --prompt Hi --max-tokens 3 --strategy poisson --rate 50,100,150 --requests 80 \
          --gate errors<=1% --label version=</script><b> --output a.html --output a.json",
         mock.url
     );
@@ -523,4 +535,76 @@ fn the_page_draws_itself_in_a_browser() {
     assert!(made.status.success(), "{}", told(&made));
     let dom = browse(&folder.path().join("both.html"), 1200);
     assert!(!dom.contains("data-fault") && dom.contains("no difference shown"));
+}
+
+#[test]
+fn conversations_grow_on_either_side() {
+    let (mock, folder) = (quick(), tempfile::tempdir().unwrap());
+    let base = [&*mock.url, "--prompt-tokens", "20", "--output-tokens", "10", "--requests", "30"];
+    let base = [&base[..], &["--strategy", "sessions", "--rate", "30", "--turns", "3"]].concat();
+    let tokens_in = |words: &[&str]| {
+        let (_, report) = bench(folder.path(), &[&base, words].concat());
+        let result = &report["steps"][0]["result"];
+        assert_eq!(result["run"]["statuses"]["ok"], 30, "{words:?}: {}", result["run"]);
+        result["distributions"]["tokens_in"].clone()
+    };
+    let chat = tokens_in(&["--openai", "chat"]);
+    let told = tokens_in(&["--openai", "responses"]);
+    let remembered = tokens_in(&["--openai", "responses", "--server-history"]);
+    // What is asked grows by an answer and a prompt each turn, whoever keeps it.
+    for seen in [&chat, &told, &remembered] {
+        let (min, max) = (seen["min"].as_u64().unwrap(), seen["max"].as_u64().unwrap());
+        assert!(min >= 20 && max >= min + 2 * (20 + 10) - 10, "{seen}");
+    }
+    let words = ["--openai", "chat", "--tool-turns", "1", "--tool-result-tokens", "200"];
+    let seen = tokens_in(&words);
+    assert!(seen["max"].as_u64() > chat["max"].as_u64().map(|max| max + 150), "{seen}");
+    let stream = tokens_in(&["--openai", "responses", "--tool-turns", "1", "--no-stream"]);
+    assert!(stream["max"].as_u64() > Some(60), "{stream}");
+}
+
+#[test]
+fn a_trace_brings_the_lengths_of_its_prompts() {
+    let (mock, folder) = (quick(), tempfile::tempdir().unwrap());
+    let lines = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,4\n\
+                 2023-11-16 18:15:46.7005900,1000,9\n2023-11-16 18:15:46.7105900,10,2\n";
+    let file = std::fs::File::create(folder.path().join("trace.csv.gz")).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+    zipped.write_all(lines.as_bytes()).unwrap();
+    zipped.finish().unwrap();
+    for timing in ["timestamps", "idle_gaps"] {
+        let words = [&*mock.url, "--openai", "chat", "--trace", "trace.csv.gz", "--timing", timing];
+        let (_, report) = bench(folder.path(), &words);
+        let told = &report["steps"][0]["result"]["distributions"];
+        let out = &told["tokens_out"];
+        assert_eq!((&out["min"], &out["max"], &out["mean"]), (&2.into(), &9.into(), &5.0.into()));
+        assert!(told["tokens_in"]["max"].as_u64().unwrap() >= 1_000, "{timing}: {told}");
+        assert!(told["tokens_in"]["min"].as_u64().unwrap() < 30, "{timing}: {told}");
+    }
+}
+
+#[test]
+fn a_run_begins_only_if_the_check_goes_well() {
+    let (mock, folder) = (quick(), tempfile::tempdir().unwrap());
+    let of = |line: &str| {
+        let text = tell(folder.path(), &format!("bench {line} --requests 3 --output out.json"));
+        text.replace(&mock.url, "URL")
+    };
+    assert_snapshot!(of(&format!("{}/nowhere --check", mock.url)), @r#"
+    exit: 1
+    --- stderr
+    error: URL/nowhere answers with HTTP 404: {"error":{"message":"nothing answers at /nowhere","type":"not_found_error","param":null,"code":404}}
+
+    hint: the run was not begun; --check=60s waits for a server that starts, --follow-redirects asks where a redirect leads to
+    "#);
+    assert!(!folder.path().join("out.json").exists());
+    let words = [&*mock.url, "--openai", "chat", "--prompt", "Hi", "--max-tokens", "2"];
+    let words =
+        [&words[..], &["--requests", "5", "--check=10s", "--connect-timeout", "1s"]].concat();
+    let (_, report) = bench(folder.path(), &words);
+    assert_eq!(report["steps"][0]["result"]["run"]["statuses"]["ok"], 5);
+    let client = &report["scenario"]["client"];
+    assert_eq!((&client["check"], &client["connect_timeout"]), (&"10s".into(), &"1s".into()));
+    let wrong = of(&format!("{} --openai completions --prompt Hi --tool-turns 1", mock.url));
+    assert!(wrong.contains("only chats and responses have tools"), "{wrong}");
 }

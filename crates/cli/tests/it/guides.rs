@@ -51,8 +51,10 @@ struct Reader {
     listen: u16,
     admin: u16,
     upstream: u16,
+    mock: u16,
     serving: Option<Child>,
-    menus: Option<Child>,
+    /// Servers that go on beside the gateway.
+    others: Vec<Child>,
 }
 
 impl Reader {
@@ -69,11 +71,12 @@ impl Reader {
             }
         }
         // Held together, so that they differ.
-        let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [listen, admin, upstream] =
+        let free = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [listen, admin, upstream, mock] =
             free.each_ref().map(|socket| socket.local_addr().unwrap().port());
         let folder = root.path().to_owned();
-        Self { root, folder, listen, admin, upstream, serving: None, menus: None }
+        let (serving, others) = (None, Vec::new());
+        Self { root, folder, listen, admin, upstream, mock, serving, others }
     }
 
     fn follow(&mut self, guide: &str) {
@@ -94,8 +97,12 @@ impl Reader {
         } else if command.starts_with("python3 upstream.py") {
             let command = format!("exec {command} --port {}", self.upstream);
             let child = self.shell(&command).spawn().unwrap();
-            self.menus = Some(child);
+            self.others.push(child);
             self.wait_for("the upstream", self.upstream, "GET /count HTTP/1.0\r\n\r\n");
+        } else if command.starts_with("gatewright mock") {
+            let child = self.shell(&format!("exec {command}")).spawn().unwrap();
+            self.others.push(child);
+            self.wait_for("the mock server", self.mock, "GET /health HTTP/1.0\r\n\r\n");
         } else {
             if command.starts_with("gatewright calibrate") {
                 self.stop_serving();
@@ -112,6 +119,7 @@ impl Reader {
     fn shell(&self, command: &str) -> Command {
         let command = command
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", self.listen))
+            .replace("127.0.0.1:8000", &format!("127.0.0.1:{}", self.mock))
             .replace("127.0.0.1:9100", &format!("127.0.0.1:{}", self.upstream));
         let binaries = Path::new(env!("CARGO_BIN_EXE_gatewright")).parent().unwrap();
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
@@ -168,7 +176,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        for mut child in self.serving.take().into_iter().chain(self.menus.take()) {
+        for mut child in self.serving.take().into_iter().chain(self.others.drain(..)) {
             drop(child.kill());
             drop(child.wait());
         }
@@ -177,7 +185,9 @@ impl Drop for Reader {
 
 fn shortened(command: &str) -> String {
     let mut words: Vec<_> = command.split(' ').collect();
-    if let Some(at) = words.iter().position(|word| *word == "--duration") {
+    let is_long = |at: &usize| !["1s", "2s", "5s"].contains(&words[at + 1]);
+    let at = words.iter().position(|word| *word == "--duration");
+    if let Some(at) = at.filter(is_long) {
         words.splice(at..at + 2, SHORT.split(' '));
     }
     words.join(" ")
@@ -201,6 +211,11 @@ fn relay() {
 #[test]
 fn benchmark() {
     Reader::new().follow("benchmark.md");
+}
+
+#[test]
+fn from_guidellm() {
+    Reader::new().follow("from-guidellm.md");
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl fmt::Display for Strategy {
                 write!(f, "{users} users who think for {:?}", think.mean)
             }
             Self::Sessions { rate, turns, think, .. } => {
-                write!(f, "sessions, {rate}/s of {} turns, {:?} apart", turns.mean(), think.mean)
+                write!(f, "sessions, {rate}/s of {} turns", turns.mean())?;
+                if think.mean.is_zero() { Ok(()) } else { write!(f, ", {:?} apart", think.mean) }
             }
             Self::Replay(replay) => write!(f, "replay of {}", replay.trace),
         }

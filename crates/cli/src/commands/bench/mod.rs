@@ -182,7 +182,7 @@ struct Results {
     #[arg(long, value_name = "FILE")]
     records: Option<PathBuf>,
 
-    /// File for the result, .html, .json, .yaml or .csv; may be given again.
+    /// File for the result, .html, .json, .yaml, .csv or .parquet; may be given again.
     #[arg(long, value_name = "FILE")]
     output: Vec<PathBuf>,
 
@@ -259,7 +259,7 @@ impl Bench {
         }
         let report = Report::new(&scenario, started, &outcome);
         for path in &self.results.output {
-            files::write(path, &reports::render(path, std::slice::from_ref(&report))?)?;
+            files::write_bytes(path, &reports::render(path, std::slice::from_ref(&report))?)?;
         }
         match self.results.format {
             BenchFormat::Text => output::data(&BenchSheet(&report).to_string())?,

@@ -90,7 +90,7 @@
       const ys = all.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).filter((y) => !spec.y.log || y > 0);
       const xs = all.map((p) => p.x);
       let [ylo, yhi] = [Math.min(...ys), Math.max(...ys)];
-      if (spec.y.log && yhi / ylo > 3) { ylo /= 1.15; yhi *= 1.15; } else { spec.y.log = false; ylo = 0; yhi = (yhi || 1) * 1.08; }
+      if (spec.y.log && yhi / ylo > 3) { ylo /= 1.15; yhi *= 1.15; } else { spec.y.log = false; ylo = spec.y.from ?? 0; yhi = spec.y.to ?? (yhi || 1) * 1.08; }
       const xlo = spec.x.from ?? Math.min(...xs), xhi = Math.max(...xs);
       const X = spec.x.kind === "nines" ? nines(Math.max(0.9, xhi)) : linear(xlo === xhi ? 0 : xlo, xhi || 1);
       const Y = spec.y.log ? log(ylo, yhi) : linear(ylo, yhi);
@@ -103,12 +103,18 @@
         svg("text", { x: m.l + w, y: height - 2, "text-anchor": "end" }, spec.x.label), svg("text", { x: 0, y: 10 }, spec.y.label)]);
       for (const s of spec.series) {
         const points = s.points.filter((p) => p.y != null && (!spec.y.log || p.y > 0));
-        const band = points.filter((p) => p.low != null && p.high != null);
-        if (band.length > 1) g.append(svg("path", { fill: s.color, opacity: .16, d: "M" + band.map((p) => `${px(p.x)},${py(p.low)}`).join("L") + "L" + band.reverse().map((p) => `${px(p.x)},${py(p.high)}`).join("L") + "Z" }));
-        if (points.length > 1) g.append(svg("path", { fill: "none", stroke: s.color, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": { dash: "7 4", dot: "2 4" }[s.dash], d: "M" + points.map((p) => `${px(p.x).toFixed(1)},${py(p.y).toFixed(1)}`).join("L") }));
+        const band = points.filter((p) => p.low != null && p.high != null && !p.apart), joined = points.filter((p) => !p.apart);
+        if (spec.scattered) for (const p of band) g.append(svg("line", { x1: px(p.x), x2: px(p.x), y1: py(p.low), y2: py(p.high), stroke: s.color, "stroke-width": 2, opacity: .45 }));
+        else if (band.length > 1) g.append(svg("path", { fill: s.color, opacity: .16, d: "M" + band.map((p) => `${px(p.x)},${py(p.low)}`).join("L") + "L" + band.reverse().map((p) => `${px(p.x)},${py(p.high)}`).join("L") + "Z" }));
+        if (joined.length > 1 && !spec.scattered) g.append(svg("path", { fill: "none", stroke: s.color, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": { dash: "7 4", dot: "2 4" }[s.dash], d: "M" + joined.map((p) => `${px(p.x).toFixed(1)},${py(p.y).toFixed(1)}`).join("L") }));
         if (points.length === 1 || spec.dots) for (const p of points) g.append(svg("circle", { cx: px(p.x), cy: py(p.y), r: 3.5, fill: p.bad ? "var(--page)" : s.color, stroke: s.color, "stroke-width": 2 }));
       }
-      for (const mark of spec.marks || []) if (mark.y > ylo && mark.y < yhi) add(g, [svg("line", { class: "cross", x1: m.l, x2: m.l + w, y1: py(mark.y), y2: py(mark.y) }), svg("text", { x: m.l + 6, y: py(mark.y) - 5 }, mark.text)]);
+      for (const mark of spec.marks || []) if (mark.y > ylo && mark.y < yhi) add(g, [svg("line", { class: "cross", x1: m.l, x2: m.l + w, y1: py(mark.y), y2: py(mark.y) }), svg("text", { x: m.l + 6, y: py(mark.y) + (mark.below ? 15 : -5) }, mark.text)]);
+      if (spec.found && spec.found.x > xlo && spec.found.x < xhi) {
+        const { x, low, high, text } = spec.found, left = px(x) > m.l + w / 2;
+        if (low != null && high != null) g.append(svg("rect", { x: px(Math.max(low, xlo)), width: Math.max(0, px(Math.min(high, xhi)) - px(Math.max(low, xlo))), y: m.t, height: h, fill: "var(--good)", opacity: .14 }));
+        add(g, [svg("line", { class: "cross", x1: px(x), x2: px(x), y1: m.t, y2: m.t + h }), svg("text", { x: px(left ? low ?? x : high ?? x) + (left ? -6 : 6), y: m.t + h - 8, "text-anchor": left ? "end" : "start" }, text)]);
+      }
       const cross = svg("line", { class: "cross", y1: m.t, y2: m.t + h, visibility: "hidden" });
       const tip = el("div", { class: "tip", hidden: "" });
       const places = [...new Set(all.map((p) => p.x))].sort((a, b) => a - b);
@@ -167,6 +173,12 @@
     if (c && "knee" in c) return c.knee ? `Beyond ${c.knee.concurrency.toFixed(1)} requests in flight more of them bring next to nothing: ${rate(c.knee.throughput)} there.` : "No knee: throughput grows to the last step.";
     return null;
   };
+  const headline = () => {
+    const rows = comparison[0]?.rows || [], of = (verdict) => rows.filter((row) => row.verdict === verdict).length;
+    if (comparison.length !== 1 || !rows.length) return null;
+    const [better, worse] = [of("better"), of("worse")];
+    return `${runs[1].name} against ${runs[0].name}: ` + (better || worse ? `${[better && `better in ${better}`, worse && `worse in ${worse}`].filter(Boolean).join(" and ")} of ${rows.length} numbers.` : "no difference shown.");
+  };
   const pills = (r) => {
     const why = limited(r.verdict);
     const list = [why ? el("span", { class: "pill bad" }, "Not valid: the load generator was the limit") : el("span", { class: "pill good" }, "Valid measurement")];
@@ -183,6 +195,7 @@
     } }, "Light / dark");
     document.title = several ? `Benchmarks: ${runs.map((r) => r.name).join(", ")}` : `Benchmark of ${target(first)}`;
     return el("header", {}, el("div", { class: "top" }, el("h1", {}, several ? `${reports.length} benchmarks compared` : target(first)), theme),
+      several && headline() && el("p", { class: "found" }, headline()),
       runs.map((run) => el("div", { style: several ? "margin-top:14px" : null },
         several && el("h3", {}, el("span", { style: `color:${run.color}` }, "● "), `${run.name} `, el("span", { class: "soft" }, target(run.report))),
         el("p", { class: "soft" }, `${run.report.started.replace("T", " ").replace("Z", " UTC")} · ${run.report.steps.length} step${run.report.steps.length === 1 ? "" : "s"} · seed ${run.report.scenario.seed} · ${run.report.machine.processors} processors` + Object.entries(run.report.scenario.labels || {}).map(([k, v]) => ` · ${k}=${v}`).join("")),
@@ -222,15 +235,38 @@
     const axes = [["requests answered per second", (s) => s.result.run.achieved_rate], ["requests in flight", (s) => s.result.concurrency], ["requests offered per second", (s) => s.result.run.offered_rate]].filter(([, of]) => steps.filter((s) => of(s) != null).length > 1);
     let [measure, axis] = [0, 0];
     const marks = () => { const slo = reports[0].scenario.slo || Object.values(reports[0].scenario.profile || {})[0]?.slo; const limit = slo && [slo.response, null, slo.ttft, slo.itl][[0, 1, 2, 3][["response time", "service time", "time to first token", "between tokens"].indexOf(measures[measure][0])]]; const ns = limit && spans(limit); return ns ? [{ y: ns, text: `objective ${limit}` }] : []; };
+    // What a search tries lies close together: a line through it would only show chance.
+    const found = !several && reports[0].conclusion?.search, isOpen = (s) => s.result.run.offered_rate != null, open = steps.some(isOpen);
     const make = () => ({
-      dots: true, marks: marks(), x: { label: axes[axis][0], text: brief, from: 0, tip: (x, p) => p?.more || brief(x) }, y: { label: measures[measure][0], text: tick, tip: time, log: true },
+      dots: true, scattered: !!found, found: found?.rate != null && axis !== 1 ? { x: found.rate, low: found.low, high: found.high, text: `found: ${rate(found.rate)}` } : null, marks: marks(), x: { label: axes[axis][0], text: brief, from: 0, tip: (x, p) => p?.more || brief(x) }, y: { label: measures[measure][0], text: tick, tip: time, log: true },
       series: runs.flatMap((run) => [[.5, ""], [.95, "dash"], [.99, "dot"]].map(([at, dash], i) => ({
         name: `${several ? `${run.name} ` : ""}p${at * 100}`, dash: several ? dash : "", color: several ? run.color : `var(--c${[0, 2, 1][i]})`,
-        points: steps.filter((s) => s.run === run && axes[axis][1](s) != null).map((s) => { const x = q(measures[measure][1](s), at); return { x: axes[axis][1](s), y: x?.value, low: x?.low, high: x?.high, bad: !!limited(s.result.verdict) || s.result.breaches?.length, more: `${s.name}: ${rate(s.result.run.achieved_rate)} answered` }; }).sort((a, b) => a.x - b.x),
+        points: steps.filter((s) => s.run === run && axes[axis][1](s) != null).map((s) => { const x = q(measures[measure][1](s), at); return { x: axes[axis][1](s), y: x?.value, low: x?.low, high: x?.high, bad: !!limited(s.result.verdict) || s.result.breaches?.length, apart: open && typeof s.strategy === "object" && "throughput" in s.strategy, more: `${s.name}: ${rate(s.result.run.achieved_rate)} answered` }; }).sort((a, b) => a.x - b.x),
       }))),
     });
-    const figure = withLegend(make, "Bands are 95 % intervals. A hollow point is a step that was ended early, or whose numbers are not valid.");
+    const figure = withLegend(make, (found ? "Bars are 95 % intervals; the green band is that of the rate that was found." : "Bands are 95 % intervals.") + " A hollow point is a step that was ended early, or whose numbers are not valid." + (open && steps.some((s) => typeof s.strategy === "object" && "throughput" in s.strategy) ? " A point off the line is the throughput step: there the next request waits for an answer, so it is no rate that comes by itself." : ""));
     return section("rate", "Latency over load", "Where the curve bends upwards, the server has begun to queue.", el("div", { class: "bar noprint" }, choice("Show", measures.map((x) => x[0]), (i) => { measure = i; figure.refresh(); }), choice("over", axes.map((x) => x[0]), (i) => { axis = i; figure.refresh(); })), figure);
+  };
+  /** Which part of the requests met the objective, step by step. */
+  const attained = () => {
+    const told = steps.filter((s) => s.result.attainment?.counted), r = reports[0];
+    if (told.length < 2) return null;
+    const goal = (r.scenario.slo || Object.values(r.scenario.profile || {})[0]?.slo)?.attainment, c = r.conclusion;
+    const open = told.filter((s) => s.result.run.offered_rate != null).length > 1;
+    const load = (s) => open ? s.result.run.offered_rate : s.result.concurrency, shown = told.filter((s) => load(s) != null);
+    // Wilson's interval of a part.
+    const point = (s) => {
+      const { met, counted: n } = s.result.attainment, z = 1.96, p = met / n, mid = (p + z * z / 2 / n) / (1 + z * z / n), half = z / (1 + z * z / n) * Math.sqrt(p * (1 - p) / n + z * z / 4 / n / n);
+      return { x: load(s), y: p, low: Math.max(0, mid - half), high: Math.min(1, mid + half), bad: !!limited(s.result.verdict), more: `${s.name}: ${count(met)} of ${count(n)} requests` };
+    };
+    const points = shown.map(point), from = Math.max(0, Math.floor(Math.min(goal ?? 1, ...points.map((p) => p.low)) * 20 - 1) / 20);
+    const found = !several && open && c?.search?.rate != null ? { x: c.search.rate, low: c.search.low, high: c.search.high, text: `found: ${rate(c.search.rate)}` } : null;
+    const make = () => ({
+      dots: true, scattered: true, found, marks: goal ? [{ y: goal, below: true, text: `objective ${percent(goal)}` }] : [],
+      x: { label: open ? "requests offered per second" : "requests in flight", text: brief, from: 0, tip: (x, p) => p?.more || brief(x) }, y: { label: "requests in time", text: (y) => percent(y, 0), tip: percent, from, to: 1 + (1 - from) * .06 },
+      series: runs.map((run, i) => ({ name: several ? run.name : "requests in time", color: several ? run.color : "var(--c0)", points: points.filter((_, n) => shown[n].run === run).sort((a, b) => a.x - b.x) })),
+    });
+    return section("objective", "Objective over load", "Which part of the requests was in time. Up to where the points stay above the dotted line, the server meets the objective.", withLegend(make, "Each point is a step, its bar the 95 % interval. A hollow point is a step whose numbers are not valid."));
   };
   const spans = (text) => { let ns = 0; for (const [, n, u] of text.matchAll(/(\d+)\s*(ns|us|µs|ms|s|m|h)\b/g)) ns += n * { ns: 1, us: 1e3, "µs": 1e3, ms: 1e6, s: 1e9, m: 6e10, h: 3.6e12 }[u]; return ns; };
   const distribution = () => {
@@ -254,13 +290,14 @@
       return steps[chosen].result.series.buckets.map((p) => ({ ...p, w: Math.min(w(), end - p.at_s) })).filter((p, i) => i === 0 || p.w > 0.25 * w());
     };
     const x = { label: "seconds since the start of the step", text: brief, from: 0, tip: (x) => `${brief(x)} s to ${brief(x + w())} s` };
-    const line = (name, color, of) => ({ name, color, points: b().map((p) => ({ x: p.at_s, y: of(p) })) });
+    const empty = "This step was too short to show a course.";
+    const line = (name, color, of) => ({ name, color, points: b().length < 2 ? [] : b().map((p) => ({ x: p.at_s, y: of(p) })) });
     const figures = [
-      withLegend(() => ({ height: 240, x, y: { label: "response time", text: tick, tip: time, log: true }, series: [line("p50", "var(--c0)", (p) => p.p50_ns), line("p95", "var(--c2)", (p) => p.p95_ns), line("p99", "var(--c1)", (p) => p.p99_ns), line("longest", "var(--c3)", (p) => p.max_ns)] })),
-      withLegend(() => ({ height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / p.w), line("answered", "var(--c2)", (p) => p.ok / p.w), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / p.w)] : [])] })),
-      withLegend(() => ({ height: 220, x, y: { label: "in flight", text: brief }, series: [line("in flight", "var(--c4)", (p) => p.in_flight)] })),
+      withLegend(() => ({ empty, height: 240, x, y: { label: "response time", text: tick, tip: time, log: true }, series: [line("p50", "var(--c0)", (p) => p.p50_ns), line("p95", "var(--c2)", (p) => p.p95_ns), line("p99", "var(--c1)", (p) => p.p99_ns), line("longest", "var(--c3)", (p) => p.max_ns)] })),
+      withLegend(() => ({ empty, height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / p.w), line("answered", "var(--c2)", (p) => p.ok / p.w), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / p.w)] : [])] })),
+      withLegend(() => ({ empty, height: 220, x, y: { label: "in flight", text: brief }, series: [line("in flight", "var(--c4)", (p) => p.in_flight)] })),
     ];
-    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / p.w)] })));
+    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ empty, height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / p.w)] })));
     const pick = choice("Step", steps.map((s, i) => `${i + 1}. ${s.name}`), (i) => { chosen = i; figures.forEach((f) => f.refresh()); });
     return section("time", "Over time", "A server that is warmed up and keeps up is flat here. Warm-up and cool-down are shown as well.", pick && el("div", { class: "bar noprint" }, pick), figures[0], el("div", { class: "pair" }, figures.slice(1)));
   };
@@ -293,13 +330,13 @@
     return rows.length ? section("gates", "Gates", null, table(["step", "gate", "measured", ""], rows)) : null;
   };
   const compared = () => comparison.length ? section("comparison", "Comparison", "Each run beside the first. An interval that holds 0 shows no difference, which is not the same as that there is none.", comparison.map((c, i) => [el("h3", {}, `${runs[i + 1].name} against ${runs[0].name}`), c.rows.length ? table(["step", "measure", runs[0].name, runs[i + 1].name, "difference", "95 % interval", ""],
-    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, el("td", { class: "text" }, r.measure), f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
+    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, el("td", { class: "text" }, r.measure), f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict === "unknown" ? "too little to tell" : r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
   const details = () => section("details", "Details", null, reports.map((r, i) => el("details", {}, el("summary", {}, several ? `Scenario of ${runs[i].name}` : "Scenario"), el("pre", {}, JSON.stringify(r.scenario, null, 2)))),
     el("details", {}, el("summary", {}, "The load generator"), table(["step", "threads", "busy", "starved", "processor time per request", "lateness p50", "p99", "connections", "unsent", "waited", "broken conversations"], steps.map((s, i) => { const r = s.result; return [`${i + 1}. ${s.name}`, r.threads, percent(r.busy), percent(r.starved), r.cpu_us_per_request == null ? "–" : `${four(r.cpu_us_per_request)} µs`, time(q(s.d.lateness, .5)?.value), time(q(s.d.lateness, .99)?.value), count(r.connections_opened), count(r.unsent), count(r.waited), count(r.broken_conversations || 0)]; }))));
 
   try {
     const page = document.getElementById("report");
-    const sections = [overRate(), compared(), gates(), distribution(), overTime(), tokens(), split("targets", "Targets", "target"), split("turns", "Turns of a conversation", "turn"), errors(), stepTable(), details()].filter(Boolean);
+    const sections = [attained(), overRate(), compared(), gates(), distribution(), overTime(), tokens(), split("targets", "Targets", "target"), split("turns", "Turns of a conversation", "turn"), errors(), stepTable(), details()].filter(Boolean);
     page.replaceChildren(head(), ...[tiles()].flat().filter(Boolean), el("nav", { "aria-label": "Sections" }, sections.map((s) => el("a", { href: `#${s.id}` }, s.dataset.title))), ...sections,
       el("footer", {}, `Made by gatewright ${reports[0].version}. This file holds all of its data and needs no network.`));
     redraws.forEach((draw) => draw());
