@@ -1,5 +1,7 @@
 //! Whether one server, or version, is faster than another, by the records of their requests.
 
+use std::ops::Range;
+
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{Difference, Invocation, Status};
 
@@ -26,7 +28,7 @@ const PIECES: usize = 50;
 const DRAWS: u64 = 1_000;
 /// Places at which a distribution is known: so many evenly spaced, and as many among its greatest values.
 const PLACES: usize = 1_024;
-const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.99, "p99")];
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
 type Of = fn(&Times) -> Option<u32>;
 
@@ -62,66 +64,49 @@ impl RunRecords {
 pub fn compare_records(before: &[RunRecords], after: &[RunRecords]) -> Vec<ComparisonRow> {
     let mut rows = Vec::new();
     for (name, of) in MEASURES {
-        let grid = grid(before.iter().chain(after), of);
-        let counted = |runs: &[RunRecords]| -> Vec<Run> {
-            runs.iter().map(|run| Run::of(run, of, &grid)).collect()
-        };
-        let (one, two) = (counted(before), counted(after));
-        let drawn: Vec<_> = (0..DRAWS)
-            .map(|draw| {
-                let mut luck = Stream::new(SEED, Purpose::Resample, draw);
-                (draw_from(&one, &grid, &mut luck), draw_from(&two, &grid, &mut luck))
-            })
-            .collect();
-        let (old, new) = (all(&one, &grid), all(&two, &grid));
-        let mut row = |what: &str, value: &dyn Fn(&Piece) -> Option<f64>| {
-            let ratios = drawn.iter().map(|(one, two)| Some((value(two)? / value(one)?).ln()));
-            let numbers = (value(&old)?, value(&new)?);
-            rows.push(ratio_row(&format!("{name} {what}"), numbers, ratios.collect()));
-            Some(())
-        };
-        let _told = row("mean", &|piece| piece.mean());
-        for (q, what) in QUANTILES {
-            let _told = row(what, &|piece| piece.quantile(q, &grid));
+        let places = places(before.iter().chain(after), of);
+        let (one, two) = (Side::of(before, of, &places), Side::of(after, of, &places));
+        let drawn = drawn(&one, &two);
+        let (old, new) = (one.told(&one.once()), two.told(&two.once()));
+        for (nth, what) in ["mean", "p50", "p90", "p95", "p99"].iter().enumerate() {
+            let Some((old, new)) = old[nth].zip(new[nth]) else { continue };
+            let ratios = drawn.iter().map(|(one, two)| Some((two[nth]? / one[nth]?).ln()));
+            let interval = ratios.collect::<Option<_>>().map(interval);
+            let difference = (new / old).ln();
+            let difference =
+                interval.map(|(low, high)| Difference { difference, low, high, effect_size: None });
+            let measure = &*format!("{name} {what}");
+            let number = Number { step: "requests", measure, unit: "ns", more_is_better: false };
+            rows.push(judged(&number, old * 1e3, new * 1e3, difference, None));
         }
     }
     rows.extend(failed(before, after));
     rows
 }
 
-/// `ratios` are logarithms.
-fn ratio_row(measure: &str, (old, new): (f64, f64), ratios: Option<Vec<f64>>) -> ComparisonRow {
-    let difference = (new / old).ln();
-    let interval = ratios.map(interval).map(|(low, high)| Difference {
-        difference,
-        low,
-        high,
-        effect_size: None,
-    });
-    let number = Number { step: "requests", measure, unit: "ns", more_is_better: false };
-    judged(&number, old, new, interval, None)
-}
-
 fn failed(before: &[RunRecords], after: &[RunRecords]) -> Option<ComparisonRow> {
     // 0 or 1 for each request, drawn like the times.
     let of: Of = |times| Some(u32::from(times.response.is_none()));
-    let grid = [0, 1];
-    let counted = |runs: &[RunRecords]| -> Vec<Run> {
-        runs.iter().map(|run| Run::of(run, of, &grid)).collect()
-    };
-    let (one, two) = (counted(before), counted(after));
-    let part = |piece: &Piece| piece.sum as f64 / piece.count.max(1) as f64;
-    let (old, new) = (part(&all(&one, &grid)), part(&all(&two, &grid)));
-    let differences = (0..DRAWS).map(|draw| {
-        let mut luck = Stream::new(SEED, Purpose::Resample, draw);
-        let before = part(&draw_from(&one, &grid, &mut luck));
-        part(&draw_from(&two, &grid, &mut luck)) - before
-    });
-    let (low, high) = interval(differences.collect());
+    let (one, two) = (Side::of(before, of, &[0, 1]), Side::of(after, of, &[0, 1]));
+    let part = |told: &Told| told[0].unwrap_or(0.0);
+    let (old, new) = (part(&one.told(&one.once())), part(&two.told(&two.once())));
+    let differences = drawn(&one, &two).iter().map(|(one, two)| part(two) - part(one)).collect();
+    let (low, high) = interval(differences);
     let difference = Difference { difference: new - old, low, high, effect_size: None };
     let number =
         Number { step: "requests", measure: "failed", unit: "part", more_is_better: false };
     (old > 0.0 || new > 0.0).then(|| judged(&number, old, new, Some(difference), None))
+}
+
+/// Mean and quantiles of what was drawn; none where so few values cannot tell.
+type Told = [Option<f64>; 1 + QUANTILES.len()];
+
+fn drawn(one: &Side, two: &Side) -> Vec<(Told, Told)> {
+    let draw = |draw| {
+        let mut luck = Stream::new(SEED, Purpose::Resample, draw);
+        (one.told(&one.drawn(&mut luck)), two.told(&two.drawn(&mut luck)))
+    };
+    (0..DRAWS).map(draw).collect()
 }
 
 fn interval(mut drawn: Vec<f64>) -> (f64, f64) {
@@ -130,67 +115,98 @@ fn interval(mut drawn: Vec<f64>) -> (f64, f64) {
     (drawn[tail], drawn[drawn.len() - 1 - tail])
 }
 
-/// A piece of a run, or several together: how many values lie up to each place of the grid, above the one before.
-#[derive(Clone, Debug, Default)]
-struct Piece {
-    counts: Vec<u32>,
-    count: u64,
-    /// In microseconds.
-    sum: u64,
-}
-
+/// The runs of one side, in pieces.
 #[derive(Debug)]
-struct Run {
-    pieces: Vec<Piece>,
+struct Side {
+    /// How often a value is in a piece, by value.
+    values: Vec<Counted>,
+    /// Number of the values of each piece, and their sum.
+    pieces: Vec<(u64, u64)>,
+    /// Which pieces each run has.
+    runs: Vec<Range<usize>>,
 }
 
-impl Run {
-    fn of(run: &RunRecords, of: Of, grid: &[u32]) -> Self {
-        let length = run.requests.len().div_ceil(PIECES).max(1);
-        let piece = |requests: &[Times]| {
-            let mut piece = Piece { counts: vec![0; grid.len()], ..Piece::default() };
-            for value in requests.iter().filter_map(of) {
-                let place = grid.partition_point(|&place| place < value).min(grid.len() - 1);
-                piece.counts[place] += 1;
-                piece.count += 1;
-                piece.sum += u64::from(value);
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    value: u32,
+    piece: u32,
+    count: u32,
+}
+
+impl Side {
+    fn of(runs: &[RunRecords], of: Of, places: &[u32]) -> Self {
+        let mut side = Self { values: Vec::new(), pieces: Vec::new(), runs: Vec::new() };
+        for run in runs {
+            let first = side.pieces.len();
+            let length = run.requests.len().div_ceil(PIECES).max(1);
+            for requests in run.requests.chunks(length) {
+                let piece = side.pieces.len() as u32;
+                side.pieces.push((0, 0));
+                let known = side.values.len();
+                for value in requests.iter().filter_map(of) {
+                    side.pieces[piece as usize].0 += 1;
+                    side.pieces[piece as usize].1 += u64::from(value);
+                    let place = places.partition_point(|&place| place < value);
+                    let value = places[place.min(places.len() - 1)];
+                    side.values.push(Counted { value, piece, count: 1 });
+                }
+                side.values[known..].sort_unstable_by_key(|counted| counted.value);
             }
-            piece
-        };
-        Self { pieces: run.requests.chunks(length).map(piece).collect() }
-    }
-}
-
-impl Piece {
-    fn add(&mut self, other: &Self) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
-        self.count += other.count;
-        self.sum += other.sum;
-    }
-
-    /// In nanoseconds.
-    fn mean(&self) -> Option<f64> {
-        (self.sum > 0).then(|| self.sum as f64 * 1e3 / self.count as f64)
-    }
-
-    /// In nanoseconds; none if so few values cannot tell it with 95 % confidence.
-    fn quantile(&self, q: f64, grid: &[u32]) -> Option<f64> {
-        let least = ((1.0 - CONFIDENCE).ln() / q.ln()).ceil();
-        if (self.count as f64) < least {
-            return None;
+            side.runs.push(first..side.pieces.len());
         }
-        let wanted = (q * self.count as f64).ceil() as u64;
+        side.values.dedup_by(|next, kept| {
+            let same = (next.value, next.piece) == (kept.value, kept.piece);
+            kept.count += if same { next.count } else { 0 };
+            same
+        });
+        side.values.sort_by_key(|counted| counted.value);
+        side
+    }
+
+    /// Every piece once.
+    fn once(&self) -> Vec<u32> {
+        vec![1; self.pieces.len()]
+    }
+
+    /// How often each piece is drawn.
+    fn drawn(&self, luck: &mut Stream) -> Vec<u32> {
+        let mut times = vec![0; self.pieces.len()];
+        for _ in &self.runs {
+            let run = &self.runs[luck.below(self.runs.len() as u64) as usize];
+            for _ in run.clone() {
+                times[run.start + luck.below(run.len() as u64) as usize] += 1;
+            }
+        }
+        times
+    }
+
+    /// `times`: how often each piece counts.
+    fn told(&self, times: &[u32]) -> Told {
+        let mut told = Told::default();
+        let weighted = times.iter().zip(&self.pieces);
+        let (count, sum) = weighted.fold((0, 0), |(count, sum), (&times, piece)| {
+            (count + u64::from(times) * piece.0, sum + u64::from(times) * piece.1)
+        });
+        if count == 0 || sum == 0 {
+            return told;
+        }
+        told[0] = Some(sum as f64 / count as f64);
+        let least = |q: f64| ((1.0 - CONFIDENCE).ln() / q.ln()).ceil();
+        let known = QUANTILES.iter().take_while(|&&q| count as f64 >= least(q));
+        let mut wanted = known.map(|q| (q * count as f64).ceil() as u64).zip(1..).peekable();
         let mut seen = 0;
-        let place = self.counts.iter().position(|&count| {
-            seen += u64::from(count);
-            seen >= wanted
-        })?;
-        (grid[place] > 0).then(|| f64::from(grid[place]) * 1e3)
+        for counted in &self.values {
+            seen += u64::from(times[counted.piece as usize] * counted.count);
+            while let Some((_, nth)) = wanted.next_if(|(wanted, _)| seen >= *wanted) {
+                told[nth] = (counted.value > 0).then_some(f64::from(counted.value));
+            }
+        }
+        told
     }
 }
 
-/// Values at which distributions are known, in order, the greatest one included.
-fn grid<'a>(runs: impl Iterator<Item = &'a RunRecords>, of: Of) -> Vec<u32> {
+/// Values at which distributions are told, in order, the greatest one included.
+fn places<'a>(runs: impl Iterator<Item = &'a RunRecords>, of: Of) -> Vec<u32> {
     let mut values: Vec<u32> = runs.flat_map(|run| &run.requests).filter_map(of).collect();
     values.sort_unstable();
     let count = values.len();
@@ -202,23 +218,6 @@ fn grid<'a>(runs: impl Iterator<Item = &'a RunRecords>, of: Of) -> Vec<u32> {
     }
     values.dedup();
     if values.is_empty() { vec![0] } else { values }
-}
-
-fn all(runs: &[Run], grid: &[u32]) -> Piece {
-    let mut sum = Piece { counts: vec![0; grid.len()], ..Piece::default() };
-    runs.iter().flat_map(|run| &run.pieces).for_each(|piece| sum.add(piece));
-    sum
-}
-
-fn draw_from(runs: &[Run], grid: &[u32], luck: &mut Stream) -> Piece {
-    let mut sum = Piece { counts: vec![0; grid.len()], ..Piece::default() };
-    for _ in runs {
-        let run = &runs[luck.below(runs.len() as u64) as usize];
-        for _ in &run.pieces {
-            sum.add(&run.pieces[luck.below(run.pieces.len() as u64) as usize]);
-        }
-    }
-    sum
 }
 
 #[cfg(test)]
@@ -256,7 +255,7 @@ mod tests {
     #[test]
     fn a_slower_server_is_found_and_the_same_one_is_not() {
         let before = run(1, 10.0, 4_000, 1_000_000);
-        let rows = compare_records(&[before.clone()], &[run(2, 12.0, 4_000, 20)]);
+        let rows = compare_records(std::slice::from_ref(&before), &[run(2, 12.0, 4_000, 20)]);
         for measure in ["response mean", "response p50", "service p99", "first byte p90"] {
             let row = row(&rows, measure);
             assert_eq!(row.verdict, Change::Worse, "{row:?}");

@@ -114,6 +114,11 @@ impl Conversations {
         said.all.len() <= MAX_LENGTH
     }
 
+    /// How many go on.
+    pub(crate) fn count(&self) -> usize {
+        self.said.len()
+    }
+
     /// The session is over.
     pub(crate) fn forget(&mut self, session: u64) {
         self.said.remove(&session);

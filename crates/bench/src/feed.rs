@@ -233,6 +233,14 @@ impl Feed {
         }
     }
 
+    /// Sessions of which more requests may come.
+    pub(crate) fn sessions(&self) -> usize {
+        match self {
+            Self::Open(_) | Self::Closed(_) => 0,
+            Self::Visits(feed) => feed.going_on(),
+        }
+    }
+
     /// Whether there would be nothing more without any limit.
     pub(crate) fn is_dry(&mut self) -> bool {
         match self {

@@ -125,6 +125,11 @@ impl Requests {
         has_more && self.conversations.hear(turn.session, &asked, heard, how)
     }
 
+    /// Conversations that go on.
+    pub(crate) fn conversations(&self) -> usize {
+        self.conversations.count()
+    }
+
     /// A session is over.
     pub(crate) fn forget(&mut self, session: u64) {
         self.conversations.forget(session);

@@ -75,6 +75,11 @@ impl VisitFeed {
         self.blocked = false;
     }
 
+    /// Sessions of which more requests may come.
+    pub(crate) fn going_on(&self) -> usize {
+        self.thinking.len() + self.ready.len() + self.waiting as usize
+    }
+
     pub(crate) fn ready(&self) -> usize {
         self.ready.len()
     }

@@ -28,9 +28,8 @@ impl LocalTokenizer {
 
     /// Words of which so many are so many tokens.
     pub(super) fn words(&self, path: &Path) -> Result<Arc<[&'static str]>, DataError> {
-        let fits = |word: &&str| {
-            self.encode(word).len() == 1 && self.encode(&format!("{word} {word} {word}")).len() == 3
-        };
+        // Of a word that is another token after a space, three would not be three.
+        let fits = |word: &&str| self.encode(&format!("{word} {word} {word}")).len() == 3;
         let words: Arc<[&'static str]> = synthetic::words().iter().copied().filter(fits).collect();
         let text = words.join(" ");
         if words.len() < LEAST_WORDS || self.encode(&text).len() != words.len() {

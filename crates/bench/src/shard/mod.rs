@@ -161,6 +161,10 @@ impl<'a> Shard<'a> {
                 }
             }
         };
+        debug_assert!(
+            self.requests.conversations() <= self.feed.sessions(),
+            "what was said in a session that is over is not kept"
+        );
         self.tally.finish();
         Ok(ShardOutcome {
             summary: self.tally.summary,

@@ -37,7 +37,7 @@ enum Task {
 /// output_tokens for each, as `bench --data` takes it.
 #[derive(Debug, Args)]
 struct PreprocessArgs {
-    /// Rows: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line.
+    /// Rows: .csv with a header, .jsonl, .json with a list, .parquet, .txt with a prompt a line, perhaps with .gz behind.
     input: PathBuf,
 
     /// File to write, .jsonl.

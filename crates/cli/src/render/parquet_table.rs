@@ -121,7 +121,8 @@ mod tests {
         let rows: Vec<_> =
             gatewright_record::parquet_rows(file).unwrap().collect::<Result<_, _>>().unwrap();
         let text = serde_json::to_string(&rows).unwrap();
-        let expected = r#"[{"a":1,"b":1.5,"c":true,"d":"x"},{"b":2.0,"c":false,"d":"y, z"},{"a":3}]"#;
+        let expected =
+            r#"[{"a":1,"b":1.5,"c":true,"d":"x"},{"b":2.0,"c":false,"d":"y, z"},{"a":3}]"#;
         let (read, expected): (serde_json::Value, serde_json::Value) =
             (serde_json::from_str(&text).unwrap(), serde_json::from_str(expected).unwrap());
         assert_eq!(read, expected);

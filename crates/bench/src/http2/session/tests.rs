@@ -214,6 +214,8 @@ fn a_server_that_breaks_the_rules_is_found_out() {
         (frame(kind::HEADERS, LAST_HEADERS, 1, b"\x40"), Http2Error::Status),
         (frame(kind::HEADERS, LAST_HEADERS | flag::PADDED, 1, b"\x09\x88"), Http2Error::Frame),
         (frame(kind::CONTINUATION, 0, 1, OK), Http2Error::Frame),
+        // After a head come the body and its end, and no second head.
+        (frame(kind::HEADERS, flag::END_HEADERS, 1, OK).repeat(2), Http2Error::Frame),
         (frame(kind::PUSH_PROMISE, 0, 1, OK), Http2Error::Push),
         (frame(kind::WINDOW_UPDATE, 0, 0, &maximum.to_be_bytes()), Http2Error::Window),
         (frame(kind::WINDOW_UPDATE, 0, 1, &[0; 4]), Http2Error::Window),

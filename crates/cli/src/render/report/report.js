@@ -27,7 +27,7 @@
     return add(node, children);
   };
   const table = (head, rows) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": head.join(", ") }, el("table", {},
-    el("thead", {}, el("tr", {}, head.map((h, i) => el("th", { scope: "col", class: rows[0]?.[i]?.className === "text" ? "text" : null }, h)))),
+    el("thead", {}, el("tr", {}, head.map((h, i) => el("th", { scope: "col", class: rows[0]?.[i]?.classList?.contains("text") ? "text" : null }, h)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => cell instanceof Node ? cell : el("td", {}, cell)))))));
 
   // ---- Data ----------------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@
   const limited = (v) => v !== "valid" && v.generator_limited.why;
 
   // ---- Charts --------------------------------------------------------------------------------------------------
-  let drawn = 0;
+  let drawn = 0, printing = false;
   const redraws = [];
   const linear = (lo, hi) => {
     const step = (() => { const raw = (hi - lo) / 5 || 1, p = 10 ** Math.floor(Math.log10(raw)), m = raw / p; return (m > 5 ? 10 : m > 2 ? 5 : m > 1 ? 2 : 1) * p; })();
@@ -82,7 +82,9 @@
     const box = el("div", { class: "chart" });
     const draw = () => {
       const spec = make();
-      const width = Math.max(260, box.clientWidth || 640), height = spec.height || (width < 520 ? 260 : 320);
+      // On paper the drawing is scaled to the width that there is.
+      const paper = printing && (box.closest(".pair") ? 440 : 900);
+      const width = paper || Math.max(260, box.clientWidth || 640), height = paper ? 250 : spec.height || (width < 520 ? 260 : 320);
       const m = { l: 62, r: 12, t: 20, b: 38 }, w = width - m.l - m.r, h = height - m.t - m.b;
       const all = spec.series.flatMap((s) => s.points.filter((p) => p.y != null));
       box.replaceChildren();
@@ -290,14 +292,13 @@
       return steps[chosen].result.series.buckets.map((p) => ({ ...p, w: Math.min(w(), end - p.at_s) })).filter((p, i) => i === 0 || p.w > 0.25 * w());
     };
     const x = { label: "seconds since the start of the step", text: brief, from: 0, tip: (x) => `${brief(x)} s to ${brief(x + w())} s` };
-    const empty = "This step was too short to show a course.";
     const line = (name, color, of) => ({ name, color, points: b().length < 2 ? [] : b().map((p) => ({ x: p.at_s, y: of(p) })) });
     const figures = [
-      withLegend(() => ({ empty, height: 240, x, y: { label: "response time", text: tick, tip: time, log: true }, series: [line("p50", "var(--c0)", (p) => p.p50_ns), line("p95", "var(--c2)", (p) => p.p95_ns), line("p99", "var(--c1)", (p) => p.p99_ns), line("longest", "var(--c3)", (p) => p.max_ns)] })),
-      withLegend(() => ({ empty, height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / p.w), line("answered", "var(--c2)", (p) => p.ok / p.w), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / p.w)] : [])] })),
-      withLegend(() => ({ empty, height: 220, x, y: { label: "in flight", text: brief }, series: [line("in flight", "var(--c4)", (p) => p.in_flight)] })),
+      withLegend(() => ({ empty: "This step was too short to show a course.", height: 240, x, y: { label: "response time", text: tick, tip: time, log: true }, series: [line("p50", "var(--c0)", (p) => p.p50_ns), line("p95", "var(--c2)", (p) => p.p95_ns), line("p99", "var(--c1)", (p) => p.p99_ns), line("longest", "var(--c3)", (p) => p.max_ns)] })),
+      withLegend(() => ({ empty: "", height: 220, x, y: { label: "requests per second", text: brief, tip: four }, series: [line("sent", "var(--c7)", (p) => p.sent / p.w), line("answered", "var(--c2)", (p) => p.ok / p.w), ...(b().some((p) => p.failed) ? [line("failed", "var(--c6)", (p) => p.failed / p.w)] : [])] })),
+      withLegend(() => ({ empty: "", height: 220, x, y: { label: "in flight", text: brief }, series: [line("in flight", "var(--c4)", (p) => p.in_flight)] })),
     ];
-    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ empty, height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / p.w)] })));
+    if (steps.some((s) => s.result.tokens?.total_out)) figures.push(withLegend(() => ({ empty: "", height: 220, x, y: { label: "tokens of answers per second", text: brief, tip: four }, series: [line("tokens", "var(--c5)", (p) => p.tokens / p.w)] })));
     const pick = choice("Step", steps.map((s, i) => `${i + 1}. ${s.name}`), (i) => { chosen = i; figures.forEach((f) => f.refresh()); });
     return section("time", "Over time", "A server that is warmed up and keeps up is flat here. Warm-up and cool-down are shown as well.", pick && el("div", { class: "bar noprint" }, pick), figures[0], el("div", { class: "pair" }, figures.slice(1)));
   };
@@ -329,8 +330,9 @@
     const rows = steps.flatMap((s, i) => (s.gates || []).map((g) => [`${i + 1}. ${s.name}`, g.gate, el("td", {}, g.measured == null ? "too few samples" : /^(errors)/.test(g.gate) ? percent(g.measured, 2) : /^(rate|output)/.test(g.gate) ? rate(g.measured) : time(g.measured * 1e9)), el("td", { class: g.holds ? "better" : "worse" }, g.holds ? "holds" : "missed")]));
     return rows.length ? section("gates", "Gates", null, table(["step", "gate", "measured", ""], rows)) : null;
   };
-  const compared = () => comparison.length ? section("comparison", "Comparison", "Each run beside the first. An interval that holds 0 shows no difference, which is not the same as that there is none.", comparison.map((c, i) => [el("h3", {}, `${runs[i + 1].name} against ${runs[0].name}`), c.rows.length ? table(["step", "measure", runs[0].name, runs[i + 1].name, "difference", "95 % interval", ""],
-    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [r.step, el("td", { class: "text" }, r.measure), f(r.before), f(r.after), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, el("td", { class: r.verdict === "better" ? "better" : r.verdict === "worse" ? "worse" : "" }, r.verdict === "unknown" ? "too little to tell" : r.verdict.replace(/_/g, " "))]; })) : el("p", {}, "They have no step in common.")])) : null;
+  const sameStep = (rows) => rows.every((row) => row.step === rows[0].step);
+  const compared = () => comparison.length ? section("comparison", "Comparison", "Each run beside the first. An interval that holds 0 shows no difference, which is not the same as that there is none.", comparison.map((c, i) => [el("h3", {}, `${runs[i + 1].name} against ${runs[0].name}`, c.rows.length && sameStep(c.rows) && el("span", { class: "soft" }, ` (${c.rows[0].step})`)), c.rows.length ? table([...(sameStep(c.rows) ? [] : ["step"]), "measure", "", "difference", "95 % interval", runs[0].name, runs[i + 1].name],
+    c.rows.map((r) => { const f = r.unit === "ns" ? time : r.unit === "1/s" ? rate : (x) => percent(x, 2), sign = (x) => x == null ? "–" : `${x >= 0 ? "+" : ""}${(x * 100).toFixed(1)} %`; return [...(sameStep(c.rows) ? [] : [r.step]), el("td", { class: "text" }, r.measure), el("td", { class: `text ${r.verdict}` }, r.verdict === "unknown" ? "too little to tell" : r.verdict.replace(/_/g, " ")), sign(r.difference), r.low == null ? "–" : `${sign(r.low)} to ${sign(r.high)}`, f(r.before), f(r.after)]; })) : el("p", {}, "They have no step in common.")])) : null;
   const details = () => section("details", "Details", null, reports.map((r, i) => el("details", {}, el("summary", {}, several ? `Scenario of ${runs[i].name}` : "Scenario"), el("pre", {}, JSON.stringify(r.scenario, null, 2)))),
     el("details", {}, el("summary", {}, "The load generator"), table(["step", "threads", "busy", "starved", "processor time per request", "lateness p50", "p99", "connections", "unsent", "waited", "broken conversations"], steps.map((s, i) => { const r = s.result; return [`${i + 1}. ${s.name}`, r.threads, percent(r.busy), percent(r.starved), r.cpu_us_per_request == null ? "–" : `${four(r.cpu_us_per_request)} µs`, time(q(s.d.lateness, .5)?.value), time(q(s.d.lateness, .99)?.value), count(r.connections_opened), count(r.unsent), count(r.waited), count(r.broken_conversations || 0)]; }))));
 
@@ -342,6 +344,7 @@
     redraws.forEach((draw) => draw());
     let width = innerWidth;
     addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraws.forEach((draw) => draw()); } });
+    for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => { printing = event === "beforeprint"; redraws.forEach((draw) => draw()); });
     document.documentElement.dataset.charts = String(drawn);
   } catch (fault) {
     document.documentElement.dataset.fault = String(fault);
