@@ -1,6 +1,7 @@
 //! The command as its users see it: what it prints, where, and how it ends.
 
 mod bench;
+mod bench_requests;
 mod command;
 mod guides;
 mod help;

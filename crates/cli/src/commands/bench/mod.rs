@@ -1,3 +1,4 @@
+mod client;
 mod ends;
 mod live;
 mod load;
@@ -11,30 +12,30 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use gatewright_bench::{
     BUILTIN, BenchError, Builtin, Prepared, RecordSink, Report, Scenario, ScenarioError,
     SeriesOutcome, Snapshot, Stop, run_series,
 };
-use gatewright_control::config::{Override, read_with};
+use gatewright_control::config::read_with;
 use gatewright_workload::Strategy;
 
+use self::client::ClientFlags;
 use self::ends::{Ends, Objective};
 use self::live::Live;
 use self::load::{Load, Offered};
 use self::metrics::Exporter;
 use self::request::Request;
 pub(crate) use self::values::parse_amount;
-use self::values::{parse_label, parse_span};
+use self::values::parse_label;
 use crate::failure::{Exit, Failure, Outcome, reason};
 use crate::files::{self, RecordFile};
 use crate::interrupt::Interrupt;
 use crate::progress::Meter;
 use crate::render::{BenchSheet, bench_csv, count, duration, rate};
-use crate::settings::{self, parse_set};
-use crate::{output, reports};
+use crate::{output, reports, settings};
 
 /// Load a server over HTTP, and measure how it takes that.
 ///
@@ -99,70 +100,6 @@ pub(crate) struct Bench {
 
     #[command(flatten)]
     shown: Shown,
-}
-
-/// The load generator itself.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Generator")]
-struct ClientFlags {
-    /// Ask each target once before the run, and begin only if it answers well; of --check=60s, it may take so long to.
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, num_args = 0..=1)]
-    #[arg(require_equals = true, default_missing_value = "0s", hide_short_help = true)]
-    check: Option<Duration>,
-
-    /// Ask a target that is redirected where that leads to: found out once, before the run.
-    #[arg(long, hide_short_help = true)]
-    follow_redirects: bool,
-
-    /// How long a connection may take to be made [default: 5s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
-    connect_timeout: Option<Duration>,
-
-    /// How long a request may take [default: 30s].
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, hide_short_help = true)]
-    timeout: Option<Duration>,
-
-    /// Speak HTTP/2: over TLS as agreed there, else without asking.
-    #[arg(long, hide_short_help = true)]
-    http2: bool,
-
-    /// Requests at a time on a connection of HTTP/2 [default: 100].
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    streams_per_connection: Option<u32>,
-
-    /// Unix socket on which the server listens.
-    #[arg(long, value_name = "PATH", hide_short_help = true)]
-    unix_socket: Option<PathBuf>,
-
-    /// How often a request is made once more whose connection broke or which was answered with 429, 502, 503 or 504
-    /// [default: 0]. Its times go on from the first attempt.
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    retries: Option<u32>,
-
-    /// File of certificates (PEM) that are trusted instead of the system's.
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    cacert: Option<PathBuf>,
-
-    /// The server need not prove who it is: whoever is in between can read along.
-    #[arg(long, hide_short_help = true)]
-    insecure: bool,
-
-    /// Threads that make the load [default: as many as the load needs].
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    threads: Option<u32>,
-
-    /// Connections at most in an open loop [default: 512].
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    max_connections: Option<u32>,
-
-    /// The same seed asks at the same moments [default: 1].
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    seed: Option<u64>,
-
-    /// Set any key of the scenario, such as client.request_ids=false; may be given again. The variable
-    /// GATEWRIGHT_BENCH__CLIENT__REQUEST_IDS does the same.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set, hide_short_help = true)]
-    set: Vec<Override>,
 }
 
 /// What becomes of the result.
@@ -300,26 +237,7 @@ impl Bench {
         }
         self.ends.apply(&mut scenario);
         self.request.apply(self.url.as_deref(), &mut scenario)?;
-        let flags = &self.client;
-        scenario.seed = flags.seed.unwrap_or(scenario.seed);
-        let client = &mut scenario.client;
-        client.check = flags.check.or(client.check);
-        client.follow_redirects |= flags.follow_redirects;
-        client.connect_timeout = flags.connect_timeout.unwrap_or(client.connect_timeout);
-        client.timeout = flags.timeout.unwrap_or(client.timeout);
-        client.threads = flags.threads.or(client.threads);
-        client.max_connections = flags.max_connections.unwrap_or(client.max_connections);
-        client.http2 |= flags.http2;
-        client.streams_per_connection =
-            flags.streams_per_connection.unwrap_or(client.streams_per_connection);
-        client.retries = flags.retries.unwrap_or(client.retries);
-        client.insecure |= flags.insecure;
-        if let Some(path) = &flags.cacert {
-            client.ca = Some(request::absolute(path)?);
-        }
-        if let Some(path) = &flags.unix_socket {
-            client.unix_socket = Some(request::absolute(path)?);
-        }
+        self.client.apply(&mut scenario)?;
         Ok(scenario)
     }
 
