@@ -7,6 +7,8 @@ use crate::system::{Request, RequestKey};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Queue {
     classes: [List; URGENCIES],
+    /// One bit a class, set if anybody waits in it.
+    waiting: u8,
     len: usize,
 }
 
@@ -20,12 +22,14 @@ impl Queue {
 
     /// The request whose turn it is.
     pub(crate) fn first(&self) -> Option<RequestKey> {
-        self.classes.iter().find_map(List::first)
+        self.classes.get(self.waiting.trailing_zeros() as usize)?.first()
     }
 
     /// Lines up behind those of the same urgency.
     pub(crate) fn push(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
-        self.classes[requests[key].urgency].push(requests, key);
+        let class = requests[key].urgency;
+        self.classes[class].push(requests, key);
+        self.waiting |= 1 << class;
         self.len += 1;
     }
 
@@ -36,13 +40,19 @@ impl Queue {
         requests: &mut SlotMap<RequestKey, Request>,
         key: RequestKey,
     ) {
-        self.classes[requests[key].urgency].push_by_arrival(requests, key);
+        let class = requests[key].urgency;
+        self.classes[class].push_by_arrival(requests, key);
+        self.waiting |= 1 << class;
         self.len += 1;
     }
 
     /// Leaves the queue. `key` must be in it.
     pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
-        self.classes[requests[key].urgency].remove(requests, key);
+        let class = requests[key].urgency;
+        self.classes[class].remove(requests, key);
+        if self.classes[class].len == 0 {
+            self.waiting &= !(1 << class);
+        }
         self.len -= 1;
     }
 }
@@ -75,7 +85,11 @@ impl List {
 
     /// Goes to the end.
     pub(crate) fn push(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
-        self.insert_after(requests, self.last, key);
+        if self.len == 0 {
+            *self = Self { first: key, last: key, len: 1 };
+        } else {
+            self.insert_after(requests, self.last, key);
+        }
     }
 
     fn push_by_arrival(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
@@ -91,6 +105,10 @@ impl List {
 
     /// Leaves. `key` must be in it.
     pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
+        if self.len == 1 {
+            *self = Self::default();
+            return;
+        }
         let Links { before, after } = std::mem::take(&mut requests[key].links);
         match requests.get_mut(before) {
             Some(request) => request.links.after = after,

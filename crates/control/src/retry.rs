@@ -6,10 +6,12 @@ use gatewright_determinism::Time;
 #[derive(Clone, Debug)]
 pub(crate) struct RetryBudget {
     ratio: f64,
-    /// Requests and retries of each of the last seconds; the slot of second `s` is `s % WINDOW`.
-    slots: [Slot; WINDOW as usize],
-    /// The second that was counted last.
-    second: u64,
+    /// Requests and retries of each of the last seconds, one after another in a ring.
+    slots: [Slot; WINDOW],
+    /// The slot of this second.
+    slot: usize,
+    /// When this second ends.
+    until: Time,
     requests: u64,
     retries: u64,
 }
@@ -28,17 +30,19 @@ pub fn is_idempotent(method: &str) -> bool {
 }
 
 /// Seconds that a deposit lasts (Finagle's and tower's default).
-const WINDOW: u64 = 10;
+const WINDOW: usize = 10;
+const SECOND: u64 = 1_000_000_000;
 /// Retries a second that are allowed without any deposit (Finagle's and tower's default).
-const RESERVE_PER_SECOND: u64 = 10;
+const RESERVE_PER_SECOND: usize = 10;
 
 impl RetryBudget {
     /// A budget of `ratio` retries a request, in 0..=1000 (checked where the configuration is read).
     pub(crate) fn new(ratio: f64) -> Self {
         Self {
             ratio,
-            slots: [Slot::default(); WINDOW as usize],
-            second: 0,
+            slots: [Slot::default(); WINDOW],
+            slot: 0,
+            until: Time::from_nanos(SECOND),
             requests: 0,
             retries: 0,
         }
@@ -46,35 +50,38 @@ impl RetryBudget {
 
     /// Notes a new request.
     pub(crate) fn deposit(&mut self, now: Time) {
-        let slot = self.roll(now);
-        self.slots[slot].requests = self.slots[slot].requests.saturating_add(1);
+        self.roll(now);
+        let slot = &mut self.slots[self.slot];
+        slot.requests = slot.requests.saturating_add(1);
         self.requests += 1;
     }
 
     /// Takes one retry, if the budget has one.
     pub(crate) fn withdraw(&mut self, now: Time) -> bool {
-        let slot = self.roll(now);
+        self.roll(now);
         let allowed = self.ratio * self.requests as f64 + (RESERVE_PER_SECOND * WINDOW) as f64;
         if self.ratio <= 0.0 || (self.retries + 1) as f64 > allowed {
             return false;
         }
-        self.slots[slot].retries = self.slots[slot].retries.saturating_add(1);
+        let slot = &mut self.slots[self.slot];
+        slot.retries = slot.retries.saturating_add(1);
         self.retries += 1;
         true
     }
 
-    /// Forgets the seconds that have left the window; returns the slot of this second.
-    fn roll(&mut self, now: Time) -> usize {
-        let second = now.as_nanos() / 1_000_000_000;
-        let passed = second.saturating_sub(self.second).min(WINDOW);
-        for ahead in 1..=passed {
-            let slot = &mut self.slots[((second - passed + ahead) % WINDOW) as usize];
-            self.requests -= u64::from(slot.requests);
-            self.retries -= u64::from(slot.retries);
-            *slot = Slot::default();
+    /// Forgets the seconds that have left the window.
+    fn roll(&mut self, now: Time) {
+        if now < self.until {
+            return;
         }
-        self.second = self.second.max(second);
-        (self.second % WINDOW) as usize
+        let passed = 1 + now.nanos_since(self.until) / SECOND;
+        for _ in 0..passed.min(WINDOW as u64) {
+            self.slot = if self.slot + 1 == WINDOW { 0 } else { self.slot + 1 };
+            let left = std::mem::take(&mut self.slots[self.slot]);
+            self.requests -= u64::from(left.requests);
+            self.retries -= u64::from(left.retries);
+        }
+        self.until = self.until.plus_nanos(passed * SECOND);
     }
 }
 

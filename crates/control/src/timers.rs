@@ -65,35 +65,45 @@ impl<K: Key> Timers<K> {
     }
 
     /// Sets the timer of `key`, in place of the one it had.
+    #[inline]
     pub(crate) fn set(&mut self, key: K, due: Time) {
         if due == Time::MAX {
             return self.clear(key);
         }
         self.sequence += 1;
         let entry = Entry { due, sequence: self.sequence, key };
-        if self.row.back().is_none_or(|last| due >= last.due) {
-            let before = self.places.insert(key, Place::Row(entry.sequence));
-            self.row.push_back(entry);
-            self.living += 1;
-            self.next = self.next.min(due);
-            if let Some(place) = before {
-                self.drop_at(place);
-            }
-            if self.row.len() > 2 * self.living + DEAD {
-                let places = &self.places;
-                self.row.retain(|entry| lives(places, entry));
-            }
-            return;
+        if self.row.back().is_some_and(|last| due < last.due) {
+            return self.enter_heap(entry);
         }
-        self.clear(key);
+        let before = self.places.insert(key, Place::Row(entry.sequence));
+        self.row.push_back(entry);
+        self.living += 1;
+        self.next = self.next.min(due);
+        if let Some(place) = before {
+            self.drop_at(place);
+        }
+        if self.row.len() > 2 * self.living + DEAD {
+            let places = &self.places;
+            self.row.retain(|entry| lives(places, entry));
+        }
+    }
+
+    fn enter_heap(&mut self, entry: Entry<K>) {
+        self.clear(entry.key);
         let place = self.heap.len();
-        self.places.insert(key, Place::Heap(place as u32));
+        self.places.insert(entry.key, Place::Heap(place as u32));
         self.heap.push(entry);
         self.rise(place);
-        self.next = self.next.min(due);
+        self.next = self.next.min(entry.due);
+    }
+
+    /// Whether `key` has a timer.
+    pub(crate) fn is_set(&self, key: K) -> bool {
+        self.places.contains_key(key)
     }
 
     /// Drops the timer of `key`, if it has one.
+    #[inline]
     pub(crate) fn clear(&mut self, key: K) {
         if let Some(place) = self.places.remove(key) {
             self.drop_at(place);
@@ -101,28 +111,35 @@ impl<K: Key> Timers<K> {
     }
 
     /// Drops the timer that stood here; its key knows nothing of it any more.
+    #[inline]
     fn drop_at(&mut self, place: Place) {
         match place {
             Place::Row(sequence) => {
                 self.living -= 1;
                 if self.row.front().is_some_and(|first| first.sequence == sequence) {
-                    self.row.pop_front();
-                    while self.row.front().is_some_and(|first| !lives(&self.places, first)) {
-                        self.row.pop_front();
-                    }
-                    self.look_ahead();
+                    self.pop_dead();
                 }
             }
-            Place::Heap(place) => {
-                let place = place as usize;
-                self.heap.swap_remove(place);
-                if place < self.heap.len() && self.rise(place) == place {
-                    self.sink(place);
-                }
-                if place == 0 {
-                    self.look_ahead();
-                }
-            }
+            Place::Heap(place) => self.leave_heap(place as usize),
+        }
+    }
+
+    /// The first of the row is dead.
+    fn pop_dead(&mut self) {
+        self.row.pop_front();
+        while self.row.front().is_some_and(|first| !lives(&self.places, first)) {
+            self.row.pop_front();
+        }
+        self.look_ahead();
+    }
+
+    fn leave_heap(&mut self, place: usize) {
+        self.heap.swap_remove(place);
+        if place < self.heap.len() && self.rise(place) == place {
+            self.sink(place);
+        }
+        if place == 0 {
+            self.look_ahead();
         }
     }
 

@@ -8,5 +8,5 @@ mod logarithm;
 mod stream;
 mod time;
 
-pub use stream::{Purpose, Stream};
+pub use stream::{Purpose, Stream, Streams};
 pub use time::Time;

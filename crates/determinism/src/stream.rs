@@ -39,13 +39,33 @@ pub struct Stream {
 
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The streams of one purpose in one run, a stream for each id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams {
+    state: u64,
+}
+
+impl Streams {
+    /// The streams for `purpose` in the run of `seed`.
+    #[must_use]
+    pub const fn new(seed: u64, purpose: Purpose) -> Self {
+        let purpose = mix((purpose as u64 + 1).wrapping_mul(GOLDEN_GAMMA));
+        Self { state: mix(seed.wrapping_add(GOLDEN_GAMMA) ^ purpose) }
+    }
+
+    /// The stream of `id`.
+    #[inline]
+    #[must_use]
+    pub const fn of(self, id: u64) -> Stream {
+        Stream { state: mix(self.state ^ mix(id.wrapping_add(GOLDEN_GAMMA))) }
+    }
+}
+
 impl Stream {
     /// The stream of `id` for `purpose` in the run of `seed`.
     #[must_use]
     pub const fn new(seed: u64, purpose: Purpose, id: u64) -> Self {
-        let purpose = mix((purpose as u64 + 1).wrapping_mul(GOLDEN_GAMMA));
-        let state = mix(seed.wrapping_add(GOLDEN_GAMMA) ^ purpose);
-        Self { state: mix(state ^ mix(id.wrapping_add(GOLDEN_GAMMA))) }
+        Streams::new(seed, purpose).of(id)
     }
 
     /// 64 random bits.

@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
 use std::iter;
 
 /// Counts of whole numbers to three significant digits: linear up to [`LINEAR`], then [`HALF`] buckets for each
 /// doubling, which are those of an HdrHistogram (hdrhistogram.org) with three digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Buckets {
-    counts: Vec<u64>,
+    /// The lower halves of the counts: as they are touched at random, as many as possible are to be in the caches.
+    counts: Vec<u32>,
+    /// The upper halves that are not 0.
+    upper: BTreeMap<usize, u32>,
     total: u64,
 }
 
@@ -18,18 +22,37 @@ impl Buckets {
     /// For numbers up to `max`; larger ones must not be recorded.
     pub(crate) fn new(max: u64) -> Self {
         let doublings = doublings(max) as usize;
-        Self { counts: vec![0; (doublings + 2) * HALF], total: 0 }
+        Self { counts: vec![0; (doublings + 2) * HALF], upper: BTreeMap::new(), total: 0 }
     }
 
+    #[inline]
     pub(crate) fn record(&mut self, value: u64) {
-        self.counts[index(value)] += 1;
+        let bucket = index(value);
+        match self.counts[bucket].checked_add(1) {
+            Some(count) => self.counts[bucket] = count,
+            None => self.add_to(bucket, 1),
+        }
         self.total += 1;
     }
 
     pub(crate) fn record_many(&mut self, value: u64, count: u64) {
-        let bucket = &mut self.counts[index(value)];
-        *bucket = bucket.saturating_add(count);
+        self.add_to(index(value), count);
         self.total = self.total.saturating_add(count);
+    }
+
+    #[cold]
+    fn add_to(&mut self, bucket: usize, more: u64) {
+        let count = self.count(bucket).saturating_add(more);
+        self.counts[bucket] = count as u32;
+        let upper = (count >> u32::BITS) as u32;
+        if upper > 0 {
+            self.upper.insert(bucket, upper);
+        }
+    }
+
+    fn count(&self, bucket: usize) -> u64 {
+        let upper = self.upper.get(&bucket).copied().unwrap_or(0);
+        u64::from(upper) << u32::BITS | u64::from(self.counts[bucket])
     }
 
     /// Adds the counts of `other`, which is for the same numbers.
@@ -37,14 +60,19 @@ impl Buckets {
         if other.total == 0 {
             return;
         }
-        for (own, others) in iter::zip(&mut self.counts, &other.counts) {
-            *own = own.saturating_add(*others);
+        if self.total.max(other.total) <= u64::from(u32::MAX / 2) {
+            for (own, others) in iter::zip(&mut self.counts, &other.counts) {
+                *own += others;
+            }
+        } else {
+            other.recorded().for_each(|(bucket, count)| self.add_to(bucket, count));
         }
         self.total = self.total.saturating_add(other.total);
     }
 
     pub(crate) fn clear(&mut self) {
         self.counts.fill(0);
+        self.upper.clear();
         self.total = 0;
     }
 
@@ -57,7 +85,7 @@ impl Buckets {
     pub(crate) fn at_quantile(&self, q: f64) -> u64 {
         let wanted = (libm::ceil(q * self.total as f64) as u64).max(1);
         let mut seen = 0;
-        for (bucket, count) in self.counts.iter().enumerate() {
+        for (bucket, count) in self.recorded() {
             seen += count;
             if seen >= wanted {
                 return if q == 0.0 { least(bucket) } else { most(bucket) };
@@ -68,7 +96,9 @@ impl Buckets {
 
     /// How many recorded numbers are in the bucket of `value` or below it.
     pub(crate) fn up_to(&self, value: u64) -> u64 {
-        self.counts[..=index(value)].iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
+        let last = index(value);
+        let below = self.recorded().take_while(|(bucket, _)| *bucket <= last);
+        below.fold(0, |sum: u64, (_, count)| sum.saturating_add(count))
     }
 
     /// Standard deviation of the buckets' middles; 0 if nothing has been recorded.
@@ -95,15 +125,19 @@ impl Buckets {
 
     /// Buckets with anything in them, and how much.
     fn recorded(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+        (0..self.counts.len())
+            .map(|bucket| (bucket, self.count(bucket)))
+            .filter(|(_, count)| *count > 0)
     }
 }
 
 /// How many doublings beyond the linear part a number lies: 1 << this is what its bucket is wide.
+#[inline]
 const fn doublings(value: u64) -> u32 {
     (u64::BITS - LINEAR_BITS) - (value | (LINEAR - 1)).leading_zeros()
 }
 
+#[inline]
 const fn index(value: u64) -> usize {
     let doublings = doublings(value);
     doublings as usize * HALF + (value >> doublings) as usize
@@ -137,6 +171,29 @@ mod tests {
     use super::*;
 
     const MAX: u64 = 3_600_000_000_000;
+
+    /// More than a half of a count can hold, one at a time and many, and in sums.
+    #[test]
+    fn counts_are_as_large_as_they_get() {
+        let most = u64::from(u32::MAX);
+        let mut buckets = Buckets::new(MAX);
+        buckets.record_many(5, most);
+        buckets.record(5);
+        buckets.record(5);
+        buckets.record(7);
+        assert_eq!(
+            [buckets.up_to(5), buckets.up_to(6), buckets.total()],
+            [most + 2, most + 2, most + 3]
+        );
+        let other = buckets.clone();
+        buckets.add(&other);
+        assert_eq!([buckets.up_to(5), buckets.up_to(7)], [2 * most + 4, 2 * most + 6]);
+        assert_eq!((buckets.fullest(), buckets.at_quantile(1.0)), (Some(5), 7));
+        buckets.record_many(7, u64::MAX);
+        assert_eq!(buckets.up_to(MAX), u64::MAX);
+        buckets.clear();
+        assert_eq!(buckets, Buckets::new(MAX));
+    }
 
     proptest! {
         /// Beside the library whose buckets these are.

@@ -14,7 +14,7 @@ const MAX_NANOS: u64 = MAX_LATENCY.as_nanos() as u64;
 
 /// A distribution of times in nanoseconds, to three significant digits, up to [`MAX_LATENCY`].
 ///
-/// About 270 kB whatever the number of samples; recording takes a few nanoseconds, merging is exact, and
+/// About 140 kB whatever the number of samples; recording takes a few nanoseconds, merging is exact, and
 /// neither depends on the order. Count, mean, minimum and maximum are exact.
 #[derive(Clone)]
 pub struct LatencyHistogram {
@@ -95,6 +95,7 @@ impl LatencyHistogram {
     }
 
     /// Adds one time.
+    #[inline]
     pub fn record(&mut self, nanos: u64) {
         self.buckets.record(nanos.min(MAX_NANOS));
         self.sum += u128::from(nanos);

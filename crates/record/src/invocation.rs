@@ -156,12 +156,6 @@ impl Invocation {
         let start = self.sent.or(self.received)?;
         Some(self.finished?.nanos_since(start))
     }
-
-    /// Nanoseconds from the scheduled moment to the sending: the generator's own delay.
-    #[must_use]
-    pub fn lateness_nanos(&self) -> Option<u64> {
-        Some(self.sent?.nanos_since(self.scheduled?))
-    }
 }
 
 impl Status {

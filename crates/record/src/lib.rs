@@ -10,6 +10,7 @@ mod estimate;
 mod histogram;
 mod invocation;
 mod life;
+mod outline;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod read;
@@ -25,6 +26,7 @@ pub use estimate::{Estimate, EstimateError, batch_means, student_t};
 pub use histogram::{LatencyHistogram, MAX_LATENCY, Summary, samples_needed};
 pub use invocation::{CacheResult, Invocation, Status, World};
 pub use life::{LifeState, ReplicaEvent, ScalingEvent, start_up_times};
+pub use outline::Outline;
 #[cfg(feature = "parquet")]
 pub use parquet::{parquet_rows, read_parquet};
 pub use read::{ReadError, Records, read_records};

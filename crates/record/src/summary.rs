@@ -6,9 +6,9 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheResult, Invocation, LatencyHistogram, Status, Summary};
+use crate::{CacheResult, Invocation, LatencyHistogram, Outline, Status, Summary};
 
-/// What a run comes to, gathered from one [`Invocation`] after another in constant memory (about 1.4 MB).
+/// What a run comes to, gathered from one [`Invocation`] after another in constant memory (about 0.7 MB).
 ///
 /// Merging the summaries of parts (threads, replications) is the same as adding all their invocations to one.
 #[derive(Clone, Debug, Default)]
@@ -40,12 +40,19 @@ pub struct RunSummary {
     pub bytes_in: u64,
     /// Bytes of all answers' bodies.
     pub bytes_out: u64,
+    /// How many were scheduled, and when.
     scheduled: u64,
-    first_scheduled: Option<Time>,
-    last_scheduled: Option<Time>,
-    first_start: Option<Time>,
-    last_finish: Option<Time>,
+    offered: Moments,
+    /// The first start, and the last end.
+    busy: Moments,
     offered_over: Option<Duration>,
+}
+
+/// The first and the last of some moments; the first is the later one if there are none.
+#[derive(Clone, Copy, Debug)]
+struct Moments {
+    first: Time,
+    last: Time,
 }
 
 const MAX_REASONS: usize = 64;
@@ -133,50 +140,67 @@ impl RunSummary {
 
     /// Adds one request.
     pub fn add(&mut self, invocation: &Invocation) {
-        self.add_times(invocation);
-        self.statuses.add(invocation.status, 1);
-        if let Some(code) = invocation.code {
-            *self.codes.entry(code).or_default() += 1;
-        }
-        if let Some(reason) = &invocation.reason {
-            self.add_reason(reason, 1);
-        }
-        if let Some(cache) = invocation.cache {
-            self.cache.add(cache, 1);
-        }
-        self.cold += u64::from(invocation.cold);
-        self.retries += u64::from(invocation.attempts.saturating_sub(1));
-        self.bytes_in += invocation.bytes_in;
-        self.bytes_out += invocation.bytes_out;
+        self.count(&Outline::from(invocation));
     }
 
-    fn add_times(&mut self, invocation: &Invocation) {
-        if let Some(scheduled) = invocation.scheduled {
-            self.scheduled += 1;
-            self.first_scheduled = earlier(self.first_scheduled, Some(scheduled));
-            self.last_scheduled = later(self.last_scheduled, Some(scheduled));
+    /// Adds one request of which there is no record.
+    fn count(&mut self, request: &Outline<'_>) {
+        self.count_punctual(request);
+        let begun = request.sent.or(request.received);
+        if let (Some(begun), Some(finished), Status::Ok) = (begun, request.finished, request.status)
+        {
+            self.service_time.record(finished.nanos_since(begun));
         }
-        let start = invocation.scheduled.or(invocation.sent).or(invocation.received);
-        self.first_start = earlier(self.first_start, start);
-        self.last_finish = later(self.last_finish, invocation.finished);
+        if let (Some(scheduled), Some(sent)) = (request.scheduled, request.sent) {
+            self.lateness.record(sent.nanos_since(scheduled));
+        }
+    }
 
-        if let Some(response) = invocation.response_nanos() {
-            if invocation.status == Status::Ok {
-                self.response_time.record(response);
-            } else {
-                self.failed_time.record(response);
+    /// Adds one request of a run that sends every request at the moment for which it was scheduled, if it was for any,
+    /// as a simulation does. Its response time is its service time, and it was not late: that is said once, by
+    /// [`RunSummary::settle_punctual`], when all have been added.
+    #[inline]
+    pub fn count_punctual(&mut self, request: &Outline<'_>) {
+        let Outline { scheduled, sent, received, queued_out, finished, .. } = *request;
+        if let Some(scheduled) = scheduled {
+            self.scheduled += 1;
+            self.offered.add(scheduled);
+        }
+        let start = scheduled.or(sent).or(received);
+        if let Some(start) = start {
+            self.busy.first = self.busy.first.min(start);
+        }
+        if let Some(finished) = finished {
+            self.busy.last = self.busy.last.max(finished);
+            if let Some(start) = start {
+                let well = request.status == Status::Ok;
+                let times = if well { &mut self.response_time } else { &mut self.failed_time };
+                times.record(finished.nanos_since(start));
             }
         }
-        if let (Some(service), Status::Ok) = (invocation.service_nanos(), invocation.status) {
-            self.service_time.record(service);
-        }
-        if let Some(lateness) = invocation.lateness_nanos() {
-            self.lateness.record(lateness);
-        }
-        let queued_in = invocation.received.or(invocation.scheduled);
-        if let (Some(queued_in), Some(queued_out)) = (queued_in, invocation.queued_out) {
+        if let (Some(queued_in), Some(queued_out)) = (received.or(scheduled), queued_out) {
             self.queue_wait.record(queued_out.nanos_since(queued_in));
         }
+        self.statuses.add(request.status, 1);
+        if let Some(code) = request.code {
+            *self.codes.entry(code).or_default() += 1;
+        }
+        if let Some(reason) = request.reason {
+            self.add_reason(reason, 1);
+        }
+        if let Some(cache) = request.cache {
+            self.cache.add(cache, 1);
+        }
+        self.cold += u64::from(request.cold);
+        self.retries += u64::from(request.attempts.saturating_sub(1));
+        self.bytes_in += request.bytes_in;
+        self.bytes_out += request.bytes_out;
+    }
+
+    /// Every request was added by [`RunSummary::count_punctual`], and no other will be.
+    pub fn settle_punctual(&mut self) {
+        self.service_time.clone_from(&self.response_time);
+        self.lateness.record_many(0, self.scheduled);
     }
 
     fn add_reason(&mut self, reason: &Arc<str>, count: u64) {
@@ -209,10 +233,8 @@ impl RunSummary {
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.scheduled += other.scheduled;
-        self.first_scheduled = earlier(self.first_scheduled, other.first_scheduled);
-        self.last_scheduled = later(self.last_scheduled, other.last_scheduled);
-        self.first_start = earlier(self.first_start, other.first_start);
-        self.last_finish = later(self.last_finish, other.last_finish);
+        self.offered.merge(other.offered);
+        self.busy.merge(other.busy);
         self.offered_over = self.offered_over.max(other.offered_over);
     }
 
@@ -231,10 +253,7 @@ impl RunSummary {
     /// From the first start (scheduled, sent or received) to the last end.
     #[must_use]
     pub fn span(&self) -> Duration {
-        match (self.first_start, self.last_finish) {
-            (Some(start), Some(finish)) => finish - start,
-            _ => Duration::ZERO,
-        }
+        self.busy.span()
     }
 
     /// Requests offered per second: scheduled ones over the span in which they were offered. None without a
@@ -244,7 +263,7 @@ impl RunSummary {
         if let Some(span) = self.offered_over {
             return rate(self.scheduled, span).filter(|_| self.scheduled > 0);
         }
-        rate(self.scheduled.checked_sub(1)?, self.last_scheduled? - self.first_scheduled?)
+        rate(self.scheduled.checked_sub(1)?, self.offered.span())
     }
 
     /// Requests that ended well, per second: from the first start to the last end, so the draining at the end
@@ -279,12 +298,28 @@ impl RunSummary {
     }
 }
 
-fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    a.into_iter().chain(b).min()
+impl Default for Moments {
+    fn default() -> Self {
+        Self { first: Time::MAX, last: Time::ZERO }
+    }
 }
 
-fn later(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    a.max(b)
+impl Moments {
+    #[inline]
+    fn add(&mut self, moment: Time) {
+        self.first = self.first.min(moment);
+        self.last = self.last.max(moment);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+
+    /// From the first to the last; zero if there are none.
+    fn span(self) -> Duration {
+        self.last - self.first
+    }
 }
 
 fn rate(count: u64, span: Duration) -> Option<f64> {

@@ -23,7 +23,8 @@ enum Law {
     Renewal {
         mean_gap_nanos: f64,
         gaps: GapSampler,
-        now: Time,
+        /// Worked out before it is asked for: whoever asks has a use for it at once, and need not wait.
+        next: Time,
         /// What rounding to whole nanoseconds has left over so far, in [0, 1): carried on, never lost.
         fraction: f64,
     },
@@ -93,14 +94,17 @@ impl Schedule {
         if gaps == Gaps::Constant {
             return Self::constant(rate);
         }
-        Self {
+        let mut schedule = Self {
             law: Law::Renewal {
                 mean_gap_nanos: 1e9 / in_range(rate),
                 gaps: gaps.sampler(Stream::new(seed, Purpose::Arrival, demand)),
-                now: Time::ZERO,
+                next: Time::ZERO,
                 fraction: 0.0,
             },
-        }
+        };
+        // What comes first is a gap.
+        schedule.advance();
+        schedule
     }
 
     pub(crate) fn modulated(intensity: Intensity, gaps: Gaps, seed: u64, demand: u64) -> Self {
@@ -132,12 +136,13 @@ impl Schedule {
                 // `as` saturates; rounding half up is enough for a number that is never negative.
                 Some(Time::from_nanos((due + 0.5) as u64))
             }
-            Law::Renewal { mean_gap_nanos, gaps, now, fraction } => {
+            Law::Renewal { mean_gap_nanos, gaps, next, fraction } => {
+                let due = *next;
                 let gap = gaps.draw() * *mean_gap_nanos + *fraction;
                 let whole = gap as u64;
                 *fraction = gap - whole as f64;
-                *now = now.plus_nanos(whole);
-                Some(*now)
+                *next = due.plus_nanos(whole);
+                Some(due)
             }
             Law::Modulated(law) => law.advance(),
             Law::Recorded { moments, last } => {

@@ -35,6 +35,11 @@ pub trait Autoscaler: fmt::Debug + Send {
     /// How often [`Autoscaler::decide`] is called.
     fn interval(&self) -> Duration;
 
+    /// Whether that is so only while requests wait: nothing else would change what it says.
+    fn only_while_waiting(&self) -> bool {
+        false
+    }
+
     /// The number of replicas wanted from now on, or `None` to leave it as it is. The system holds it within
     /// the function's bounds.
     fn decide(&mut self, now: Time, sample: &Sample) -> Option<u32>;

@@ -70,6 +70,10 @@ impl Autoscaler for RequestScaler {
         Duration::from_secs(1)
     }
 
+    fn only_while_waiting(&self) -> bool {
+        true
+    }
+
     fn decide(&mut self, now: Time, sample: &Sample) -> Option<u32> {
         self.want(now, sample)
     }

@@ -240,6 +240,7 @@ impl Pool {
     }
 
     /// A request starts at a member with a free slot; returns its load, this request included.
+    #[inline]
     pub(crate) fn begin(&mut self, position: Position) -> u32 {
         debug_assert!(self.is_available(position), "no replica holds more than its concurrency");
         self.leave_level(position);
@@ -256,6 +257,7 @@ impl Pool {
     }
 
     /// A request of a member has ended.
+    #[inline]
     pub(crate) fn finish(&mut self, position: Position) {
         let before = self.is_available(position);
         if before {
@@ -270,6 +272,7 @@ impl Pool {
         }
     }
 
+    #[inline]
     fn offer(&mut self, position: Position) {
         let index = position.index();
         self.members[index].available = self.available.len() as u32;
@@ -284,6 +287,7 @@ impl Pool {
         self.leave_available(position);
     }
 
+    #[inline]
     fn leave_available(&mut self, position: Position) {
         let index = position.index();
         let place = self.members[index].available as usize;
@@ -300,6 +304,7 @@ impl Pool {
         self.limit == 1
     }
 
+    #[inline]
     fn enter_level(&mut self, position: Position) {
         if self.is_single() {
             return;
@@ -314,6 +319,7 @@ impl Pool {
         self.lowest = self.lowest.min(level);
     }
 
+    #[inline]
     fn leave_level(&mut self, position: Position) {
         if self.is_single() {
             return;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::{Effect, End, Function, FunctionKey, Outcome, ReplicaKey, Shed, System};
+use super::{Effect, End, Function, FunctionKey, Outcome, Replica, ReplicaKey, Shed, System};
 use crate::adapt::Sample;
 use crate::health::{Breaker, Condition, Health, Outlier, Verdict, success_rate_threshold};
 
@@ -31,6 +31,38 @@ impl Function {
     pub(super) fn is_down(&self) -> bool {
         self.unfit > 0 && self.unfit == self.running && self.pool.available().is_empty()
     }
+
+    /// An attempt that began at `started` has ended at a replica. Whether more than the balancer is to learn of it.
+    pub(super) fn learn(
+        &mut self,
+        replica: &mut Replica,
+        now: Time,
+        started: Time,
+        outcome: Outcome,
+    ) -> bool {
+        let Some(position) = replica.position else { return false };
+        let took = now - started;
+        self.balancer.ended(position, now, took);
+        if let Some(limiter) = &mut replica.limiter {
+            let in_flight = self.pool.load(position) + 1;
+            limiter.ended(&Sample { took, in_flight, dropped: outcome.is_dropped() });
+        }
+        replica.health.is_some() || replica.limiter.is_some()
+    }
+
+    /// A request that was given to a replica at `started` has left it: one that was there before its breaker was half
+    /// open leaves no room for another try.
+    pub(super) fn leave_room(&mut self, replica: &Replica, started: Time) {
+        let breaker = replica.health.as_ref().and_then(|health| health.breaker.as_ref());
+        let since = breaker.and_then(Breaker::half_open_since);
+        if let (Some(since), Some(position)) = (since, replica.position)
+            && replica.condition == Condition::HalfOpen
+            && started < since
+        {
+            let limit = self.pool.limit_of(position).saturating_sub(1);
+            self.pool.set_limit(position, limit);
+        }
+    }
 }
 
 impl System {
@@ -46,7 +78,7 @@ impl System {
         self.regulate(key);
     }
 
-    /// An attempt that began at `started` has ended at a replica.
+    /// An attempt that began at `started` has ended at a replica of whose health something is known.
     pub(super) fn judge(
         &mut self,
         now: Time,
@@ -55,46 +87,16 @@ impl System {
         outcome: Outcome,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(replica) = self.replicas.get_mut(key) else { return };
-        let Some(position) = replica.position else { return };
-        let function = &mut self.functions[replica.function];
-        let took = now - started;
-        function.balancer.ended(position, now, took);
-        if let Some(limiter) = &mut replica.limiter {
-            let in_flight = function.pool.load(position) + 1;
-            let dropped = outcome.is_dropped();
-            limiter.ended(&Sample { took, in_flight, dropped });
-        }
-        if replica.health.is_none() && replica.limiter.is_none() {
-            return;
-        }
         let verdict = outcome.verdict();
-        let mut outlier = false;
-        if let Some(health) = &mut replica.health {
+        if let Some(health) = self.replicas.get_mut(key).and_then(|it| it.health.as_mut()) {
             if let Some(breaker) = &mut health.breaker {
                 breaker.record(now, started, verdict);
             }
-            outlier = health.outlier.as_mut().is_some_and(|outlier| outlier.record(verdict));
-        }
-        if outlier {
-            self.eject(now, key);
+            if health.outlier.as_mut().is_some_and(|outlier| outlier.record(verdict)) {
+                self.eject(now, key);
+            }
         }
         self.reconsider(now, key, effects);
-    }
-
-    /// A request that was given to a replica at `started` has left it: one that was there before its breaker was half
-    /// open leaves no room for another try.
-    pub(super) fn leave_room(&mut self, key: ReplicaKey, started: Time) {
-        let replica = &self.replicas[key];
-        let breaker = replica.health.as_ref().and_then(|health| health.breaker.as_ref());
-        let since = breaker.and_then(Breaker::half_open_since);
-        if let (Some(since), Some(position)) = (since, replica.position)
-            && replica.condition == Condition::HalfOpen
-            && started < since
-        {
-            let pool = &mut self.functions[replica.function].pool;
-            pool.set_limit(position, pool.limit_of(position).saturating_sub(1));
-        }
     }
 
     /// An active check of a replica has ended.

@@ -22,7 +22,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gatewright_determinism::Time;
+use gatewright_determinism::{Purpose, Streams, Time};
 use serde::{Deserialize, Serialize};
 use slotmap::{SlotMap, new_key_type};
 
@@ -57,6 +57,8 @@ new_key_type! {
 #[derive(Debug)]
 pub struct System {
     seed: u64,
+    /// The luck of requests in the choice of a replica.
+    luck: Streams,
     functions: SlotMap<FunctionKey, Function>,
     names: BTreeMap<String, FunctionKey>,
     replicas: SlotMap<ReplicaKey, Replica>,
@@ -218,7 +220,7 @@ pub enum Loss {
 }
 
 /// Something to be done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Start a replica; report `ReplicaReady` or `ReplicaLost`.
@@ -476,6 +478,7 @@ impl System {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
+            luck: Streams::new(seed, Purpose::Balance),
             functions: SlotMap::with_key(),
             names: BTreeMap::new(),
             replicas: SlotMap::with_key(),

@@ -164,9 +164,7 @@ impl System {
         if let Some(rules) = &self.functions[key].deployment.health.eject {
             self.comparisons.set(key, now + rules.interval.get());
         }
-        if let Some(autoscaler) = &self.functions[key].autoscaler {
-            self.scalings.set(key, now + autoscaler.interval());
-        }
+        self.plan_scaling(now, key);
         self.scale(now, key, desired, effects);
         Ok(key)
     }
@@ -209,11 +207,9 @@ impl System {
         let function = &mut self.functions[key];
         if function.deployment.autoscale != deployment.autoscale {
             function.autoscaler = deployment.autoscale.build();
-            self.scalings.clear(key);
-            if let Some(autoscaler) = &function.autoscaler {
-                self.scalings.set(key, now + autoscaler.interval());
-            }
+            self.plan_scaling(now, key);
         }
+        let function = &mut self.functions[key];
         if function.deployment.retries.budget != deployment.retries.budget {
             function.budget = RetryBudget::new(deployment.retries.budget);
         }
@@ -350,8 +346,8 @@ impl System {
         autoscaler: Box<dyn Autoscaler>,
     ) -> Result<(), OperationError> {
         let key = self.named(function)?;
-        self.scalings.set(key, now + autoscaler.interval());
         self.functions[key].autoscaler = Some(autoscaler);
+        self.plan_scaling(now, key);
         Ok(())
     }
 

@@ -73,12 +73,24 @@ impl System {
             scale: function.deployment.scale,
         };
         let wanted = autoscaler.decide(now, &sample);
-        self.scalings.set(key, now + autoscaler.interval());
-        if let Some(wanted) = wanted
-            && function.phase == Phase::Serving
-        {
+        let wanted = wanted.filter(|_| function.phase == Phase::Serving);
+        self.plan_scaling(now, key);
+        if let Some(wanted) = wanted {
             self.scale(now, key, wanted, effects);
         }
+    }
+
+    /// Sets the next regular moment of the autoscaler, if there is to be one.
+    pub(super) fn plan_scaling(&mut self, now: Time, key: FunctionKey) {
+        let function = &self.functions[key];
+        let waits = function.queue.len() > 0;
+        let due = match &function.autoscaler {
+            Some(autoscaler) if waits || !autoscaler.only_while_waiting() => {
+                now + autoscaler.interval()
+            }
+            _ => Time::MAX,
+        };
+        self.scalings.set(key, due);
     }
 
     /// Makes replicas or drains them until there are as many as wanted. While some are outdated, one more than

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use gatewright_determinism::{Purpose, Stream, Time};
+use gatewright_determinism::{Purpose, Stream, Streams, Time};
+
+use slotmap::SlotMap;
 
 use super::{
-    Effect, End, Event, FunctionKey, Invoke, Loss, Outcome, Phase, ReplicaKey, ReplicaState,
-    Request, RequestKey, RequestState, Shed, System,
+    Effect, End, Event, Function, FunctionKey, Invoke, Loss, Outcome, Phase, Replica, ReplicaKey,
+    ReplicaState, Request, RequestKey, RequestState, Shed, System,
 };
 use crate::balance::{Asks, Position};
 use crate::queue::{Links, URGENCIES};
@@ -18,45 +20,63 @@ const SERVICE_WEIGHT: f64 = 0.1;
 /// Longest pause before a retry.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// A request that is taken.
+#[derive(Clone, Copy)]
+struct Admitted {
+    deadline: Time,
+    /// Whether no replica runs.
+    cold: bool,
+    /// Whether it goes to a replica without waiting, alone.
+    at_once: bool,
+}
+
 impl System {
     /// Takes a request: it is dispatched, queued, or shed. One `Ended` with the returned key will follow, now or
     /// later.
     pub fn invoke(&mut self, now: Time, invoke: Invoke, effects: &mut Vec<Effect>) -> RequestKey {
         self.now = now;
         self.arrivals += 1;
+        let owner = invoke.function;
+        let admitted = self.admit(now, &invoke);
+        let (deadline, cold) =
+            admitted.map_or((Time::MAX, false), |admitted| (admitted.deadline, admitted.cold));
         let request = self.requests.insert(Request {
-            function: invoke.function,
+            function: owner,
             id: invoke.id,
             key: invoke.key,
             avoid: None,
             arrival: self.arrivals,
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
-            deadline: Time::MAX,
+            deadline,
             started: now,
             attempts: 0,
             returned: 0,
-            cold: false,
+            cold,
             state: RequestState::Queued,
             links: Links::default(),
         });
-        if let Err(shed) = self.admit(now, request, invoke, effects) {
-            if let Some(function) = self.functions.get_mut(invoke.function) {
-                function.totals.count(End::Shed(shed));
+        let at_once = match admitted {
+            Ok(admitted) => admitted.at_once,
+            Err(shed) => {
+                self.end(request, End::Shed(shed), effects);
+                return request;
             }
-            self.requests.remove(request);
-            effects.push(Effect::Ended { request, end: End::Shed(shed) });
+        };
+        self.deadlines.set(request, deadline);
+        if at_once {
+            self.dispatch(now, owner, request, 1, effects);
+        } else {
+            self.functions[owner].queue.push(&mut self.requests, request);
+            self.pump(now, owner, effects);
+            self.scale_for_waiting(now, owner, effects);
         }
+        self.measure(now, owner);
         request
     }
 
-    fn admit(
-        &mut self,
-        now: Time,
-        key: RequestKey,
-        invoke: Invoke,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Shed> {
+    /// Whether a request is taken, and on what terms.
+    fn admit(&mut self, now: Time, invoke: &Invoke) -> Result<Admitted, Shed> {
         let function = self.functions.get_mut(invoke.function).ok_or(Shed::Removed)?;
         function.totals.arrived += 1;
         function.arrivals += 1;
@@ -67,64 +87,29 @@ impl System {
         if function.phase == Phase::Removing {
             return Err(Shed::Removed);
         }
-        if function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE {
-            return Err(Shed::Unavailable);
-        }
-        if function.is_down() {
+        let failing = function.running == 0 && function.failures >= FAILURES_UNTIL_UNAVAILABLE;
+        if failing || function.is_down() {
             return Err(Shed::Unavailable);
         }
         // A free slot takes one request, or a batch; more than that must find room in the queue.
-        let at_once = match function.deployment.batch {
+        let has_slot = !function.pool.available().is_empty();
+        let taken = match function.deployment.batch {
+            _ if !has_slot => 0,
             None => 1,
             Some(batch) => batch.max_size as usize,
         };
-        let room = if function.pool.available().is_empty() { 0 } else { at_once };
-        if function.queue.len() >= function.deployment.queue_capacity.max(room) {
+        let waiting = function.queue.len();
+        if waiting >= function.deployment.queue_capacity.max(taken) {
             return Err(Shed::QueueFull);
         }
-
         function.budget.deposit(now);
         let timeout = function.deployment.timeout;
         let timeout = invoke.timeout.map_or(timeout, |shorter| shorter.min(timeout));
-        let request = &mut self.requests[key];
-        request.deadline = now + timeout;
-        request.cold = function.running == 0;
-        self.deadlines.set(key, request.deadline);
-        let batches = function.deployment.batch.is_some();
-        if function.queue.len() == 0 && !batches && !function.pool.available().is_empty() {
-            // Nobody waits and a slot is free: what `pump` would come to, without the line.
-            self.dispatch_alone(now, invoke.function, key, effects);
-        } else {
-            function.queue.push(&mut self.requests, key);
-            self.pump(now, invoke.function, effects);
-            self.scale_for_waiting(now, invoke.function, effects);
-        }
-        self.measure(now, invoke.function);
-        Ok(())
-    }
-
-    /// Gives a request that is in no queue to a replica; there must be a free slot.
-    fn dispatch_alone(
-        &mut self,
-        now: Time,
-        function: FunctionKey,
-        key: RequestKey,
-        effects: &mut Vec<Effect>,
-    ) {
-        let position = self.choose(now, function, key);
-        let pool = &mut self.functions[function].pool;
-        let replica = pool.replica(position);
-        let in_flight = pool.begin(position);
-        let (attempt, cold) = self.begin_work(now, function, key, replica);
-        let request = key;
-        effects.push(Effect::Dispatch {
-            request,
-            replica,
-            attempt,
-            in_flight,
-            cold,
-            batch_left: 0,
-        });
+        Ok(Admitted {
+            deadline: now + timeout,
+            cold: function.running == 0,
+            at_once: has_slot && waiting == 0 && function.deployment.batch.is_none(),
+        })
     }
 
     /// Dispatches what waits as long as there are free slots, and sees to it that some will come.
@@ -153,122 +138,88 @@ impl System {
             self.batches.clear(key);
         }
         if waits {
+            if function.autoscaler.is_some() && !self.scalings.is_set(key) {
+                self.plan_scaling(now, key);
+            }
             self.wake_from_zero(now, key, effects);
             self.end_waiting_if_down(now, key, effects);
         }
     }
 
-    /// Gives the first `size` requests of the queue to a replica; there must be so many, and a free slot.
+    /// Gives a request, which is in no queue or the first of it, and `size - 1` that wait behind it to a replica; there
+    /// must be so many, and a free slot.
     fn dispatch(
         &mut self,
         now: Time,
-        key: FunctionKey,
+        owner: FunctionKey,
         first: RequestKey,
         size: u32,
         effects: &mut Vec<Effect>,
     ) {
-        let position = self.choose(now, key, first);
-        let function = &mut self.functions[key];
+        let function = &mut self.functions[owner];
+        let position = function.choose(now, self.luck, &self.requests[first], &self.replicas);
         let replica = function.pool.replica(position);
         let load = function.pool.begin(position);
         let in_flight = if function.deployment.batch.is_some() { size } else { load };
+        let work = &mut self.replicas[replica].work;
+        let mut next = Some(first);
         for batch_left in (0..size).rev() {
-            let Some(request_key) = self.functions[key].queue.first() else { break };
-            self.functions[key].queue.remove(&mut self.requests, request_key);
-            let (attempt, cold) = self.begin_work(now, key, request_key, replica);
+            let Some(key) = next else { break };
+            if function.queue.first() == next {
+                function.queue.remove(&mut self.requests, key);
+                next = function.queue.first();
+            }
+            function.in_service += 1;
+            work.push(&mut self.requests, key);
+            let request = &mut self.requests[key];
+            request.attempts += 1;
+            request.started = now;
+            request.state = RequestState::Running(replica);
+            if let Some(limit) = function.deployment.max_execution {
+                self.deadlines.set(key, request.deadline.min(now + limit));
+            }
             effects.push(Effect::Dispatch {
-                request: request_key,
+                request: key,
                 replica,
-                attempt,
+                attempt: request.attempts,
                 in_flight,
-                cold,
+                cold: request.cold,
                 batch_left,
             });
         }
-    }
-
-    /// The replica for a request; there must be a free slot. Where the last attempt failed is not chosen again if
-    /// there is any other.
-    fn choose(&mut self, now: Time, key: FunctionKey, request: RequestKey) -> Position {
-        let function = &mut self.functions[key];
-        let request = &self.requests[request];
-        let attempt = u64::from(request.attempts) << 48;
-        let mut luck = Stream::new(self.seed, Purpose::Balance, request.id ^ attempt);
-        let failed = request.avoid.and_then(|replica| self.replicas.get(replica)?.position);
-        let failed = failed.filter(|_| function.pool.available().len() > 1);
-        let limit = failed.map(|position| (position, function.pool.limit_of(position)));
-        if let Some((position, _)) = limit {
-            function.pool.set_limit(position, 0);
-        }
-        let asks = Asks { now, key: request.key };
-        let position = function
-            .balancer
-            .pick(&function.pool, asks, &mut luck)
-            .expect("the pool has a free slot, and a balancer finds it");
-        if let Some((position, limit)) = limit {
-            function.pool.set_limit(position, limit);
-        }
-        position
-    }
-
-    /// Adds a request that is in no queue to the work of a replica; the number of its attempt, and whether it found
-    /// no running replica when it came.
-    fn begin_work(
-        &mut self,
-        now: Time,
-        function: FunctionKey,
-        key: RequestKey,
-        replica: ReplicaKey,
-    ) -> (u32, bool) {
-        let function = &mut self.functions[function];
-        function.in_service += 1;
-        let request = &mut self.requests[key];
-        request.attempts += 1;
-        request.started = now;
-        request.state = RequestState::Running(replica);
-        let begun = (request.attempts, request.cold);
-        if let Some(limit) = function.deployment.max_execution {
-            self.deadlines.set(key, request.deadline.min(now + limit));
-        }
-        self.replicas[replica].work.push(&mut self.requests, key);
         if function.rest.is_some() {
             self.idles.clear(replica);
         }
-        begun
     }
 
-    pub(super) fn finish(
+    /// A replica is done with a request: [`Event::Finished`].
+    pub fn finish(
         &mut self,
         now: Time,
         key: RequestKey,
         outcome: Outcome,
         effects: &mut Vec<Effect>,
     ) {
+        self.now = now;
         let Some(request) = self.requests.get(key) else { return };
-        let function = request.function;
-        if let RequestState::Running(replica) | RequestState::Abandoned(replica) = request.state
-            && outcome == Outcome::Returned
-        {
-            return self.give_back(now, key, replica, effects);
-        }
-        let service = now.nanos_since(request.started) as f64;
-        let (replica, abandoned) = match request.state {
+        let (owner, started) = (request.function, request.started);
+        let (member, abandoned) = match request.state {
             RequestState::Queued | RequestState::Pausing => return,
             RequestState::Running(replica) => (replica, false),
             RequestState::Abandoned(replica) => (replica, true),
         };
-        let started = request.started;
-        self.free_slot(replica, key);
-        self.leave_room(replica, started);
-        if !abandoned {
-            self.judge(now, replica, started, outcome, effects);
+        if outcome == Outcome::Returned {
+            return self.give_back(now, key, member, effects);
         }
+        let (function, replica) = (&mut self.functions[owner], &mut self.replicas[member]);
+        function.free_slot(replica, &mut self.requests, key);
+        function.leave_room(replica, started);
         if outcome != Outcome::NotStarted {
-            self.replicas[replica].answered = true;
-            let function = &mut self.functions[function];
-            function.failures = 0;
-            let known = if function.service > 0.0 { function.service } else { service };
-            function.service = known + SERVICE_WEIGHT * (service - known);
+            replica.answered = true;
+            function.answered_in(now.nanos_since(started) as f64);
+        }
+        if !abandoned && function.learn(replica, now, started, outcome) {
+            self.judge(now, member, started, outcome, effects);
         }
         match outcome {
             _ if abandoned => {
@@ -282,14 +233,20 @@ impl System {
                     Outcome::Again { after, .. } => after.unwrap_or_default(),
                     _ => Duration::ZERO,
                 };
-                self.requests[key].avoid = Some(replica);
+                self.requests[key].avoid = Some(member);
                 self.retry_or_end(now, key, End::Error, pause, effects);
             }
         }
-        self.pump(now, function, effects);
-        self.rest(now, replica);
-        self.measure(now, function);
-        self.stop_if_drained(replica, effects);
+        let function = &self.functions[owner];
+        let (rests, batches) = (function.rest.is_some(), function.deployment.batch.is_some());
+        if batches || function.queue.len() > 0 {
+            self.pump(now, owner, effects);
+        }
+        if rests {
+            self.rest(now, member);
+        }
+        self.measure(now, owner);
+        self.stop_if_drained(member, effects);
     }
 
     /// A replica that is going has not begun a request: it waits again, in its old place.
@@ -301,23 +258,24 @@ impl System {
         effects: &mut Vec<Effect>,
     ) {
         let request = &mut self.requests[key];
-        let function = request.function;
+        let owner = request.function;
         let waits = request.state == RequestState::Running(replica);
         request.returned += 1;
         // Before the request waits again: it is not to come back to the same one.
         self.replica_leaving(now, replica, effects);
-        self.free_slot(replica, key);
+        let (function, member) = (&mut self.functions[owner], &mut self.replicas[replica]);
+        function.free_slot(member, &mut self.requests, key);
         if !waits {
             self.deadlines.clear(key);
             self.requests.remove(key);
-        } else if self.functions[function].phase == Phase::Removing {
+        } else if function.phase == Phase::Removing {
             self.end(key, End::Shed(Shed::Removed), effects);
         } else {
             self.queue_again(key);
         }
-        self.end_waiting_if_unavailable(now, function, effects);
-        self.pump(now, function, effects);
-        self.measure(now, function);
+        self.end_waiting_if_unavailable(now, owner, effects);
+        self.pump(now, owner, effects);
+        self.measure(now, owner);
         self.stop_if_drained(replica, effects);
     }
 
@@ -351,17 +309,17 @@ impl System {
         effects: &mut Vec<Effect>,
     ) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        let function = request.function;
+        let owner = request.function;
         match request.state {
             RequestState::Queued => {
-                self.functions[function].queue.remove(&mut self.requests, key);
+                self.functions[owner].queue.remove(&mut self.requests, key);
                 self.end(key, end, effects);
             }
             RequestState::Pausing => self.end(key, end, effects),
             RequestState::Running(replica) => {
                 request.state = RequestState::Abandoned(replica);
                 let started = request.started;
-                let function = &mut self.functions[function];
+                let function = &mut self.functions[owner];
                 function.totals.count(end);
                 let grace = function.deployment.cancel_grace.map_or(Time::MAX, |grace| now + grace);
                 let limit = function.deployment.max_execution;
@@ -370,12 +328,15 @@ impl System {
                 effects.push(Effect::Abandon { request: key, replica });
                 effects.push(Effect::Ended { request: key, end });
                 if end == End::TimedOut {
-                    self.judge(now, replica, started, Outcome::Unavailable, effects);
+                    let member = &mut self.replicas[replica];
+                    if function.learn(member, now, started, Outcome::Unavailable) {
+                        self.judge(now, replica, started, Outcome::Unavailable, effects);
+                    }
                 }
             }
             RequestState::Abandoned(_) => return,
         }
-        self.measure(now, function);
+        self.measure(now, owner);
     }
 
     /// Reports [`Outcome::Again`] if another attempt will then be made, and does nothing if not: who has an answer
@@ -450,7 +411,9 @@ impl System {
     pub(super) fn end(&mut self, key: RequestKey, end: End, effects: &mut Vec<Effect>) {
         self.deadlines.clear(key);
         if let Some(request) = self.requests.remove(key) {
-            self.functions[request.function].totals.count(end);
+            if let Some(function) = self.functions.get_mut(request.function) {
+                function.totals.count(end);
+            }
             effects.push(Effect::Ended { request: key, end });
         }
     }
@@ -497,20 +460,6 @@ impl System {
         self.replica_lost(now, key, Loss::Died, effects);
     }
 
-    fn free_slot(&mut self, key: ReplicaKey, request: RequestKey) {
-        let replica = &mut self.replicas[key];
-        replica.work.remove(&mut self.requests, request);
-        if replica.state == ReplicaState::Running
-            && let Some(position) = replica.position
-        {
-            let function = &mut self.functions[replica.function];
-            function.in_service -= 1;
-            if function.deployment.batch.is_none() || replica.work.len() == 0 {
-                function.pool.finish(position);
-            }
-        }
-    }
-
     /// Notes how many requests the function has, for its autoscaler.
     pub(super) fn measure(&mut self, now: Time, key: FunctionKey) {
         if let Some(function) = self.functions.get_mut(key)
@@ -519,5 +468,60 @@ impl System {
             let waiting = u32::try_from(function.queue.len()).unwrap_or(u32::MAX);
             function.concurrency.set(now, function.in_service.saturating_add(waiting));
         }
+    }
+}
+
+impl Function {
+    /// The replica for a request; there must be a free slot. Where the last attempt failed is not chosen again if
+    /// there is any other.
+    fn choose(
+        &mut self,
+        now: Time,
+        luck: Streams,
+        request: &Request,
+        replicas: &SlotMap<ReplicaKey, Replica>,
+    ) -> Position {
+        let attempt = u64::from(request.attempts) << 48;
+        let mut luck = luck.of(request.id ^ attempt);
+        let failed = request.avoid.and_then(|replica| replicas.get(replica)?.position);
+        let failed = failed.filter(|_| self.pool.available().len() > 1);
+        let limit = failed.map(|position| (position, self.pool.limit_of(position)));
+        if let Some((position, _)) = limit {
+            self.pool.set_limit(position, 0);
+        }
+        let asks = Asks { now, key: request.key };
+        let position = self
+            .balancer
+            .pick(&self.pool, asks, &mut luck)
+            .expect("the pool has a free slot, and a balancer finds it");
+        if let Some((position, limit)) = limit {
+            self.pool.set_limit(position, limit);
+        }
+        position
+    }
+
+    /// A replica no longer works on a request.
+    fn free_slot(
+        &mut self,
+        replica: &mut Replica,
+        requests: &mut SlotMap<RequestKey, Request>,
+        key: RequestKey,
+    ) {
+        replica.work.remove(requests, key);
+        if replica.state == ReplicaState::Running
+            && let Some(position) = replica.position
+        {
+            self.in_service -= 1;
+            if self.deployment.batch.is_none() || replica.work.len() == 0 {
+                self.pool.finish(position);
+            }
+        }
+    }
+
+    /// An attempt took so many nanoseconds.
+    fn answered_in(&mut self, service: f64) {
+        self.failures = 0;
+        let known = if self.service > 0.0 { self.service } else { service };
+        self.service = known + SERVICE_WEIGHT * (service - known);
     }
 }

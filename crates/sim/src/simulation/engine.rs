@@ -2,7 +2,7 @@ use std::mem;
 
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
-use gatewright_determinism::{Purpose, Time};
+use gatewright_determinism::{Purpose, Streams, Time};
 use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
@@ -24,6 +24,8 @@ use crate::{Act, Calendar, Fault};
 pub(super) struct Engine<'a> {
     pub(super) setup: &'a Simulation,
     pub(super) seed: u64,
+    /// The luck of requests in their service.
+    pub(super) service_luck: Streams,
     pub(super) now: Time,
     /// Whether the functions are deployed and the run goes on.
     pub(super) begun: bool,
@@ -127,6 +129,8 @@ pub(super) struct DemandRun {
     until: Time,
     /// Whether a limit other than the duration has ended it.
     pub(super) cut: bool,
+    /// Whether its requests have moments of their own: it does not wait for answers before it asks again.
+    pub(super) timed: bool,
     /// The next record, its names already in place.
     pub(super) record: Invocation,
     pub(super) summary: RunSummary,
@@ -168,6 +172,7 @@ impl<'a> Engine<'a> {
             sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,
             seed,
+            service_luck: Streams::new(seed, Purpose::Service),
             now: Time::ZERO,
             begun: false,
             system: setup.system(seed),
@@ -211,6 +216,7 @@ impl<'a> Engine<'a> {
             self.demands.push(DemandRun {
                 most: [limits.requests, limits.errors].map(|most| most.unwrap_or(u64::MAX)),
                 until: limits.duration.map_or(Time::MAX, |span| Time::ZERO + span),
+                timed: setup.arrival.is_open() || sessions.is_some(),
                 arrivals,
                 streams,
                 sessions,
@@ -241,18 +247,18 @@ impl<'a> Engine<'a> {
 
     pub(super) fn run(&mut self, progress: &mut dyn FnMut(Progress)) {
         while (self.sources > 0 || self.open.value() > 0) && self.failure.is_none() {
-            let due = self.calendar.next_due().unwrap_or(Time::MAX);
+            let wakeup = self.system.next_wakeup();
             // An answer at the very moment of a deadline is in time, so the calendar goes first.
-            match self.system.next_wakeup() {
-                Some(wakeup) if wakeup < due => {
-                    self.advance(wakeup);
-                    self.tell(control::Event::Wakeup);
-                }
-                _ => {
-                    let Some((due, event)) = self.calendar.pop() else { break };
+            match (self.calendar.pop_until(wakeup.unwrap_or(Time::MAX)), wakeup) {
+                (Some((due, event)), _) => {
                     self.advance(due);
                     self.happen(event);
                 }
+                (None, Some(wakeup)) => {
+                    self.advance(wakeup);
+                    self.tell(control::Event::Wakeup);
+                }
+                (None, None) => break,
             }
             self.events += 1;
             if cfg!(debug_assertions) && self.events.is_multiple_of(1 << 14) {
@@ -403,36 +409,44 @@ impl<'a> Engine<'a> {
 
     /// Tells the system of an event, and does what it says.
     pub(super) fn tell(&mut self, event: control::Event) {
-        let mut effects = mem::take(&mut self.effects);
-        self.system.handle(self.now, event, &mut effects);
-        self.effects = effects;
+        self.system.handle(self.now, event, &mut self.effects);
         self.carry_out();
     }
 
     /// Does what the system said.
     pub(super) fn carry_out(&mut self) {
         let mut effects = mem::take(&mut self.effects);
-        for effect in effects.drain(..) {
+        for &effect in &effects {
             match effect {
                 Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                     let first = batch_left + 1 == in_flight;
                     self.dispatch(request, replica, attempt, in_flight, cold, first);
                 }
                 Effect::Ended { request, end } => self.request_ended(request, end),
-                Effect::StartReplica { replica, function, node } => {
-                    self.start(replica, function, node)
-                }
-                Effect::StopReplica { replica } => self.stop(replica),
-                Effect::KillReplica { replica } => self.killed(replica),
-                Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-                Effect::Abandon { request, replica } => self.abandon(request, replica),
-                Effect::Probe { replica, .. } => {
-                    self.calendar.push(self.now, Event::Probed { replica });
-                }
-                Effect::Removed { .. } | Effect::HealthChanged { .. } => {}
+                rare => self.carry_out_rare(rare),
             }
         }
+        effects.clear();
         self.effects = effects;
+    }
+
+    /// Does what is not said of every request.
+    #[cold]
+    fn carry_out_rare(&mut self, effect: Effect) {
+        match effect {
+            Effect::Dispatch { .. }
+            | Effect::Ended { .. }
+            | Effect::Removed { .. }
+            | Effect::HealthChanged { .. } => {}
+            Effect::StartReplica { replica, function, node } => self.start(replica, function, node),
+            Effect::StopReplica { replica } => self.stop(replica),
+            Effect::KillReplica { replica } => self.killed(replica),
+            Effect::Scaled { function, from, to } => self.scaled(function, from, to),
+            Effect::Abandon { request, replica } => self.abandon(request, replica),
+            Effect::Probe { replica, .. } => {
+                self.calendar.push(self.now, Event::Probed { replica });
+            }
+        }
     }
 
     fn scaled(&mut self, function: FunctionKey, from: u32, to: u32) {
@@ -467,21 +481,26 @@ impl<'a> Engine<'a> {
         (work.number == attempt).then_some(work)
     }
 
-    /// A replica no longer works on a request, which may still be waited for.
-    pub(super) fn end_work(&mut self, request: RequestKey) {
-        if let Some(handled) = self.handled.get_mut(request) {
-            if let Some(work) = handled.work.take() {
-                if let Some(sampling) = &mut self.sampling {
-                    sampling.load(self.now, work.replica, false);
-                }
-                let function = &mut self.functions[work.function];
-                function.in_service.down(self.now);
-                function.served += u128::from(self.now.nanos_since(work.since));
-            }
-            if handled.flight == NONE {
-                self.handled.remove(request);
-            }
+    /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
+    #[inline]
+    pub(super) fn end_work(
+        &mut self,
+        request: RequestKey,
+        attempt: u32,
+    ) -> Option<(FlightId, Attempt)> {
+        let handled = self.handled.get_mut(request)?;
+        let work = handled.work.take_if(|work| work.number == attempt)?;
+        let flight = handled.flight;
+        if flight == NONE {
+            self.handled.remove(request);
         }
+        if let Some(sampling) = &mut self.sampling {
+            sampling.load(self.now, work.replica, false);
+        }
+        let function = &mut self.functions[work.function];
+        function.in_service.down(self.now);
+        function.served += u128::from(self.now.nanos_since(work.since));
+        Some((flight, work))
     }
 
     /// The luck of a request or replica for a purpose.

@@ -4,9 +4,9 @@ use gatewright_control as control;
 use gatewright_control::{Outcome, ReplicaKey, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::Engine;
+use super::engine::{Engine, Handled};
 use super::event::Event;
-use super::flights::{Flight, NONE};
+use super::flights::{Flight, FlightId};
 use crate::faults::Fault;
 
 /// An outage that lasts.
@@ -55,9 +55,11 @@ impl Engine<'_> {
 
     /// Whether an attempt that was handed over just now fails otherwise than with an error; its end is entered then.
     pub(super) fn fails(&mut self, request: RequestKey, attempt: u32) -> bool {
-        let Some(work) = self.work_of(request, attempt).copied() else { return false };
+        let Some(&Handled { flight, work: Some(work) }) = self.handled.get(request) else {
+            return false;
+        };
         let setup = &self.setup.functions[work.function];
-        let mut luck = self.fault_luck(request, attempt);
+        let mut luck = self.fault_luck(flight, attempt);
         // Drawn in any case: an outage does not change the luck of other attempts.
         let (which, place) = (luck.unit(), luck.unit());
         let down = self.down_at(work.function, work.replica);
@@ -89,14 +91,8 @@ impl Engine<'_> {
     }
 
     /// The luck of an attempt as to faults.
-    pub(super) fn fault_luck(&mut self, request: RequestKey, attempt: u32) -> Stream {
-        let flight = self.handled.get(request).map_or(NONE, |handled| handled.flight);
-        let (id, stage) = if flight == NONE {
-            (0, 0)
-        } else {
-            let Flight { id, stage, .. } = *self.flights.get_mut(flight);
-            (id, stage)
-        };
+    pub(super) fn fault_luck(&mut self, flight: FlightId, attempt: u32) -> Stream {
+        let Flight { id, stage, .. } = *self.flights.get_mut(flight);
         let nth = u64::from(attempt) + (u64::from(stage) << 32);
         Stream::new(self.luck(Purpose::Fault, id).bits(), Purpose::Fault, nth)
     }

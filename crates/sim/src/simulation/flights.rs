@@ -1,4 +1,5 @@
 use gatewright_determinism::Time;
+use gatewright_record::CacheResult;
 
 use super::event::Turn;
 
@@ -70,6 +71,19 @@ pub(super) enum Role {
     Refresh,
     /// It waits for another one's fetch.
     Collapsed,
+}
+
+impl Role {
+    /// What stands in the record.
+    pub(super) const fn result(self) -> Option<CacheResult> {
+        match self {
+            Self::Plain => None,
+            Self::Hit => Some(CacheResult::Hit),
+            Self::Stale => Some(CacheResult::Stale),
+            Self::Fetch | Self::Alone | Self::Refresh => Some(CacheResult::Miss),
+            Self::Collapsed => Some(CacheResult::Collapsed),
+        }
+    }
 }
 
 impl Flights {

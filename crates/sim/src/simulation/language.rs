@@ -33,7 +33,7 @@ impl Engine<'_> {
         let (fits, idle) = (batch.enter((request, attempt), asked), !batch.is_stepping());
         if !fits {
             self.occupy(work.replica, false);
-            self.end_work(request);
+            self.end_work(request, attempt);
             self.tell(control::Event::Finished { request, outcome: Outcome::Error });
             return;
         }

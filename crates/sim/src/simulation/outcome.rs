@@ -33,6 +33,7 @@ impl Engine<'_> {
             {
                 run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
             }
+            run.summary.settle_punctual();
             DemandReport {
                 function: run.record.function,
                 route: run.record.route,

@@ -3,7 +3,7 @@ use gatewright_control::cluster::NodeId;
 use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Engine, FunctionRun, Handled};
+use super::engine::{Attempt, Engine, FunctionRun, Handled};
 use super::event::Event;
 use super::flights::NONE;
 use super::level::Level;
@@ -161,13 +161,15 @@ impl Engine<'_> {
     fn drop_work(&mut self, replica: ReplicaKey) {
         let at_work = |(request, handled): (RequestKey, &Handled)| {
             let work = handled.work.filter(|work| work.replica == replica)?;
-            Some((request, work.function, handled.flight))
+            Some((request, work.number, handled.flight))
         };
         let lost: Vec<_> = self.handled.iter().filter_map(at_work).collect();
         let requests: Vec<_> = lost.iter().map(|&(request, ..)| request).collect();
         self.leave_node(replica, &requests);
-        for &(request, function, flight) in &lost {
-            self.end_work(request);
+        for &(request, attempt, flight) in &lost {
+            let Some((_, Attempt { function, .. })) = self.end_work(request, attempt) else {
+                continue;
+            };
             self.occupy(replica, false);
             // Unless it has ended with its replica, it waits to be tried again.
             if flight != NONE {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use gatewright_control as control;
 use gatewright_control::{End, Invoke, Outcome, ReplicaKey, RequestKey, Shed, URGENCY_DEFAULT};
 use gatewright_determinism::{Purpose, Stream, Time};
-use gatewright_record::{CacheResult, Invocation, Status};
+use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
 use super::engine::{Attempt, Engine, Handled};
@@ -35,15 +35,14 @@ impl Reasons {
         }
     }
 
-    fn of(&self, end: End) -> Option<Arc<str>> {
-        let reason = match end {
-            End::Shed(Shed::QueueFull) => &self.queue_full,
-            End::Shed(Shed::Removed) => &self.removed,
-            End::Shed(Shed::Unavailable) => &self.unavailable,
-            End::TimedOut => &self.deadline,
-            End::Ok | End::Error | End::Cancelled | End::Lost => return None,
-        };
-        Some(Arc::clone(reason))
+    const fn of(&self, end: End) -> Option<&Arc<str>> {
+        match end {
+            End::Shed(Shed::QueueFull) => Some(&self.queue_full),
+            End::Shed(Shed::Removed) => Some(&self.removed),
+            End::Shed(Shed::Unavailable) => Some(&self.unavailable),
+            End::TimedOut => Some(&self.deadline),
+            End::Ok | End::Error | End::Cancelled | End::Lost => None,
+        }
     }
 }
 
@@ -103,8 +102,14 @@ impl Engine<'_> {
     /// The gateway has read a request: its cache is asked, then the system.
     pub(super) fn admit(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
-        let setup = &self.setup.demands[flight.demand as usize];
-        let Some((cache, _)) = setup.cache else { return self.invoke(id) };
+        match self.setup.demands[flight.demand as usize].cache {
+            None => self.invoke(id),
+            Some((cache, _)) => self.ask_cache(id, cache),
+        }
+    }
+
+    fn ask_cache(&mut self, id: FlightId, cache: usize) {
+        let flight = self.flights.get_mut(id);
         match self.stores[cache].ask(self.now, flight.key) {
             Asked::Hit => {
                 flight.role = Role::Hit;
@@ -135,7 +140,7 @@ impl Engine<'_> {
     /// A request will be answered from the store.
     fn answer_stored(&mut self, id: FlightId, cache: usize) {
         let flight = self.flights.get_mut(id);
-        let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
+        let mut luck = self.service_luck.of(flight.id);
         let span = self.setup.caches[cache].hit.draw(&mut luck);
         let due = flight.received.plus_nanos(span).max(self.now);
         self.calendar.push(due, Event::Answer { flight: id });
@@ -152,9 +157,7 @@ impl Engine<'_> {
         };
         let urgency = URGENCY_DEFAULT;
         let invoke = Invoke { function: run.key, id: flight.id, timeout: None, urgency, key };
-        let mut effects = mem::take(&mut self.effects);
-        let request = self.system.invoke(self.now, invoke, &mut effects);
-        self.effects = effects;
+        let request = self.system.invoke(self.now, invoke, &mut self.effects);
         self.handled.insert(request, Handled { flight: id, work: None });
         self.carry_out();
     }
@@ -187,7 +190,7 @@ impl Engine<'_> {
         }
         flight.cold = cold || (flight.cold && flight.stage > 0);
         flight.waiting = false;
-        let mut luck = Stream::new(self.seed, Purpose::Service, flight.id);
+        let mut luck = self.service_luck.of(flight.id);
         if attempt > 1 || flight.stage > 0 {
             let nth = u64::from(attempt) + (u64::from(flight.stage) << 32);
             luck = Stream::new(luck.bits(), Purpose::Service, nth);
@@ -226,40 +229,34 @@ impl Engine<'_> {
     /// A replica is done, whether or not somebody still waits for the answer.
     pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
         // The replica may have been killed at this work, and the request may be at its next attempt.
-        let Some(work) = self.work_of(request, attempt).copied() else { return };
+        let Some((flight, work)) = self.end_work(request, attempt) else { return };
         self.occupy(work.replica, false);
         let errors = self.setup.functions[work.function].errors;
         let outcome = match work.fault {
             Some(fault) => self.outcome_of(work.function, fault),
-            None if errors > 0.0 && self.errs(request, work, errors) => Outcome::Error,
+            None if errors > 0.0 && flight != NONE => {
+                let errs = self.fault_luck(flight, attempt).unit() < errors;
+                if errs { Outcome::Error } else { Outcome::Ok }
+            }
             None => Outcome::Ok,
         };
-        self.end_work(request);
-        self.attempt_ended(request, outcome);
+        self.attempt_ended(request, flight, outcome);
     }
 
     /// Tells the system how an attempt has ended. An answer that says to come again is the client's unless another
     /// attempt will be made, as it is where the system is served.
-    fn attempt_ended(&mut self, request: RequestKey, mut outcome: Outcome) {
+    fn attempt_ended(&mut self, request: RequestKey, flight: FlightId, mut outcome: Outcome) {
         if let Outcome::Again { after, busy } = outcome {
-            let mut effects = mem::take(&mut self.effects);
-            let again = self.system.try_again(self.now, request, after, busy, &mut effects);
-            self.effects = effects;
-            if again {
+            if self.system.try_again(self.now, request, after, busy, &mut self.effects) {
                 return self.carry_out();
             }
             outcome = if busy { Outcome::Busy } else { Outcome::Unavailable };
         }
-        if let Some(handled) = self.handled.get(request).filter(|one| one.flight != NONE) {
-            self.flights.get_mut(handled.flight).code = code_of(outcome);
+        if flight != NONE {
+            self.flights.get_mut(flight).code = code_of(outcome);
         }
-        self.tell(control::Event::Finished { request, outcome });
-    }
-
-    /// Whether an attempt ends with an error, by the request's own luck.
-    fn errs(&mut self, request: RequestKey, work: Attempt, share: f64) -> bool {
-        let waits = self.handled.get(request).is_some_and(|handled| handled.flight != NONE);
-        waits && self.fault_luck(request, work.number).unit() < share
+        self.system.finish(self.now, request, outcome, &mut self.effects);
+        self.carry_out();
     }
 
     /// The system has ended a request.
@@ -320,60 +317,50 @@ impl Engine<'_> {
     fn complete(&mut self, id: FlightId, end: End) {
         let flight = self.flights.remove(id);
         let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
-        let setup = &self.setup.demands[flight.demand as usize];
-        let demand = &mut self.demands[flight.demand as usize];
+        let demand = &mut self.demands[index as usize];
         self.open.down(self.now);
-        self.sojourns += u128::from(self.now.nanos_since(flight.sent));
+        self.sojourns += u128::from(self.now.nanos_since(sent));
         self.ended += 1;
-        let status = status(end);
+        let (status, code) = said(end, flight.code);
         demand.failed += u64::from(status != Status::Ok);
-
-        let record = &mut demand.record;
-        let has_moment = setup.arrival.is_open() || demand.sessions.is_some();
-        record.scheduled = has_moment.then_some(flight.sent);
-        record.sent = Some(flight.sent);
-        record.received = Some(flight.received);
-        record.queued_out = flight.queued_out;
-        record.started = flight.started;
-        record.first_byte = flight.first_token;
-        record.finished = Some(self.now);
-        record.attempts = flight.attempts;
-        record.status = status;
-        record.code = code(end, flight.code);
-        record.reason = self.reasons.of(end);
-        record.cold = flight.cold;
-        record.cache = match flight.role {
-            Role::Plain => None,
-            Role::Hit => Some(CacheResult::Hit),
-            Role::Stale => Some(CacheResult::Stale),
-            Role::Fetch | Role::Alone | Role::Refresh => Some(CacheResult::Miss),
-            Role::Collapsed => Some(CacheResult::Collapsed),
+        let outline = Outline {
+            scheduled: demand.timed.then_some(sent),
+            sent: Some(sent),
+            received: Some(flight.received),
+            queued_out: flight.queued_out,
+            finished: Some(self.now),
+            attempts: flight.attempts,
+            status,
+            code: (code > 0).then_some(code),
+            reason: if end == End::Ok { None } else { self.reasons.of(end) },
+            cache: flight.role.result(),
+            cold: flight.cold,
+            ..Outline::default()
         };
-        [record.tokens_in, record.tokens_out] =
-            flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
-        if self.sink.is_some() {
-            note_details(record, flight, self.setup.fleet.as_ref());
+        let counts = sent >= self.setup.warm_up;
+        if counts {
+            demand.summary.count_punctual(&outline);
         }
-        if flight.sent >= self.setup.warm_up {
-            demand.summary.add(record);
-            if let Some(tokens) = &mut demand.tokens {
-                language::note(tokens, record);
+        if self.sink.is_some() || demand.tokens.is_some() {
+            note(&mut demand.record, flight, outline, self.setup.fleet.as_ref());
+            if let (true, Some(tokens)) = (counts, &mut demand.tokens) {
+                language::note(tokens, &demand.record);
             }
         }
         if let Some(sink) = &mut self.sink
-            && let Err(error) = sink.invocation(record)
+            && let Err(error) = sink.invocation(&demand.record)
         {
             self.failure = Some(error.into());
         }
-        self.ask_again(index, turn, sent);
+        if !demand.timed || demand.sessions.is_some() {
+            self.ask_again(index, turn, sent);
+        }
     }
 
     /// Whoever had the answer to this, sent then, may have another question.
     fn ask_again(&mut self, demand: u32, turn: Turn, sent: Time) {
-        let index = demand as usize;
         let number = turn.number + 1;
-        let at = match &self.demands[index].sessions {
-            None if self.setup.demands[index].arrival.is_open() => None,
+        let at = match &self.demands[demand as usize].sessions {
             None => Some((self.now, Event::Ask { demand })),
             Some(sessions) => {
                 let session = turn.session;
@@ -389,8 +376,28 @@ impl Engine<'_> {
     }
 }
 
-/// What only those want to know who read the records themselves.
-fn note_details(record: &mut Invocation, flight: &Flight, fleet: Option<&FleetSetup>) {
+/// Writes down what became of a request, over the one before.
+fn note(
+    record: &mut Invocation,
+    flight: &Flight,
+    outline: Outline<'_>,
+    fleet: Option<&FleetSetup>,
+) {
+    record.scheduled = outline.scheduled;
+    record.sent = outline.sent;
+    record.received = outline.received;
+    record.queued_out = outline.queued_out;
+    record.started = flight.started;
+    record.first_byte = flight.first_token;
+    record.finished = outline.finished;
+    record.attempts = outline.attempts;
+    record.status = outline.status;
+    record.code = outline.code;
+    record.reason = outline.reason.cloned();
+    record.cold = outline.cold;
+    record.cache = outline.cache;
+    [record.tokens_in, record.tokens_out] =
+        flight.tokens.map(|tokens| (tokens > 0).then_some(tokens));
     let handed = flight.started.is_some();
     record.id = flight.id;
     record.replica = handed.then_some(flight.replica);
@@ -411,26 +418,17 @@ const fn code_of(outcome: Outcome) -> u16 {
     }
 }
 
-/// The code that a client is given, the same as by a gateway; none where it is the function's to say.
-fn code(end: End, answered: u16) -> Option<u16> {
+/// What a client is told of its request's end: the status, and the code that a gateway would give; 0 where it is the
+/// function's to say.
+const fn said(end: End, answered: u16) -> (Status, u16) {
     match end {
-        End::Ok | End::Error => Some(answered).filter(|code| *code > 0),
-        End::Shed(Shed::QueueFull) => Some(429),
-        End::Shed(Shed::Removed) => Some(404),
-        End::Shed(Shed::Unavailable) => Some(503),
-        End::Lost => Some(502),
-        End::TimedOut => Some(504),
-        End::Cancelled => None,
-    }
-}
-
-const fn status(end: End) -> Status {
-    match end {
-        End::Ok => Status::Ok,
-        End::Error => Status::Error,
-        End::TimedOut => Status::Timeout,
-        End::Cancelled => Status::Cancelled,
-        End::Shed(_) => Status::Shed,
-        End::Lost => Status::Lost,
+        End::Ok => (Status::Ok, answered),
+        End::Error => (Status::Error, answered),
+        End::TimedOut => (Status::Timeout, 504),
+        End::Cancelled => (Status::Cancelled, 0),
+        End::Shed(Shed::QueueFull) => (Status::Shed, 429),
+        End::Shed(Shed::Removed) => (Status::Shed, 404),
+        End::Shed(Shed::Unavailable) => (Status::Shed, 503),
+        End::Lost => (Status::Lost, 502),
     }
 }
