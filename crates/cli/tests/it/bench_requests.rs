@@ -3,9 +3,10 @@
 use std::io::Write as _;
 
 use insta::assert_snapshot;
+use serde_json::Value;
 
 use crate::bench::{Mock, bench, quick};
-use crate::command::{finish, gatewright, run, tell, told};
+use crate::command::{run, tell, told};
 
 #[test]
 fn requests_are_filled_from_data() {
