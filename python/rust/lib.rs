@@ -15,9 +15,13 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _hub(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<columns::Table>()?;
     module.add_class::<hub::Hub>()?;
     module.add_class::<log::Log>()?;
     module.add_class::<mailbox::Mailbox>()?;
+    module.add_class::<policies::CallView>()?;
+    module.add_class::<policies::NodeView>()?;
     module.add_class::<policies::ScalerView>()?;
+    module.add_class::<policies::WantView>()?;
     module.add_function(wrap_pyfunction!(simulation::simulate, module)?)
 }

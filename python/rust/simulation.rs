@@ -16,14 +16,14 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use serde::Serialize;
 
-use crate::columns::Columns;
+use crate::columns::{Columns, Table};
 use crate::policies::{Chosen, Failure};
 
 /// A file, or what would stand in one: its path, or its contents as JSON.
 type Given = (bool, String);
 
 /// What a run comes to, as JSON, and the records of its requests in columns.
-type Left = (String, Option<Py<PyAny>>);
+type Left = (String, Option<Table>);
 
 /// The result in plain numbers: times of requests in nanoseconds, those of functions in seconds.
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ struct Demand<'a> {
 
 /// Runs a scenario: see `gatewright.simulate` in Python.
 #[pyfunction]
-#[pyo3(signature = (scenario, *, system, models, folder, set, seed, replications, records, autoscaler, interval, balancer))]
+#[pyo3(signature = (scenario, *, system, models, folder, set, seed, replications, records, autoscaler, interval, balancer, keep_alive, service, scheduler))]
 #[expect(
     clippy::too_many_arguments,
     reason = "a signature for the module beside it, not for people"
@@ -64,6 +64,9 @@ pub(crate) fn simulate(
     autoscaler: Vec<(String, Py<PyAny>)>,
     interval: f64,
     balancer: Vec<(String, Py<PyAny>)>,
+    keep_alive: Vec<(String, Py<PyAny>)>,
+    service: Vec<(String, Py<PyAny>)>,
+    scheduler: Option<Py<PyAny>>,
 ) -> PyResult<Left> {
     let scenario = read(&folder, &scenario, Scenario::parse)?;
     // Paths are seen from the scenario's folder, as where it is a file.
@@ -80,7 +83,7 @@ pub(crate) fn simulate(
     let simulation = simulation.map_err(|fault| wrong("scenario", &fault))?;
     let seed = seed.unwrap_or(scenario.seed);
     let functions: Vec<_> = simulation.functions().collect();
-    let chosen = Chosen { autoscaler, interval, balancer };
+    let chosen = Chosen { autoscaler, interval, balancer, keep_alive, service, scheduler };
     let failure = Failure::default();
     let mut columns = records.then(Columns::default);
     let reports = if replications == 1 {
@@ -98,8 +101,8 @@ pub(crate) fn simulate(
     failure.check()?;
     let document = serde_json::to_string(&document(seed, &reports));
     let document = document.map_err(|fault| PyRuntimeError::new_err(fault.to_string()))?;
-    let columns = columns.map(|columns| columns.into_python(py)).transpose()?;
-    Ok((document, columns))
+    let table = columns.map(Columns::into_table).transpose()?;
+    Ok((document, table))
 }
 
 fn once(

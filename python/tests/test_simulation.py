@@ -2,6 +2,7 @@
 
 import json
 
+import nanoarrow
 import pytest
 
 import gatewright
@@ -116,6 +117,153 @@ def test_a_balancer_of_ones_own():
     )
     counts = [last.records["replica"].count(replica) for replica in range(3)]
     assert counts[2] > counts[1] > counts[0] > 0, counts
+
+
+# Two nodes and a function that starts from nothing.
+CITY = {
+    "system": {
+        "function": {
+            "f": {
+                "python": "m:C",
+                "replicas": {"min": 0, "max": 4},
+                "concurrency": 1,
+                "requests": {"cpu": 1, "memory": "100MiB"},
+                "autoscale": {"policy": "per_request"},
+            }
+        },
+        "cluster": {
+            "nodes": [
+                {"name": "big", "cpu": 8, "memory": "8GiB"},
+                {"name": "small", "device": "nano", "cpu": 2, "memory": "1GiB", "labels": {"zone": "edge"}},
+            ]
+        },
+    },
+    "model": {"function": {"f": {"service": {"fixed": 0.5}, "start": {"fixed": 1.0}}}},
+    "demand": [{"function": "f", "arrival": {"constant": {"rate": 0.1}}, "requests": 10}],
+}
+
+
+def test_a_scheduler_of_ones_own():
+    seen = []
+
+    def edge(want, node):
+        seen.append((want, node))
+        return 1.5 if node.labels.get("zone") == "edge" else 1.4
+
+    result = gatewright.simulate(CITY, scheduler=edge, records=True)
+    assert set(result.records["node"]) == {"small"}
+    want, node = next(pair for pair in seen if pair[1].name == "small")
+    assert (want.function, want.image, want.cpu, want.memory) == ("f", None, 1.0, 100 * 2**20)
+    assert (node.device, node.cpu, node.free_cpu, node.memory) == ("nano", 2.0, 2.0, 2**30)
+    assert (node.replicas, node.has_image, node.free_memory) == (0, False, 2**30)
+    other = gatewright.simulate(CITY, scheduler=lambda want, node: node.cpu, records=True)
+    assert set(other.records["node"]) == {"big"}
+
+
+def test_a_keep_alive_of_ones_own():
+    def cold(keep_alive):
+        return gatewright.simulate(CITY, keep_alive=keep_alive, records=True).records["cold"]
+
+    assert cold(lambda: None) == [True] + [False] * 9, "for ever"
+    assert cold(lambda: 1.0) == [True] * 10
+
+    class Learns:
+        """Starts one in time for the next request, once it has seen two."""
+
+        def __init__(self):
+            self.idle_times = []
+
+        def arrived(self, idle):
+            if idle is not None:
+                self.idle_times.append(idle)
+
+        def idle(self):
+            if len(self.idle_times) < 2:
+                return 0.5
+            return 0.5, (self.idle_times[-1] - 2.0, 3.0)
+
+    assert cold(Learns) == [True] * 3 + [False] * 7
+    with pytest.raises(ValueError, match="-1 seconds"):
+        cold(lambda: -1)
+    with pytest.raises(TypeError):
+        cold(lambda: "long")
+
+
+def test_where_there_is_no_room_what_is_worth_least_goes():
+    functions = {name: {**CITY["system"]["function"]["f"], "requests": {"cpu": 2}} for name in "abc"}
+    arrival = {"constant": {"rate": 0.05}}
+    packed = {
+        "system": {"function": functions, "cluster": {"nodes": [{"name": "n", "cpu": 4, "memory": "8GiB"}]}},
+        "model": {"function": {name: CITY["model"]["function"]["f"] for name in "abc"}},
+        # One after another, in the order of their names, and the first two again.
+        "demand": [{"function": name, "arrival": arrival, "requests": 2} for name in "abc"],
+    }
+    asked = []
+
+    class Prefers:
+        def __init__(self, worth):
+            self.value = worth
+
+        def idle(self):
+            return None
+
+        def worth(self, used, requests, start_seconds, memory):
+            asked.append((used, requests, start_seconds))
+            return self.value
+
+    def cold(worths):
+        policies = {name: Prefers(worth) for name, worth in worths.items()}
+        records = gatewright.simulate(packed, keep_alive=policies, records=True).records
+        later = [name for name, sent, cold in zip(records["function"], records["sent_ns"], records["cold"]) if sent and cold]
+        return set(later)
+
+    assert "a" not in cold({"a": 9, "b": 1, "c": 1}), "it never had to go"
+    assert "b" not in cold({"a": 1, "b": 9, "c": 1})
+    assert asked[0][1:] == (1, 1.0)
+
+
+def test_a_service_of_ones_own():
+    calls = []
+
+    class Warms:
+        """The first call of a replica takes longer."""
+
+        def __init__(self):
+            self.seen = set()
+
+        def __call__(self, call):
+            calls.append(call)
+            first = call.replica not in self.seen
+            self.seen.add(call.replica)
+            return 2.0 if first else 0.25
+
+    result = gatewright.simulate(CITY, service=Warms, keep_alive=lambda: None, records=True)
+    spans = [end - start for start, end in zip(result.records["started_ns"], result.records["finished_ns"])]
+    assert spans == [2_000_000_000] + [250_000_000] * 9
+    assert [call.request for call in calls] == list(range(10))
+    assert calls[0].cold and calls[0].in_flight == 1 and calls[0].attempt == 1 and calls[0].now == 1.0
+    assert calls[0].node.name in ("big", "small") and len({call.seed for call in calls}) == 10
+    again = list(calls)
+    calls.clear()
+    gatewright.simulate(CITY, service={"f": Warms}, keep_alive=lambda: None)
+    assert [call.seed for call in calls] == [call.seed for call in again]
+    with pytest.raises(ValueError, match="a service is nan"):
+        gatewright.simulate(CITY, service=lambda call: float("nan"))
+
+
+def test_records_are_an_arrow_table():
+    records = gatewright.simulate(CITY, records=True).records
+    table = nanoarrow.ArrayStream(records).read_all()
+    assert len(table) == records.rows == 10
+    columns = {child.schema.name: child.to_pylist() for child in table.iter_children()}
+    assert list(columns) == list(records)
+    for name in records:
+        if name not in ("function", "status", "route", "node", "reason", "cache"):
+            assert columns[name] == records[name], name
+    types = {field.name: field.type.name for field in table.schema.fields}
+    assert (types["id"], types["cold"], types["node"]) == ("UINT64", "BOOL", "DICTIONARY")
+    with pytest.raises(KeyError):
+        records["nothing"]
 
 
 def test_an_error_in_a_policy_is_raised():

@@ -27,7 +27,7 @@ pub use model::{
 pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
 pub use sharing::Contention;
 pub use simulation::{
-    DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Policies,
-    Progress, RecordSink, ReplicaSample, ReplicaStep, Sample, Scaling, Simulation, SimulationError,
-    SimulationReport, Transfer, TransferKind,
+    Call, DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Policies,
+    Progress, RecordSink, ReplicaSample, ReplicaStep, Sample, Scaling, ServiceModel, Simulation,
+    SimulationError, SimulationReport, Transfer, TransferKind,
 };

@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from .errors import HubClosed, HubError, QueueFull, UserCodeException, WorkerLost
     from .hub import Hub
     from .process import Worker
-    from .simulation import ScalerView, Simulated, simulate
+    from .simulation import CallView, NodeView, Records, ScalerView, Simulated, WantView, simulate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CallView",
     "Hub",
     "HubClosed",
     "HubError",
+    "NodeView",
     "QueueFull",
+    "Records",
     "Request",
     "ScalerView",
     "Simulated",
     "UserCodeException",
+    "WantView",
     "Worker",
     "WorkerLost",
     "__version__",
@@ -41,7 +45,9 @@ __all__ = [
     "simulate",
 ]
 
-_SIMULATION = dict.fromkeys(("ScalerView", "Simulated", "simulate"), ".simulation")
+_SIMULATION = dict.fromkeys(
+    ("CallView", "NodeView", "Records", "ScalerView", "Simulated", "WantView", "simulate"), ".simulation"
+)
 _HOMES = {"Hub": ".hub", "Worker": ".process", **_SIMULATION}
 
 

@@ -64,6 +64,74 @@ class ScalerView:
     @property
     def max(self) -> int: ...
 
+class NodeView:
+    """A node: what it has, and what of that is not taken. Cores and bytes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def device(self) -> Optional[str]: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    @property
+    def free_cpu(self) -> float: ...
+    @property
+    def cpu(self) -> float: ...
+    @property
+    def free_memory(self) -> int: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def replicas(self) -> int: ...
+    @property
+    def has_image(self) -> bool:
+        """Whether it holds the image of the replica that looks for a node; False for the node of a request."""
+
+class WantView:
+    """A replica that looks for a node, and what it takes there: cores and bytes."""
+
+    @property
+    def function(self) -> str: ...
+    @property
+    def image(self) -> Optional[str]: ...
+    @property
+    def cpu(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+
+class CallView:
+    """A request that begins to be served."""
+
+    @property
+    def now(self) -> float: ...
+    @property
+    def request(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def replica(self) -> int: ...
+    @property
+    def in_flight(self) -> int:
+        """Requests that the replica now works on, this one included."""
+    @property
+    def cold(self) -> bool:
+        """Whether it found no running replica when it came."""
+    @property
+    def node(self) -> Optional[NodeView]: ...
+    @property
+    def seed(self) -> int:
+        """Its own luck, for `random.Random(seed)`: the same in every run of the same seed."""
+
+class Table:
+    """Records in columns."""
+
+    def __len__(self) -> int: ...
+    def names(self) -> list[str]: ...
+    def column(self, name: str) -> list[Any]: ...
+    def __arrow_c_stream__(self, requested_schema: Optional[object] = None) -> object: ...
+
 def simulate(
     scenario: tuple[bool, str],
     *,
@@ -77,4 +145,7 @@ def simulate(
     autoscaler: Sequence[tuple[str, Callable[..., Any]]],
     interval: float,
     balancer: Sequence[tuple[str, Callable[..., Any]]],
-) -> tuple[str, Optional[dict[str, list[Any]]]]: ...
+    keep_alive: Sequence[tuple[str, Any]],
+    service: Sequence[tuple[str, Callable[..., Any]]],
+    scheduler: Optional[Callable[..., Any]],
+) -> tuple[str, Optional[Table]]: ...

@@ -48,6 +48,13 @@ impl Scheduler {
         }
     }
 
+    /// Goes by one priority alone from now on, and by all nodes that can hold a replica; the first of the best.
+    pub(crate) fn go_by(&mut self, priority: Box<dyn Priority>) {
+        self.priorities = vec![(1.0, priority)];
+        self.percentage = 100;
+        self.ties_drawn = false;
+    }
+
     /// The node for a replica. `stream` is the replica's own luck.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use gatewright_determinism::{Purpose, Stream, Time};
 
 use super::{Effect, FunctionKey, Loss, Replica, ReplicaKey, System};
 use crate::cluster::{Cluster, ImageId, NodeId, Resources};
-use crate::placement::{self, Placement, Scheduler, Unschedulable};
+use crate::placement::{self, Placement, Priority, Scheduler, Unschedulable};
 
 /// The nodes, and who chooses among them.
 #[derive(Debug)]
@@ -68,6 +68,14 @@ impl System {
     #[must_use]
     pub fn cluster(&self) -> Option<&Cluster> {
         self.fleet.as_ref().map(|fleet| &fleet.cluster)
+    }
+
+    /// Has one priority alone choose the nodes from now on, in place of those of the placement: for a policy that has
+    /// no name. It is asked about every node that can hold the replica. Nothing happens where there are no nodes.
+    pub fn set_priority(&mut self, priority: Box<dyn Priority>) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.scheduler.go_by(priority);
+        }
     }
 
     /// Finds a node for a replica; it waits if there is none now. Only called where there are nodes.

@@ -9,6 +9,7 @@ use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
 use crate::Deployment;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool};
+use crate::keep_alive::KeepAliveRule;
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::retry::RetryBudget;
@@ -364,6 +365,21 @@ impl System {
     ) -> Result<(), OperationError> {
         let key = self.named(function)?;
         self.balance_by(now, key, balancer);
+        Ok(())
+    }
+
+    /// Has `rule` say how long idle replicas of a function stay, in place of the one that its deployment names: for a
+    /// policy that has no name.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn set_keep_alive(
+        &mut self,
+        function: &str,
+        rule: Box<dyn KeepAliveRule>,
+    ) -> Result<(), OperationError> {
+        let key = self.named(function)?;
+        self.functions[key].rest = Some(Box::new(Rest::new(rule)));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use super::event::{Event, Turn};
 use super::faults::Down;
 use super::flights::{FlightId, Flights, NONE};
 use super::level::Level;
-use super::policies::Policies;
+use super::policies::{Policies, ServiceModel};
 use super::requests::Reasons;
 use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
@@ -112,6 +112,8 @@ pub(super) struct FunctionRun {
     pub(super) scalings: u64,
     /// Whether an operation has removed it; its counts went with it.
     pub(super) removed: bool,
+    /// Says how long requests are served, in place of the law.
+    pub(super) model: Option<Box<dyn ServiceModel>>,
 }
 
 pub(super) struct DemandRun {

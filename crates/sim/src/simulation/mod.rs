@@ -37,7 +37,7 @@ use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, Writ
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
-pub use policies::Policies;
+pub use policies::{Call, Policies, ServiceModel};
 pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 

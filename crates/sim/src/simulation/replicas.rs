@@ -13,7 +13,11 @@ use super::{Phase, SimulationError};
 
 impl Engine<'_> {
     /// Deploys the functions; unless the run begins cold, the replicas they begin with are there already.
-    pub(super) fn deploy(&mut self, policies: Policies) -> Result<(), SimulationError> {
+    pub(super) fn deploy(&mut self, mut policies: Policies) -> Result<(), SimulationError> {
+        // Before the first replicas look for nodes.
+        if let Some(priority) = policies.priority.take() {
+            self.system.set_priority(priority);
+        }
         for (index, setup) in self.setup.functions.iter().enumerate() {
             let deployed =
                 self.system.deploy(Time::ZERO, setup.deployment.clone(), &mut self.effects);
@@ -28,6 +32,7 @@ impl Engine<'_> {
                 queued: Level::default(),
                 scalings: 0,
                 removed: false,
+                model: None,
             });
         }
         self.set_policies(policies)?;

@@ -11,6 +11,7 @@ use super::engine::{Attempt, Engine, Handled};
 use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
 use super::language;
+use super::policies::{Call, place_of};
 use super::store::Asked;
 
 /// Why requests end otherwise than well, made once.
@@ -198,7 +199,15 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            self.batch_span = setup.laws[laws].service.draw(&mut luck);
+            self.batch_span = match &mut self.functions[index].model {
+                None => setup.laws[laws].service.draw(&mut luck),
+                Some(model) => {
+                    let (now, request, cold) = (self.now, flight.id, flight.cold);
+                    let (replica, node) = place_of(&self.system, replica);
+                    let call = Call { now, request, attempt, replica, in_flight, cold, node };
+                    model.service(&call, &mut luck)
+                }
+            };
             if !setup.fork.is_zero() {
                 self.batch_span = self.batch_span.saturating_add(setup.fork.draw(&mut luck));
             }

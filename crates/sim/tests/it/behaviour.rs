@@ -1,15 +1,11 @@
 //! The rules of the system in virtual time, and the simulation's own promises.
 
-use std::time::Duration;
-
-use gatewright_control::autoscale::{Autoscaler, Sample};
-use gatewright_control::balance::{Asks, Balancer, Pool, Position};
 use gatewright_control::config::SystemFile;
-use gatewright_determinism::{Stream, Time};
+use gatewright_determinism::Time;
 use gatewright_record::{CacheResult, Format, Invocation, RecordWriter, Status, WriteError};
-use gatewright_sim::{Model, Policies, RecordSink, Scenario, Simulation};
+use gatewright_sim::{Model, RecordSink, Scenario, Simulation};
 
-use crate::rig::{Times, of_texts, queue, records, run, simulation};
+use crate::rig::{of_texts, queue, records, run, simulation};
 
 const SYSTEM: &str = r#"
 [function.square]
@@ -372,57 +368,4 @@ fn stale_windows_are_those_of_the_gateway() {
     // What cannot be stored makes nobody wait, once that is known.
     let (miss, stale, collapsed) = results("{}");
     assert!(miss > 500 && stale == 0 && collapsed <= 5, "{miss} {stale} {collapsed}");
-}
-
-/// 1, 2, 3, 4, 1, ... replicas, changed every ten seconds.
-#[derive(Debug)]
-struct Sawtooth(u32);
-
-impl Autoscaler for Sawtooth {
-    fn interval(&self) -> Duration {
-        Duration::from_secs(10)
-    }
-
-    fn decide(&mut self, _: Time, _: &Sample) -> Option<u32> {
-        self.0 = self.0 % 4 + 1;
-        Some(self.0)
-    }
-}
-
-/// Always the first that has a free slot.
-#[derive(Debug)]
-struct First;
-
-impl Balancer for First {
-    fn pick(&mut self, pool: &Pool, _: Asks, _: &mut Stream) -> Option<Position> {
-        pool.available().iter().copied().min()
-    }
-}
-
-#[test]
-fn policies_of_an_experiment_take_the_place_of_the_named_ones() {
-    let simulation = simulation(
-        "replicas = { min = 1, max = 3 }\nconcurrency = 2",
-        "service = { fixed = 0.01 }\nstart = { fixed = 0 }",
-        "arrival = { constant = { rate = 10 } }\nduration = \"100s\"",
-    );
-    let policies = || {
-        let mut policies = Policies::default();
-        policies.autoscaler.insert("f".to_owned(), Box::new(Sawtooth(0)));
-        policies.balancer.insert("f".to_owned(), Box::new(First));
-        policies
-    };
-    let mut times = Times::default();
-    simulation.run_with(1, policies(), Some(&mut times), &mut |_| ()).unwrap();
-    let decided: Vec<_> = times.scalings.iter().map(|scaling| scaling.to).collect();
-    // 1 (as it is), 2, 3, 3 of 4, 1, 2, 3, 3 of 4, 1.
-    assert_eq!(decided, [2, 3, 1, 2, 3, 1]);
-    let mut records = Vec::new();
-    simulation.run_with(1, policies(), Some(&mut records), &mut |_| ()).unwrap();
-    assert!(records.iter().all(|record| record.replica == Some(0)), "the first is never busy");
-
-    let mut policies = Policies::default();
-    policies.balancer.insert("g".to_owned(), Box::new(First));
-    let fault = simulation.run_with(1, policies, None, &mut |_| ()).unwrap_err().to_string();
-    assert!(fault.contains("function `g`, and no demand leads"), "{fault}");
 }

@@ -3,8 +3,10 @@
 mod behaviour;
 mod closed_forms;
 mod cluster;
+mod examples;
 mod failures;
 mod language;
 mod measuring;
+mod policies;
 mod rig;
 mod theory;
