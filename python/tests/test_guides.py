@@ -45,7 +45,7 @@ EXAMPLES = GUIDES.parents[1] / "examples" / "edge-cluster" / "python"
         ("arrivals", r"constant +300 +300 +300 +300 requests in each minute\n(.+\n){4}"),
         ("basic", r"(\d+) requests, \1 answered\n(.+: \d+ requests, [\d.]+ s on average, pulled \d+ MB\n){2,}"),
         ("function_model", r"(.+ the slowest ([3-9]|\d\d)\.\d\d s\n){2,}"),
-        ("scheduler", r"skippy: .*\ngpus first: .* on 12 nodes .*tx2.*\n"),
+        ("scheduler", r"skippy: .*\ngpus first: .* on 12 nodes .*tx2\)\n"),
         ("watchdogs", r"http, 4 .*\nhttp, 2 .*\nforking .*\n"),
     ],
 )

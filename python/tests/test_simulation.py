@@ -247,7 +247,7 @@ def test_a_service_of_ones_own():
     calls.clear()
     gatewright.simulate(CITY, service={"f": Warms}, keep_alive=lambda: None)
     assert [call.seed for call in calls] == [call.seed for call in again]
-    with pytest.raises(ValueError, match="a service is nan"):
+    with pytest.raises(ValueError, match="a service is NaN"):
         gatewright.simulate(CITY, service=lambda call: float("nan"))
 
 
