@@ -14,6 +14,6 @@ def gpus_first(want, node):
 for name, policy in (("skippy", None), ("gpus first", gpus_first)):
     result = gatewright.simulate(SCENARIO, scheduler=policy, records=True)
     nodes = {name for name in result.records["node"] if name}
-    kinds = sorted({name.rstrip("-0123456789") for name in nodes})
+    kinds = sorted({name.rpartition("-")[0] for name in nodes})
     p95 = result.summary["response_time"]["p95_ns"] / 1e9
     print(f"{name}: 95 % within {p95:.2f} s, on {len(nodes)} nodes ({', '.join(kinds)})")
