@@ -45,23 +45,17 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Enters an event.
+    #[inline]
     pub fn push(&mut self, due: Time, event: E) {
         let entry = Entry { due, sequence: self.entered, event };
         self.entered += 1;
-        if self.open {
+        let place = if self.open {
             self.open = false;
-            return self.sink(entry);
-        }
-        let mut place = self.heap.len();
-        self.heap.push(entry);
-        while place > 0 {
-            let parent = (place - 1) / ARITY;
-            if self.heap[parent].key() <= entry.key() {
-                break;
-            }
-            self.heap[place] = self.heap[parent];
-            place = parent;
-        }
+            self.sink(entry.key())
+        } else {
+            self.heap.push(entry);
+            self.rise(entry.key())
+        };
         self.heap[place] = entry;
     }
 
@@ -83,16 +77,15 @@ impl<E: Copy> Calendar<E> {
         if self.open {
             self.open = false;
             if let Some(last) = self.heap.pop().filter(|_| !self.heap.is_empty()) {
-                self.sink(last);
+                let place = self.sink(last.key());
+                self.heap[place] = last;
             }
         }
     }
 
-    /// Puts `entry` in the place of the first.
-    #[inline]
-    fn sink(&mut self, entry: Entry<E>) {
+    /// Moves up what comes before `key`, from the open place of the first on; returns the place that is open then.
+    fn sink(&mut self, key: u128) -> usize {
         let heap = &mut self.heap[..];
-        let key = entry.key();
         let mut place = 0;
         loop {
             let first = place * ARITY + 1;
@@ -112,7 +105,21 @@ impl<E: Copy> Calendar<E> {
             heap[place] = heap[least];
             place = least;
         }
-        heap[place] = entry;
+        place
+    }
+
+    /// Moves down what comes after `key`, from the place of the last on; returns the place that is open then.
+    fn rise(&mut self, key: u128) -> usize {
+        let mut place = self.heap.len() - 1;
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            if self.heap[parent].key() <= key {
+                break;
+            }
+            self.heap[place] = self.heap[parent];
+            place = parent;
+        }
+        place
     }
 }
 

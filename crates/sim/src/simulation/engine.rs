@@ -99,6 +99,15 @@ pub(super) struct Attempt {
     pub(super) fault: Option<Fault>,
 }
 
+/// Work that a replica is done with.
+pub(super) struct Done {
+    /// Whose work it was; [`NONE`] if it has ended for its client.
+    pub(super) flight: FlightId,
+    pub(super) replica: ReplicaKey,
+    pub(super) function: usize,
+    pub(super) fault: Option<Fault>,
+}
+
 pub(super) struct FunctionRun {
     pub(super) key: FunctionKey,
     /// Replicas that take requests.
@@ -416,14 +425,14 @@ impl<'a> Engine<'a> {
     /// Does what the system said.
     pub(super) fn carry_out(&mut self) {
         let mut effects = mem::take(&mut self.effects);
-        for &effect in &effects {
-            match effect {
+        for effect in &effects {
+            match *effect {
                 Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
                     let first = batch_left + 1 == in_flight;
                     self.dispatch(request, replica, attempt, in_flight, cold, first);
                 }
                 Effect::Ended { request, end } => self.request_ended(request, end),
-                rare => self.carry_out_rare(rare),
+                _ => self.carry_out_rare(effect),
             }
         }
         effects.clear();
@@ -432,8 +441,8 @@ impl<'a> Engine<'a> {
 
     /// Does what is not said of every request.
     #[cold]
-    fn carry_out_rare(&mut self, effect: Effect) {
-        match effect {
+    fn carry_out_rare(&mut self, effect: &Effect) {
+        match *effect {
             Effect::Dispatch { .. }
             | Effect::Ended { .. }
             | Effect::Removed { .. }
@@ -483,24 +492,22 @@ impl<'a> Engine<'a> {
 
     /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
     #[inline]
-    pub(super) fn end_work(
-        &mut self,
-        request: RequestKey,
-        attempt: u32,
-    ) -> Option<(FlightId, Attempt)> {
+    pub(super) fn end_work(&mut self, request: RequestKey, attempt: u32) -> Option<Done> {
         let handled = self.handled.get_mut(request)?;
-        let work = handled.work.take_if(|work| work.number == attempt)?;
         let flight = handled.flight;
+        let work = handled.work.as_ref().filter(|work| work.number == attempt)?;
+        let Attempt { replica, function, since, fault, .. } = *work;
+        handled.work = None;
         if flight == NONE {
             self.handled.remove(request);
         }
         if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, work.replica, false);
+            sampling.load(self.now, replica, false);
         }
-        let function = &mut self.functions[work.function];
-        function.in_service.down(self.now);
-        function.served += u128::from(self.now.nanos_since(work.since));
-        Some((flight, work))
+        let run = &mut self.functions[function];
+        run.in_service.down(self.now);
+        run.served += u128::from(self.now.nanos_since(since));
+        Some(Done { flight, replica, function, fault })
     }
 
     /// The luck of a request or replica for a purpose.

@@ -7,7 +7,7 @@ use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
-use super::engine::{Attempt, Engine, Handled};
+use super::engine::{Attempt, Done, Engine, Handled};
 use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
 use super::language;
@@ -229,11 +229,12 @@ impl Engine<'_> {
     /// A replica is done, whether or not somebody still waits for the answer.
     pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
         // The replica may have been killed at this work, and the request may be at its next attempt.
-        let Some((flight, work)) = self.end_work(request, attempt) else { return };
-        self.occupy(work.replica, false);
-        let errors = self.setup.functions[work.function].errors;
-        let outcome = match work.fault {
-            Some(fault) => self.outcome_of(work.function, fault),
+        let Some(done) = self.end_work(request, attempt) else { return };
+        let Done { flight, replica, function, fault } = done;
+        self.occupy(replica, false);
+        let errors = self.setup.functions[function].errors;
+        let outcome = match fault {
+            Some(fault) => self.outcome_of(function, fault),
             None if errors > 0.0 && flight != NONE => {
                 let errs = self.fault_luck(flight, attempt).unit() < errors;
                 if errs { Outcome::Error } else { Outcome::Ok }
