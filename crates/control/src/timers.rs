@@ -123,7 +123,7 @@ impl<K: Key> Timers<K> {
     }
 
     /// Drops the timer that stood here; its key knows nothing of it any more.
-    #[inline]
+    #[inline(always)]
     fn drop_at(&mut self, place: Place) {
         if let Some(place) = place.heap() {
             return self.leave_heap(place);

@@ -45,7 +45,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Enters an event.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, due: Time, event: E) {
         let entry = Entry { due, sequence: self.entered, event };
         self.entered += 1;

@@ -100,6 +100,7 @@ impl Engine<'_> {
     }
 
     /// The gateway has read a request: its cache is asked, then the system.
+    #[inline(always)]
     pub(super) fn admit(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
         match self.setup.demands[flight.demand as usize].cache {
