@@ -25,7 +25,7 @@ use crate::ServeError;
 use crate::call::{Answer, Call, Step};
 use crate::driver::{Driver, Workplace};
 use crate::function::Function;
-use crate::gateway::{MAX_FRAME, worker_token};
+use crate::gateway::{MAX_FRAME, token_for_workers};
 use crate::metrics::Metrics;
 use crate::python::{Attendance, Door, Hub, Load, Refusals, Rules};
 use crate::streams::Witness;
@@ -168,7 +168,7 @@ impl EmbeddedHub {
         let tls = options.tls.as_ref();
         let tls = tls.map(|tls| crate::tls::server(tls, Path::new("."), &[])).transpose();
         let rules = Rules {
-            token: worker_token(options.token.clone(), address)?,
+            token: token_for_workers(options.token.clone(), None, address)?,
             allow: options.allow.clone(),
             default: Some(FUNCTION.to_owned()),
             max_workers: options.max_workers,

@@ -53,8 +53,8 @@ pub struct Gateway {
     grace: Duration,
     /// The certificates of its listeners.
     identities: Vec<Arc<Identity>>,
-    /// What its admin API asks for.
-    token: Arc<Token>,
+    /// What its admin API and its door for workers ask for.
+    tokens: Vec<Arc<Token>>,
     /// Stops the taking of connections.
     closing: CancellationToken,
     /// The data plane; done when its connections are.
@@ -101,12 +101,13 @@ impl Gateway {
         let (data, address) = data.await?;
         let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
         let (operations, admin_address) = admin.await?;
-        let token = Arc::new(Token::new(options.token.clone(), options.token_file.clone()));
+        let token = Arc::new(Token::new("the admin API", options.token.clone(), options.token_file.clone()));
         if !token.is_asked_for() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }
         let metrics = Metrics::new();
-        let door = door(&system.hub, &base_dir, &options, &metrics).await?;
+        let mut tokens = vec![Arc::clone(&token)];
+        let door = door(&system.hub, &base_dir, &options, &metrics, &mut tokens).await?;
         let Opened { records, writer, witness, streams } = open_records(&options)?;
 
         let (hub, accepting) = Hub::open(MAX_FRAME).map_err(ServeError::Hub)?;
@@ -133,7 +134,7 @@ impl Gateway {
         });
         let bounds = bounds(&system.gateway);
         let identities = [data.identity(), operations.identity()].into_iter().flatten().collect();
-        let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), Arc::clone(&token));
+        let router = admin::router(Arc::clone(&plane), Arc::clone(&metrics), token);
         let background = background(accepting, &driver, operations, router, bounds);
         let mut gateway = Self {
             plane,
@@ -143,7 +144,7 @@ impl Gateway {
             drain: system.gateway.drain.get(),
             grace: options.grace,
             identities,
-            token,
+            tokens,
             closing: CancellationToken::new(),
             serving: JoinSet::new(),
             background,
@@ -190,11 +191,11 @@ impl Gateway {
     }
 
     /// Replaces the workers of every Python function, one after another: what they import is read anew, and no
-    /// request is lost. So are the certificates of the listeners, the secrets of API keys and the file of the admin API's
-    /// token; no connection is dropped. Whatever cannot be read stays as it was, and the log says so.
+    /// request is lost. So are the certificates of the listeners, the secrets of API keys and the files of tokens; no
+    /// connection is dropped. Whatever cannot be read stays as it was, and the log says so.
     pub fn reload(&self) {
         self.plane.access.reload();
-        self.token.reload();
+        self.tokens.iter().for_each(|token| token.reload());
         self.identities.iter().for_each(|identity| identity.reload());
         let functions: Vec<_> = self.plane.functions.read().values().cloned().collect();
         for function in functions {
@@ -424,12 +425,13 @@ fn not_started(function: &Function, failure: StartFailure) -> ServeError {
     ServeError::Start { function: function.name.to_string(), runs: function.runs(), failure }
 }
 
-/// Where workers from elsewhere come in, if they may.
+/// Where workers from elsewhere come in, if they may; its token is added to `tokens`.
 async fn door(
     hub: &config::Hub,
     base_dir: &Path,
     options: &Options,
     metrics: &Metrics,
+    tokens: &mut Vec<Arc<Token>>,
 ) -> Result<Option<(Door, SocketAddr)>, ServeError> {
     let Some(listen) = &hub.listen else { return Ok(None) };
     // No protocol is offered: a worker needs none.
@@ -437,8 +439,11 @@ async fn door(
     let tls = tls.map_err(|source| ServeError::Tls { at: "hub.tls".to_owned(), source })?;
     let listener = bind("hub.listen", listen).await?;
     let address = local(&listener)?;
+    let (secret, file) = (options.worker_token.clone(), options.worker_token_file.clone());
+    let token = token_for_workers(secret, file, address)?;
+    tokens.push(Arc::clone(&token));
     let rules = Rules {
-        token: worker_token(options.worker_token.clone(), address)?,
+        token,
         allow: hub.allow.clone(),
         default: None,
         max_workers: hub.max_workers,
@@ -453,15 +458,16 @@ async fn door(
 }
 
 /// The token that workers from elsewhere must present; off loopback there must be one.
-pub(crate) fn worker_token(
+pub(crate) fn token_for_workers(
     token: Option<String>,
+    file: Option<PathBuf>,
     address: SocketAddr,
-) -> Result<Option<String>, ServeError> {
-    let token = token.filter(|token| !token.is_empty());
-    if token.is_none() && !address.ip().is_loopback() {
+) -> Result<Arc<Token>, ServeError> {
+    let token = Token::new("workers from elsewhere", token, file);
+    if !token.is_asked_for() && !address.ip().is_loopback() {
         return Err(ServeError::WorkerTokenMissing { address });
     }
-    Ok(token)
+    Ok(Arc::new(token))
 }
 
 /// Listens at an address of the system file, with TLS if there is a certificate.

@@ -14,6 +14,8 @@ pub struct Options {
     pub token_file: Option<PathBuf>,
     /// Secret that workers from elsewhere must present. Needed when `hub.listen` is not a loopback address.
     pub worker_token: Option<String>,
+    /// The file that `worker_token` came from, if it is to be read anew with the rest on SIGHUP.
+    pub worker_token_file: Option<PathBuf>,
     /// The Python that runs workers; it must have the package `gatewright`.
     pub python: PathBuf,
     /// Names the run's random streams.
@@ -31,6 +33,7 @@ impl Default for Options {
             token: None,
             token_file: None,
             worker_token: None,
+            worker_token_file: None,
             python: PathBuf::from("python3"),
             seed: 1,
             grace: Duration::from_secs(5),

@@ -1,4 +1,4 @@
-//! The secret that the admin API asks for.
+//! The secrets that the admin API and the door of workers ask for.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ pub(crate) struct Token {
     /// Nothing if none is asked for; that does not change.
     secret: Option<RwLock<Arc<str>>>,
     file: Option<PathBuf>,
+    /// Who presents it, for the log.
+    of: &'static str,
 }
 
 impl fmt::Debug for Token {
@@ -22,10 +24,10 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// This secret, and the file that it came from if it is from one.
-    pub(crate) fn new(secret: Option<String>, file: Option<PathBuf>) -> Self {
+    /// This secret of somebody, and the file that it came from if it is from one.
+    pub(crate) fn new(of: &'static str, secret: Option<String>, file: Option<PathBuf>) -> Self {
         let secret = secret.filter(|secret| !secret.is_empty());
-        Self { secret: secret.map(|secret| RwLock::new(secret.into())), file }
+        Self { secret: secret.map(|secret| RwLock::new(secret.into())), file, of }
     }
 
     /// Whether one is asked for.
@@ -50,11 +52,11 @@ impl Token {
         match read {
             Ok(token) => {
                 *secret.write() = token;
-                tracing::info!("the token of the admin API was read anew");
+                tracing::info!(of = self.of, "a token was read anew");
             }
             Err(error) => {
                 let file = tracing::field::display(file.display());
-                tracing::error!(file, error, "the token of the admin API is not read anew");
+                tracing::error!(of = self.of, file, error, "a token is not read anew");
             }
         }
     }
@@ -68,7 +70,7 @@ mod tests {
     fn a_file_without_a_token_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        let token = Token::new(Some("old".to_owned()), Some(file.clone()));
+        let token = Token::new("of a test", Some("old".to_owned()), Some(file.clone()));
         token.reload();
         assert!(token.admits("old"), "there is no file");
         std::fs::write(&file, " \n").unwrap();
@@ -85,7 +87,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "new").unwrap();
-        let token = Token::new(Some(String::new()), Some(file));
+        let token = Token::new("of a test", Some(String::new()), Some(file));
         token.reload();
         assert!(token.admits("anything") && !token.is_asked_for());
     }

@@ -81,6 +81,7 @@ impl Serve {
             token: admin::token(self.token_file.as_deref())?,
             token_file: self.token_file.clone(),
             worker_token: admin::worker_token(self.worker_token_file.as_deref())?,
+            worker_token_file: self.worker_token_file.clone(),
             python: self.python.clone(),
             ..Options::default()
         };

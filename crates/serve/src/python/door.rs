@@ -21,6 +21,7 @@ use super::talk::Line;
 use crate::driver::Driver;
 use crate::embedded::is_ours;
 use crate::function::Function;
+use crate::token::Token;
 use gatewright_control::forwarded::Network;
 
 /// Connections that have not said hello yet. When one more comes, the oldest of them is closed: a worker says hello
@@ -44,7 +45,7 @@ pub(crate) struct Door {
 #[derive(Debug)]
 pub(crate) struct Rules {
     /// What a worker must present, if anything.
-    pub(crate) token: Option<String>,
+    pub(crate) token: Arc<Token>,
     /// Hosts and networks that it may come from; anywhere if there is none.
     pub(crate) allow: Vec<String>,
     /// The function of a worker that names none.
@@ -59,7 +60,7 @@ pub(crate) struct Rules {
 
 #[derive(Debug)]
 struct Guard {
-    token: Option<String>,
+    token: Arc<Token>,
     allow: Vec<Network>,
     default: Option<String>,
     /// One for each worker that may join.
@@ -216,7 +217,7 @@ impl Guard {
         until: Instant,
         driver: Arc<Driver>,
     ) {
-        let greeting = timeout_at(until, hello(&mut reader, self.token.as_deref())).await;
+        let greeting = timeout_at(until, hello(&mut reader, &self.token)).await;
         let hello = greeting.unwrap_or_else(|_| Err(late()));
         match hello.and_then(|hello| self.place(hello, &driver)) {
             Ok(guest) => {

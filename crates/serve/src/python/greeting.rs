@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use gatewright_protocol::{Arguments, Frame, FrameDecoder, Hello, VERSION, encode};
-use subtle::ConstantTimeEq;
 
 use super::link::Link;
 use super::refusal::{Cause, Refusal};
 use super::secure::HANDSHAKE;
 use super::socket::{Reader, Writer};
 use crate::error::StartFailure;
+use crate::token::Token;
 
 /// How long a connection to the hub's own socket may take to say hello.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,8 +17,8 @@ const HELLO_BYTES: usize = 4096;
 /// What TLS begins with: a handshake of version 3.x. As the length of a frame it is far too long.
 const TLS_BEGINS: [u8; 2] = [HANDSHAKE, 3];
 
-/// Reads the hello of a worker and checks it; `token` is what it must present, if anything.
-pub(crate) async fn hello(reader: &mut Reader, token: Option<&str>) -> Result<Hello, Refusal> {
+/// Reads the hello of a worker and checks it; it must present the token, if one is asked for.
+pub(crate) async fn hello(reader: &mut Reader, token: &Token) -> Result<Hello, Refusal> {
     // Nothing may follow the hello before the init: what is read here is the hello alone.
     let mut decoder = FrameDecoder::new(HELLO_BYTES);
     let frame = loop {
@@ -43,9 +43,7 @@ pub(crate) async fn hello(reader: &mut Reader, token: Option<&str>) -> Result<He
         let what = format!("it speaks version {theirs} of the protocol, this is {VERSION}");
         return Err(Cause::Protocol.because(what));
     }
-    if let Some(token) = token
-        && !bool::from(hello.token.as_bytes().ct_eq(token.as_bytes()))
-    {
+    if !token.admits(&hello.token) {
         return Err(Cause::Token.because("its token is not the right one"));
     }
     if hello.window == 0 {

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::greeting::{HELLO_TIMEOUT, hello, refuse};
 use super::runtime_dir::RuntimeDir;
 use super::socket::{Reader, Writer, split_unix};
+use crate::token::Token;
 
 /// Connections that have not said hello yet.
 const STRANGERS: usize = 64;
@@ -43,7 +44,7 @@ impl Hub {
         let listener = UnixListener::bind(directory.socket())?;
         let hub = Self { directory, token: secret()?, expected: Arc::default() };
         let greeter = Greeter {
-            token: hub.token.clone(),
+            token: Arc::new(Token::new("workers of this machine", Some(hub.token.clone()), None)),
             expected: Arc::clone(&hub.expected),
             max_frame: usize::try_from(max_frame).unwrap_or(usize::MAX),
         };
@@ -83,7 +84,7 @@ fn secret() -> io::Result<String> {
 /// Receives workers at the door.
 #[derive(Clone)]
 struct Greeter {
-    token: String,
+    token: Arc<Token>,
     expected: Arc<Mutex<HashMap<String, oneshot::Sender<Connection>>>>,
     max_frame: usize,
 }
@@ -117,7 +118,7 @@ impl Greeter {
             Ok(halves) => halves,
             Err(error) => return tracing::warn!(%error, "cannot hear a worker"),
         };
-        match hello(&mut reader, Some(&self.token)).await {
+        match hello(&mut reader, &self.token).await {
             Ok(hello) => self.hand_over(hello, reader, writer).await,
             Err(refusal) => {
                 tracing::warn!(reason = refusal.reason, "refused a worker");

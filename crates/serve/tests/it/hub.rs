@@ -206,6 +206,16 @@ async fn user_code_knows_that_nobody_waits() {
 
 /// A gateway with a door at this address.
 async fn with_door(text: &str, hub: &str, token: Option<&str>) -> Result<Served, ServeError> {
+    let options = Options { worker_token: token.map(str::to_owned), ..options() };
+    with_door_and(text, hub, pool(), options).await
+}
+
+async fn with_door_and(
+    text: &str,
+    hub: &str,
+    folder: TempDir,
+    options: Options,
+) -> Result<Served, ServeError> {
     let set = |key: &str, value: &str| Override::new(key, value, "test");
     let overrides = [
         set("gateway.listen", "127.0.0.1:0"),
@@ -213,8 +223,6 @@ async fn with_door(text: &str, hub: &str, token: Option<&str>) -> Result<Served,
         set("hub.listen", hub),
     ];
     let file = SystemFile::parse(text, &overrides).unwrap();
-    let options = Options { worker_token: token.map(str::to_owned), ..options() };
-    let folder = pool();
     let gateway = Gateway::start(file, folder.path().to_owned(), options).await?;
     let client = Http::new(gateway.address());
     Ok(Served { gateway, folder, client })
@@ -265,6 +273,27 @@ async fn a_worker_joins_serves_and_joins_again_after_a_restart() {
     assert!(child.wait().await.unwrap().success());
     again.until("f", |function| function["availableReplicas"] == 0).await;
     drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_workers_is_read_anew() {
+    let text = "[function.f]\nremote = true\n";
+    let folder = pool();
+    let file = folder.path().join("token");
+    let token = (Some("old".to_owned()), Some(file.clone()));
+    let options = Options { worker_token: token.0, worker_token_file: token.1, ..options() };
+    let served = with_door_and(text, "127.0.0.1:0", folder, options).await.unwrap();
+    let hub = served.gateway.hub_address().unwrap();
+    let early = worker(&served.folder, "pool:Pid", hub, "f", "old");
+    served.until("f", |function| function["availableReplicas"] == 1).await;
+    std::fs::write(file, "new\n").unwrap();
+    served.gateway.reload();
+    let pid = early.id().unwrap().to_string();
+    assert_eq!(served.client.call("f", "0").await.text(), pid, "who has joined stays");
+    let mut late = worker(&served.folder, "pool:Pid", hub, "f", "old");
+    assert!(!late.wait().await.unwrap().success());
+    let _new = worker(&served.folder, "pool:Pid", hub, "f", "new");
+    served.until("f", |function| function["availableReplicas"] == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
