@@ -101,7 +101,11 @@ impl Gateway {
         let (data, address) = data.await?;
         let admin = open("gateway.admin", &gateway.admin, gateway.admin_tls.as_ref(), &base_dir);
         let (operations, admin_address) = admin.await?;
-        let token = Arc::new(Token::new("the admin API", options.token.clone(), options.token_file.clone()));
+        let token = Arc::new(Token::new(
+            "the admin API",
+            options.token.clone(),
+            options.token_file.clone(),
+        ));
         if !token.is_asked_for() && !admin_address.ip().is_loopback() {
             return Err(ServeError::TokenMissing { address: admin_address });
         }

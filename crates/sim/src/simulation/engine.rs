@@ -1,5 +1,3 @@
-use std::mem;
-
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
@@ -17,7 +15,7 @@ use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
-use super::{Progress, RecordSink, Scaling, Simulation, SimulationError, SimulationReport};
+use super::{Progress, RecordSink, Simulation, SimulationError, SimulationReport};
 use crate::{Act, Calendar, Fault};
 
 /// One run.
@@ -413,62 +411,6 @@ impl<'a> Engine<'a> {
         if self.may_offer(demand, due) {
             self.sources += 1;
             self.calendar.push(due, Event::Due { demand });
-        }
-    }
-
-    /// Tells the system of an event, and does what it says.
-    pub(super) fn tell(&mut self, event: control::Event) {
-        self.system.handle(self.now, event, &mut self.effects);
-        self.carry_out();
-    }
-
-    /// Does what the system said.
-    pub(super) fn carry_out(&mut self) {
-        let mut effects = mem::take(&mut self.effects);
-        for effect in &effects {
-            match *effect {
-                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
-                    let first = batch_left + 1 == in_flight;
-                    self.dispatch(request, replica, attempt, in_flight, cold, first);
-                }
-                Effect::Ended { request, end } => self.request_ended(request, end),
-                _ => self.carry_out_rare(effect),
-            }
-        }
-        effects.clear();
-        self.effects = effects;
-    }
-
-    /// Does what is not said of every request.
-    #[cold]
-    fn carry_out_rare(&mut self, effect: &Effect) {
-        match *effect {
-            Effect::Dispatch { .. }
-            | Effect::Ended { .. }
-            | Effect::Removed { .. }
-            | Effect::HealthChanged { .. } => {}
-            Effect::StartReplica { replica, function, node } => self.start(replica, function, node),
-            Effect::StopReplica { replica } => self.stop(replica),
-            Effect::KillReplica { replica } => self.killed(replica),
-            Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-            Effect::Abandon { request, replica } => self.abandon(request, replica),
-            Effect::Probe { replica, .. } => {
-                self.calendar.push(self.now, Event::Probed { replica });
-            }
-        }
-    }
-
-    fn scaled(&mut self, function: FunctionKey, from: u32, to: u32) {
-        if !self.begun {
-            return;
-        }
-        let index = self.by_function[function];
-        self.functions[index].scalings += 1;
-        if let Some(sink) = &mut self.sink {
-            let function = self.setup.functions[index].name.clone();
-            if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
-                self.failure = Some(error.into());
-            }
         }
     }
 

@@ -420,11 +420,10 @@ const fn code_of(outcome: Outcome) -> u16 {
     }
 }
 
-/// What a client is told of its request's end: the status, and the code that a gateway would give; 0 where it is the
-/// function's to say.
+/// What a client is told of its request's end: the status, and the code that a gateway gives; 0 if nobody is told.
 const fn said(end: End, answered: u16) -> (Status, u16) {
     match end {
-        End::Ok => (Status::Ok, answered),
+        End::Ok => (Status::Ok, if answered == 0 { 200 } else { answered }),
         End::Error => (Status::Error, answered),
         End::TimedOut => (Status::Timeout, 504),
         End::Cancelled => (Status::Cancelled, 0),
