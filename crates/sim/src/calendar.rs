@@ -51,7 +51,7 @@ impl<E: Copy> Calendar<E> {
         self.entered += 1;
         let place = if self.open {
             self.open = false;
-            self.sink(entry.key())
+            sink(&mut self.heap, entry.key())
         } else {
             self.heap.push(entry);
             self.rise(entry.key())
@@ -76,36 +76,11 @@ impl<E: Copy> Calendar<E> {
     fn close(&mut self) {
         if self.open {
             self.open = false;
-            if let Some(last) = self.heap.pop().filter(|_| !self.heap.is_empty()) {
-                let place = self.sink(last.key());
-                self.heap[place] = last;
-            }
+            let last = self.heap.len() - 1;
+            let key = self.heap[last].key();
+            let place = sink(&mut self.heap[..last], key);
+            self.heap.swap_remove(place);
         }
-    }
-
-    /// Moves up what comes before `key`, from the open place of the first on; returns the place that is open then.
-    fn sink(&mut self, key: u128) -> usize {
-        let heap = &mut self.heap[..];
-        let mut place = 0;
-        loop {
-            let first = place * ARITY + 1;
-            let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
-                let keys = [a.key(), b.key(), c.key(), d.key()];
-                let left = usize::from(keys[1] < keys[0]);
-                let right = 2 + usize::from(keys[3] < keys[2]);
-                first + if keys[right] < keys[left] { right } else { left }
-            } else {
-                let rest = first..heap.len();
-                let Some(least) = rest.min_by_key(|child| heap[*child].key()) else { break };
-                least
-            };
-            if heap[least].key() >= key {
-                break;
-            }
-            heap[place] = heap[least];
-            place = least;
-        }
-        place
     }
 
     /// Moves down what comes after `key`, from the place of the last on; returns the place that is open then.
@@ -121,6 +96,30 @@ impl<E: Copy> Calendar<E> {
         }
         place
     }
+}
+
+/// Moves up what comes before `key`, from the open place of the first on; returns the place that is open then.
+fn sink<E: Copy>(heap: &mut [Entry<E>], key: u128) -> usize {
+    let mut place = 0;
+    loop {
+        let first = place * ARITY + 1;
+        let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
+            let keys = [a.key(), b.key(), c.key(), d.key()];
+            let left = usize::from(keys[1] < keys[0]);
+            let right = 2 + usize::from(keys[3] < keys[2]);
+            first + if keys[right] < keys[left] { right } else { left }
+        } else {
+            let rest = first..heap.len();
+            let Some(least) = rest.min_by_key(|child| heap[*child].key()) else { break };
+            least
+        };
+        if heap[least].key() >= key {
+            break;
+        }
+        heap[place] = heap[least];
+        place = least;
+    }
+    place
 }
 
 impl<E> Entry<E> {
