@@ -23,12 +23,24 @@ pub(crate) struct Timers<K: Key> {
     next: Time,
 }
 
-/// Where a timer stands.
+/// Where a timer stands: the sequence number of its entry in the row, or, with every bit turned over, its place in the
+/// heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In the row, as the entry with this sequence number.
-    Row(u64),
-    Heap(u32),
+struct Place(u64);
+
+impl Place {
+    const fn in_row(sequence: u64) -> Self {
+        Self(sequence)
+    }
+
+    const fn in_heap(place: usize) -> Self {
+        Self(!(place as u64))
+    }
+
+    /// The place in the heap, if it is there.
+    const fn heap(self) -> Option<usize> {
+        if self.0 >> 63 == 1 { Some(!self.0 as usize) } else { None }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +87,7 @@ impl<K: Key> Timers<K> {
         if self.row.back().is_some_and(|last| due < last.due) {
             return self.enter_heap(entry);
         }
-        let before = self.places.insert(key, Place::Row(entry.sequence));
+        let before = self.places.insert(key, Place::in_row(entry.sequence));
         self.row.push_back(entry);
         self.living += 1;
         self.next = self.next.min(due);
@@ -91,7 +103,7 @@ impl<K: Key> Timers<K> {
     fn enter_heap(&mut self, entry: Entry<K>) {
         self.clear(entry.key);
         let place = self.heap.len();
-        self.places.insert(entry.key, Place::Heap(place as u32));
+        self.places.insert(entry.key, Place::in_heap(place));
         self.heap.push(entry);
         self.rise(place);
         self.next = self.next.min(entry.due);
@@ -111,16 +123,14 @@ impl<K: Key> Timers<K> {
     }
 
     /// Drops the timer that stood here; its key knows nothing of it any more.
-    #[inline]
+    #[inline(always)]
     fn drop_at(&mut self, place: Place) {
-        match place {
-            Place::Row(sequence) => {
-                self.living -= 1;
-                if self.row.front().is_some_and(|first| first.sequence == sequence) {
-                    self.pop_dead();
-                }
-            }
-            Place::Heap(place) => self.leave_heap(place as usize),
+        if let Some(place) = place.heap() {
+            return self.leave_heap(place);
+        }
+        self.living -= 1;
+        if self.row.front().is_some_and(|first| first.sequence == place.0) {
+            self.pop_dead();
         }
     }
 
@@ -193,14 +203,14 @@ impl<K: Key> Timers<K> {
     fn put(&mut self, place: usize, entry: Entry<K>) {
         self.heap[place] = entry;
         if let Some(known) = self.places.get_mut(entry.key) {
-            *known = Place::Heap(place as u32);
+            *known = Place::in_heap(place);
         }
     }
 }
 
 /// Whether an entry of the row is still its key's timer.
 fn lives<K: Key>(places: &SecondaryMap<K, Place>, entry: &Entry<K>) -> bool {
-    places.get(entry.key) == Some(&Place::Row(entry.sequence))
+    places.get(entry.key) == Some(&Place::in_row(entry.sequence))
 }
 
 fn before<K>(a: &Entry<K>, b: &Entry<K>) -> bool {

@@ -45,23 +45,17 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Enters an event.
+    #[inline(always)]
     pub fn push(&mut self, due: Time, event: E) {
         let entry = Entry { due, sequence: self.entered, event };
         self.entered += 1;
-        if self.open {
+        let place = if self.open {
             self.open = false;
-            return self.sink(entry);
-        }
-        let mut place = self.heap.len();
-        self.heap.push(entry);
-        while place > 0 {
-            let parent = (place - 1) / ARITY;
-            if self.heap[parent].key() <= entry.key() {
-                break;
-            }
-            self.heap[place] = self.heap[parent];
-            place = parent;
-        }
+            sink(&mut self.heap, entry.key())
+        } else {
+            self.heap.push(entry);
+            self.rise(entry.key())
+        };
         self.heap[place] = entry;
     }
 
@@ -82,38 +76,50 @@ impl<E: Copy> Calendar<E> {
     fn close(&mut self) {
         if self.open {
             self.open = false;
-            if let Some(last) = self.heap.pop().filter(|_| !self.heap.is_empty()) {
-                self.sink(last);
-            }
+            let last = self.heap.len() - 1;
+            let key = self.heap[last].key();
+            let place = sink(&mut self.heap[..last], key);
+            self.heap.swap_remove(place);
         }
     }
 
-    /// Puts `entry` in the place of the first.
-    #[inline]
-    fn sink(&mut self, entry: Entry<E>) {
-        let heap = &mut self.heap[..];
-        let key = entry.key();
-        let mut place = 0;
-        loop {
-            let first = place * ARITY + 1;
-            let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
-                let keys = [a.key(), b.key(), c.key(), d.key()];
-                let left = usize::from(keys[1] < keys[0]);
-                let right = 2 + usize::from(keys[3] < keys[2]);
-                first + if keys[right] < keys[left] { right } else { left }
-            } else {
-                let rest = first..heap.len();
-                let Some(least) = rest.min_by_key(|child| heap[*child].key()) else { break };
-                least
-            };
-            if heap[least].key() >= key {
+    /// Moves down what comes after `key`, from the place of the last on; returns the place that is open then.
+    fn rise(&mut self, key: u128) -> usize {
+        let mut place = self.heap.len() - 1;
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            if self.heap[parent].key() <= key {
                 break;
             }
-            heap[place] = heap[least];
-            place = least;
+            self.heap[place] = self.heap[parent];
+            place = parent;
         }
-        heap[place] = entry;
+        place
     }
+}
+
+/// Moves up what comes before `key`, from the open place of the first on; returns the place that is open then.
+fn sink<E: Copy>(heap: &mut [Entry<E>], key: u128) -> usize {
+    let mut place = 0;
+    loop {
+        let first = place * ARITY + 1;
+        let least = if let Some([a, b, c, d]) = heap.get(first..first + ARITY) {
+            let keys = [a.key(), b.key(), c.key(), d.key()];
+            let left = usize::from(keys[1] < keys[0]);
+            let right = 2 + usize::from(keys[3] < keys[2]);
+            first + if keys[right] < keys[left] { right } else { left }
+        } else {
+            let rest = first..heap.len();
+            let Some(least) = rest.min_by_key(|child| heap[*child].key()) else { break };
+            least
+        };
+        if heap[least].key() >= key {
+            break;
+        }
+        heap[place] = heap[least];
+        place = least;
+    }
+    place
 }
 
 impl<E> Entry<E> {

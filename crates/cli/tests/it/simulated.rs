@@ -88,7 +88,7 @@ fn what_if_a_queue_is_short() {
     requests    7,057: 6,291 ok, 766 shed
     offered     11.76/s
     achieved    10.48/s over 600.1 s
-    codes       766 429
+    codes       6,291 200, 766 429
     reasons     766 queue full
     replicas    square: 4.00 replicas on average, 4 at most; 2.62 requests in service, 0.11 waiting
 

@@ -120,6 +120,26 @@ fn replicas_go_when_they_were_idle_long_enough() {
 }
 
 #[test]
+fn what_the_rate_holds_up_is_looked_after_only_while_it_waits() {
+    let mut rig = Rig::new(&function(
+        "f",
+        "keep_alive = { policy = \"fixed\", idle = \"60s\" }\nautoscale = { policy = \"per_request\", burst = 1, rate = 0.5 }",
+    ));
+    assert_eq!(rig.system.next_wakeup(), None, "nobody waits");
+    // The first request wakes the function, for the second a replica may be started at once, for the third in two seconds.
+    for _ in 0..3 {
+        rig.ask(0, "f");
+    }
+    rig.until(1);
+    let second = Time::ZERO + Duration::from_secs(2);
+    assert_eq!(rig.system.next_wakeup(), Some(second));
+    rig.until(13);
+    assert_eq!(rig.running("f"), 3);
+    let idle = Time::ZERO + Duration::from_secs(11 + 60);
+    assert_eq!(rig.system.next_wakeup(), Some(idle), "nobody waits any more");
+}
+
+#[test]
 fn without_keep_alive_every_request_is_cold() {
     let mut rig = Rig::new(&function("f", "keep_alive = { policy = \"none\" }"));
     for second in [0, 20, 40] {

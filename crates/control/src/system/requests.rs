@@ -408,6 +408,7 @@ impl System {
     }
 
     /// Ends a request that is in no queue and holds no slot.
+    #[inline(always)]
     pub(super) fn end(&mut self, key: RequestKey, end: End, effects: &mut Vec<Effect>) {
         self.deadlines.clear(key);
         if let Some(request) = self.requests.remove(key) {
@@ -501,6 +502,7 @@ impl Function {
     }
 
     /// A replica no longer works on a request.
+    #[inline(always)]
     fn free_slot(
         &mut self,
         replica: &mut Replica,

@@ -1,5 +1,3 @@
-use std::mem;
-
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
@@ -17,7 +15,7 @@ use super::samples::Sampling;
 use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
-use super::{Progress, RecordSink, Scaling, Simulation, SimulationError, SimulationReport};
+use super::{Progress, RecordSink, Simulation, SimulationError, SimulationReport};
 use crate::{Act, Calendar, Fault};
 
 /// One run.
@@ -96,6 +94,15 @@ pub(super) struct Attempt {
     /// Nanoseconds of service.
     pub(super) span: u64,
     /// How it fails, if it does otherwise than with an error.
+    pub(super) fault: Option<Fault>,
+}
+
+/// Work that a replica is done with.
+pub(super) struct Done {
+    /// Whose work it was; [`NONE`] if it has ended for its client.
+    pub(super) flight: FlightId,
+    pub(super) replica: ReplicaKey,
+    pub(super) function: usize,
     pub(super) fault: Option<Fault>,
 }
 
@@ -409,62 +416,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Tells the system of an event, and does what it says.
-    pub(super) fn tell(&mut self, event: control::Event) {
-        self.system.handle(self.now, event, &mut self.effects);
-        self.carry_out();
-    }
-
-    /// Does what the system said.
-    pub(super) fn carry_out(&mut self) {
-        let mut effects = mem::take(&mut self.effects);
-        for &effect in &effects {
-            match effect {
-                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
-                    let first = batch_left + 1 == in_flight;
-                    self.dispatch(request, replica, attempt, in_flight, cold, first);
-                }
-                Effect::Ended { request, end } => self.request_ended(request, end),
-                rare => self.carry_out_rare(rare),
-            }
-        }
-        effects.clear();
-        self.effects = effects;
-    }
-
-    /// Does what is not said of every request.
-    #[cold]
-    fn carry_out_rare(&mut self, effect: Effect) {
-        match effect {
-            Effect::Dispatch { .. }
-            | Effect::Ended { .. }
-            | Effect::Removed { .. }
-            | Effect::HealthChanged { .. } => {}
-            Effect::StartReplica { replica, function, node } => self.start(replica, function, node),
-            Effect::StopReplica { replica } => self.stop(replica),
-            Effect::KillReplica { replica } => self.killed(replica),
-            Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-            Effect::Abandon { request, replica } => self.abandon(request, replica),
-            Effect::Probe { replica, .. } => {
-                self.calendar.push(self.now, Event::Probed { replica });
-            }
-        }
-    }
-
-    fn scaled(&mut self, function: FunctionKey, from: u32, to: u32) {
-        if !self.begun {
-            return;
-        }
-        let index = self.by_function[function];
-        self.functions[index].scalings += 1;
-        if let Some(sink) = &mut self.sink {
-            let function = self.setup.functions[index].name.clone();
-            if let Err(error) = sink.scaled(&Scaling { at: self.now, function, from, to }) {
-                self.failure = Some(error.into());
-            }
-        }
-    }
-
     fn progress(&self) -> Progress {
         let share = |(demand, setup): (&DemandRun, &super::DemandSetup)| {
             let of_requests = setup.limits.requests.map(|all| demand.offered as f64 / all as f64);
@@ -485,24 +436,22 @@ impl<'a> Engine<'a> {
 
     /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
     #[inline]
-    pub(super) fn end_work(
-        &mut self,
-        request: RequestKey,
-        attempt: u32,
-    ) -> Option<(FlightId, Attempt)> {
+    pub(super) fn end_work(&mut self, request: RequestKey, attempt: u32) -> Option<Done> {
         let handled = self.handled.get_mut(request)?;
-        let work = handled.work.take_if(|work| work.number == attempt)?;
         let flight = handled.flight;
+        let work = handled.work.as_ref().filter(|work| work.number == attempt)?;
+        let Attempt { replica, function, since, fault, .. } = *work;
+        handled.work = None;
         if flight == NONE {
             self.handled.remove(request);
         }
         if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, work.replica, false);
+            sampling.load(self.now, replica, false);
         }
-        let function = &mut self.functions[work.function];
-        function.in_service.down(self.now);
-        function.served += u128::from(self.now.nanos_since(work.since));
-        Some((flight, work))
+        let run = &mut self.functions[function];
+        run.in_service.down(self.now);
+        run.served += u128::from(self.now.nanos_since(since));
+        Some(Done { flight, replica, function, fault })
     }
 
     /// The luck of a request or replica for a purpose.

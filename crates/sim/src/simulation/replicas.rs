@@ -3,7 +3,7 @@ use gatewright_control::cluster::NodeId;
 use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Attempt, Engine, FunctionRun, Handled};
+use super::engine::{Engine, FunctionRun, Handled};
 use super::event::Event;
 use super::flights::NONE;
 use super::level::Level;
@@ -172,14 +172,12 @@ impl Engine<'_> {
         let requests: Vec<_> = lost.iter().map(|&(request, ..)| request).collect();
         self.leave_node(replica, &requests);
         for &(request, attempt, flight) in &lost {
-            let Some((_, Attempt { function, .. })) = self.end_work(request, attempt) else {
-                continue;
-            };
+            let Some(done) = self.end_work(request, attempt) else { continue };
             self.occupy(replica, false);
             // Unless it has ended with its replica, it waits to be tried again.
             if flight != NONE {
                 self.flights.get_mut(flight).waiting = true;
-                self.functions[function].queued.up(self.now);
+                self.functions[done.function].queued.up(self.now);
             }
         }
     }

@@ -7,7 +7,7 @@ use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
-use super::engine::{Attempt, Engine, Handled};
+use super::engine::{Attempt, Done, Engine, Handled};
 use super::event::{Event, Turn};
 use super::flights::{Flight, FlightId, NONE, Role};
 use super::language;
@@ -101,6 +101,7 @@ impl Engine<'_> {
     }
 
     /// The gateway has read a request: its cache is asked, then the system.
+    #[inline(always)]
     pub(super) fn admit(&mut self, id: FlightId) {
         let flight = self.flights.get_mut(id);
         match self.setup.demands[flight.demand as usize].cache {
@@ -238,11 +239,12 @@ impl Engine<'_> {
     /// A replica is done, whether or not somebody still waits for the answer.
     pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
         // The replica may have been killed at this work, and the request may be at its next attempt.
-        let Some((flight, work)) = self.end_work(request, attempt) else { return };
-        self.occupy(work.replica, false);
-        let errors = self.setup.functions[work.function].errors;
-        let outcome = match work.fault {
-            Some(fault) => self.outcome_of(work.function, fault),
+        let Some(done) = self.end_work(request, attempt) else { return };
+        let Done { flight, replica, function, fault } = done;
+        self.occupy(replica, false);
+        let errors = self.setup.functions[function].errors;
+        let outcome = match fault {
+            Some(fault) => self.outcome_of(function, fault),
             None if errors > 0.0 && flight != NONE => {
                 let errs = self.fault_luck(flight, attempt).unit() < errors;
                 if errs { Outcome::Error } else { Outcome::Ok }
@@ -427,11 +429,10 @@ const fn code_of(outcome: Outcome) -> u16 {
     }
 }
 
-/// What a client is told of its request's end: the status, and the code that a gateway would give; 0 where it is the
-/// function's to say.
+/// What a client is told of its request's end: the status, and the code that a gateway gives; 0 if nobody is told.
 const fn said(end: End, answered: u16) -> (Status, u16) {
     match end {
-        End::Ok => (Status::Ok, answered),
+        End::Ok => (Status::Ok, if answered == 0 { 200 } else { answered }),
         End::Error => (Status::Error, answered),
         End::TimedOut => (Status::Timeout, 504),
         End::Cancelled => (Status::Cancelled, 0),
