@@ -4,6 +4,7 @@
 
 mod batch_series;
 mod buckets;
+mod codes;
 mod difference;
 mod distribution;
 mod estimate;
@@ -20,6 +21,7 @@ mod tokens;
 mod write;
 
 pub use batch_series::BatchSeries;
+pub use codes::CodeCounts;
 pub use difference::{Difference, bootstrap, welch};
 pub use distribution::{Distribution, QUANTILES, Quantile};
 pub use estimate::{Estimate, EstimateError, batch_means, student_t};

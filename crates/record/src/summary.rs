@@ -6,7 +6,7 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheResult, Invocation, LatencyHistogram, Outline, Status, Summary};
+use crate::{CacheResult, CodeCounts, Invocation, LatencyHistogram, Outline, Status, Summary};
 
 /// What a run comes to, gathered from one [`Invocation`] after another in constant memory (about 0.7 MB).
 ///
@@ -27,7 +27,7 @@ pub struct RunSummary {
     /// How the requests ended.
     pub statuses: StatusCounts,
     /// HTTP status codes of the answers.
-    pub codes: BTreeMap<u16, u64>,
+    pub codes: CodeCounts,
     /// Why requests did not end well; beyond 64 different reasons, the rest is counted as `other`.
     pub reasons: BTreeMap<Arc<str>, u64>,
     /// What caches did.
@@ -183,7 +183,7 @@ impl RunSummary {
         }
         self.statuses.add(request.status, 1);
         if let Some(code) = request.code {
-            *self.codes.entry(code).or_default() += 1;
+            self.codes.add(code, 1);
         }
         if let Some(reason) = request.reason {
             self.add_reason(reason, 1);
@@ -221,9 +221,7 @@ impl RunSummary {
         self.lateness.merge(&other.lateness);
         self.queue_wait.merge(&other.queue_wait);
         self.statuses.merge(&other.statuses);
-        for (code, count) in &other.codes {
-            *self.codes.entry(*code).or_default() += count;
-        }
+        self.codes.merge(&other.codes);
         for (reason, count) in &other.reasons {
             self.add_reason(reason, *count);
         }
@@ -287,7 +285,7 @@ impl RunSummary {
             failed_time: self.failed_time.summary(),
             lateness: self.lateness.summary(),
             queue_wait: self.queue_wait.summary(),
-            codes: self.codes.clone(),
+            codes: self.codes.by_code(),
             reasons: self.reasons.iter().map(|(why, count)| (why.to_string(), *count)).collect(),
             cache: self.cache,
             cold: self.cold,

@@ -95,7 +95,7 @@ fn more_than_was_asked_for_is_not_taken_for_the_next_answer() {
         Answer::Bytes([crate::server::OK, b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"].concat())
     });
     let (outcome, _) = bench(&plan(&server, Strategy::Synchronous, 10));
-    assert_eq!(outcome.summary.codes, [(200, 10)].into());
+    assert_eq!(outcome.summary.codes.by_code(), [(200, 10)].into());
     assert_eq!(outcome.connections_opened, 10);
 }
 

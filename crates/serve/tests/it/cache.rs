@@ -427,7 +427,13 @@ async fn a_body_of_half_the_memory_is_kept_on_every_machine() {
     let served = serve(&origin.file("{}", "[cache]\nmemory = \"1MiB\"\n")).await;
     for (path, kept) in [("/512", true), ("/513", false), ("/1100", false)] {
         assert!(!is_hit(&served, path, "").await);
-        assert_eq!(is_hit(&served, path, "").await, kept, "{path} KiB");
+        let mut hits = 0;
+        // Its last bytes may leave a moment before it is stored.
+        for _ in 0..20 {
+            hits += u32::from(is_hit(&served, path, "").await);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(hits > 0, kept, "{path} KiB: {hits} hits");
     }
 }
 
