@@ -216,9 +216,9 @@ fn wrong(at: &str, fault: &ConfigError) -> PyErr {
 
 fn failed(error: SimulationError) -> PyErr {
     match error {
-        SimulationError::NoStartLaw(_) | SimulationError::UnknownFunction(_) => {
-            PyValueError::new_err(error.to_string())
-        }
+        SimulationError::NoStartLaw(_)
+        | SimulationError::UnknownFunction(_)
+        | SimulationError::NoNodes => PyValueError::new_err(error.to_string()),
         other => PyRuntimeError::new_err(other.to_string()),
     }
 }

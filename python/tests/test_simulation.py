@@ -158,6 +158,8 @@ def test_a_scheduler_of_ones_own():
     assert (node.replicas, node.has_image, node.free_memory) == (0, False, 2**30)
     other = gatewright.simulate(CITY, scheduler=lambda want, node: node.cpu, records=True)
     assert set(other.records["node"]) == {"big"}
+    with pytest.raises(ValueError, match="the system has none"):
+        gatewright.simulate(SCENARIO, scheduler=edge)
 
 
 def test_a_keep_alive_of_ones_own():

@@ -196,7 +196,7 @@ impl Side {
         let mut wanted = known.map(|q| (q * count as f64).ceil() as u64).zip(1..).peekable();
         let mut seen = 0;
         for counted in &self.values {
-            seen += u64::from(times[counted.piece as usize] * counted.count);
+            seen += u64::from(times[counted.piece as usize]) * u64::from(counted.count);
             while let Some((_, nth)) = wanted.next_if(|(wanted, _)| seen >= *wanted) {
                 told[nth] = (counted.value > 0).then_some(f64::from(counted.value));
             }

@@ -278,6 +278,11 @@ pub enum SimulationError {
     /// A policy of the run is for a function that no demand leads to.
     #[error("a policy is given for function `{0}`, and no demand leads to a function of that name")]
     UnknownFunction(String),
+    /// A policy of the run chooses nodes, and there are none.
+    #[error(
+        "a policy is given that chooses nodes, and the system has none: add [cluster] with nodes or a topology"
+    )]
+    NoNodes,
     /// The records could not be written.
     #[error(transparent)]
     Records(#[from] WriteError),

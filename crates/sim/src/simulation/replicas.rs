@@ -16,6 +16,9 @@ impl Engine<'_> {
     pub(super) fn deploy(&mut self, mut policies: Policies) -> Result<(), SimulationError> {
         // Before the first replicas look for nodes.
         if let Some(priority) = policies.priority.take() {
+            if self.system.cluster().is_none() {
+                return Err(SimulationError::NoNodes);
+            }
             self.system.set_priority(priority);
         }
         for (index, setup) in self.setup.functions.iter().enumerate() {

@@ -10,7 +10,7 @@ use gatewright_control::placement::{Priority, Want};
 use gatewright_determinism::{Stream, Time};
 use gatewright_sim::{Call, Policies, ServiceModel};
 
-use crate::rig::{Times, of_texts, records, simulation};
+use crate::rig::{Times, of_texts, queue, records, simulation};
 
 /// 1, 2, 3, 4, 1, ... replicas, changed every ten seconds.
 #[derive(Debug)]
@@ -140,6 +140,10 @@ fn placement_keep_alive_and_service_of_ones_own() {
     ];
     assert_eq!(of, expected);
     assert!(kept.iter().all(|record| record.node.as_deref() == Some("c")));
+    let policies = Policies { priority: Some(Box::new(Last)), ..Policies::default() };
+    let nowhere =
+        queue(1, "{ fixed = 1 }", 0.5, 1).run_with(1, policies, None, &mut |_| ()).unwrap_err();
+    assert!(nowhere.to_string().contains("chooses nodes, and the system has none"), "{nowhere}");
     let elsewhere = |seed| records(&simulation, seed)[0].node.as_deref() != Some("c");
     assert!((1..9).any(elsewhere), "the placement that is named draws among equals");
 }
