@@ -29,6 +29,8 @@ struct Admitted {
     cold: bool,
     /// Whether it goes to a replica without waiting, alone.
     at_once: bool,
+    /// Whether an autoscaler is to learn of it.
+    scales: bool,
 }
 
 impl System {
@@ -41,7 +43,9 @@ impl System {
         let admitted = self.admit(now, &invoke);
         let (deadline, cold) =
             admitted.map_or((Time::MAX, false), |admitted| (admitted.deadline, admitted.cold));
-        let request = self.requests.insert(Request {
+        let at_end = self.deadlines.is_last(deadline);
+        let deadlines = &mut self.deadlines;
+        let request = self.requests.insert_with_key(|key| Request {
             function: owner,
             id: invoke.id,
             tag: invoke.tag,
@@ -51,7 +55,7 @@ impl System {
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
             deadline,
-            timer: Place::NONE,
+            timer: if at_end { deadlines.enter_last(key, deadline) } else { Place::NONE },
             started: now,
             attempts: 0,
             returned: 0,
@@ -59,14 +63,18 @@ impl System {
             state: RequestState::Queued,
             links: Links::default(),
         });
-        let at_once = match admitted {
-            Ok(admitted) => admitted.at_once,
+        let Admitted { at_once, scales, .. } = match admitted {
+            Ok(admitted) => admitted,
             Err(shed) => {
                 self.end(request, End::Shed(shed), effects);
                 return request;
             }
         };
-        self.deadlines.set(&mut self.requests, request, deadline);
+        if at_end {
+            self.deadlines.tidy(&self.requests);
+        } else {
+            self.deadlines.set(&mut self.requests, request, deadline);
+        }
         if at_once {
             self.dispatch(now, owner, request, 1, false, effects);
         } else {
@@ -74,7 +82,9 @@ impl System {
             self.pump(now, owner, effects);
             self.scale_for_waiting(now, owner, effects);
         }
-        self.measure(now, owner);
+        if scales {
+            self.measure(now, owner);
+        }
         request
     }
 
@@ -112,6 +122,7 @@ impl System {
             deadline: now + timeout,
             cold: function.running == 0,
             at_once: has_slot && waiting == 0 && function.deployment.batch.is_none(),
+            scales: function.autoscaler.is_some(),
         })
     }
 

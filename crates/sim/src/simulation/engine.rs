@@ -284,6 +284,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The next request of a demand is due, or its next session begins.
+    #[inline]
     fn due(&mut self, demand: u32) {
         self.sources -= 1;
         if self.may_offer(demand, self.now) {
@@ -382,6 +383,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Enters the next moment of an open loop, or the start of the next session.
+    #[inline]
     fn schedule_next(&mut self, demand: u32) {
         let run = &mut self.demands[demand as usize];
         let next = match &mut run.arrivals {

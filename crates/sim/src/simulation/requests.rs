@@ -150,6 +150,7 @@ impl Engine<'_> {
         self.calendar.push(due, Event::Answer { flight: id });
     }
 
+    #[inline]
     pub(super) fn invoke(&mut self, id: FlightId) {
         self.wait(id);
         let flight = self.flights.get_mut(id);
@@ -175,13 +176,14 @@ impl Engine<'_> {
         cold: bool,
         first_of_batch: bool,
     ) {
-        let flight = self.flights.get_mut(id);
+        let now = self.now;
+        let (work, flight) = self.flights.begin_work(id);
         let index = flight.function as usize;
-        let setup = &self.setup.functions[index];
+        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
         if flight.stage == 0 {
-            let waited = attempt > 1 || flight.admitted != self.now;
-            flight.queued_out = Some(if waited { self.now } else { flight.received });
-            flight.started = Some(self.now);
+            let waited = attempt > 1 || flight.admitted != now;
+            flight.queued_out = Some(if waited { now } else { flight.received });
+            flight.started = Some(now);
             flight.attempts = attempt;
             flight.in_flight = in_flight;
             if self.sink.is_some() {
@@ -201,10 +203,10 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            self.batch_span = match &mut self.functions[index].model {
+            self.batch_span = match &mut run.model {
                 None => setup.laws[laws].service.draw(&mut luck),
                 Some(model) => {
-                    let (now, request, cold) = (self.now, flight.id, flight.cold);
+                    let (request, cold) = (flight.id, flight.cold);
                     let (replica, node) = place_of(&self.system, replica);
                     let call = Call { now, request, attempt, replica, in_flight, cold, node };
                     model.service(&call, &mut luck)
@@ -215,10 +217,9 @@ impl Engine<'_> {
             }
         }
         let span = self.batch_span;
-        let work = self.flights.begin_work(id, Attempt::new(replica, attempt, self.now, span));
-        let run = &mut self.functions[index];
-        run.queued.down(self.now);
-        run.in_service.up(self.now);
+        flight.work = Some(Attempt::new(work, replica, attempt, now, span));
+        run.queued.down(now);
+        run.in_service.up(now);
         if let Some(sampling) = &mut self.sampling {
             sampling.load(self.now, replica, true);
         }
@@ -333,6 +334,7 @@ impl Engine<'_> {
     }
 
     /// The client has its answer, or knows that there will be none.
+    #[inline]
     fn complete(&mut self, id: FlightId, end: End) {
         let flight = self.flights.end(id);
         let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
