@@ -93,7 +93,8 @@ fn the_same_seed_gives_the_same_bytes() {
 fn a_run_comes_to_the_same_with_and_without_records() {
     let open = "arrival = { poisson = { rate = 20 } }\nrequests = 3000";
     let closed = "arrival = { concurrent = { streams = 8 } }\nrequests = 3000";
-    let users = "arrival = { users = { users = 20, think = { mean = \"200ms\" } } }\nrequests = 3000";
+    let users =
+        "arrival = { users = { users = 20, think = { mean = \"200ms\" } } }\nrequests = 3000";
     let law = "service = { exponential = { mean = 0.15 } }\n";
     let cases = [
         ("", "", open),
