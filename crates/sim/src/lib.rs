@@ -24,7 +24,7 @@ pub use law::{Law, LawError, Sampler};
 pub use model::{
     CacheModel, DeviceModel, Fitted, FunctionModel, Keys, MAX_KEYS, Model, Range, Variant,
 };
-pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
+pub use scenario::{Demand, Paths, Scenario, Step, Target};
 pub use sharing::Contention;
 pub use simulation::{
     Call, DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Policies,
