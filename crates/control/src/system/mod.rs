@@ -317,6 +317,23 @@ pub enum End {
     Lost,
 }
 
+impl End {
+    /// Why a request ended so, in the words of its record, be it served or simulated. Nothing if all is well, and if the
+    /// answer itself says it.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ok | Self::Error => None,
+            Self::TimedOut => Some("deadline"),
+            Self::Cancelled => Some("client gone"),
+            Self::Shed(Shed::QueueFull) => Some("queue full"),
+            Self::Shed(Shed::Removed) => Some("function removed"),
+            Self::Shed(Shed::Unavailable) => Some("no replica available"),
+            Self::Lost => Some("replica lost"),
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

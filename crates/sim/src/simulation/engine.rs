@@ -194,7 +194,7 @@ impl<'a> Engine<'a> {
             functions: Vec::new(),
             demands: Vec::new(),
             stores: setup.caches.iter().map(Store::new).collect(),
-            reasons: Reasons::new(),
+            reasons: Reasons::default(),
             no_key: control::balance::hash(&0_u32.to_le_bytes()),
             open: Level::default(),
             sojourns: 0,
