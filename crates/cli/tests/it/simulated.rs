@@ -324,6 +324,40 @@ fn a_sweep_goes_on_where_it_was_interrupted() {
     assert!(told(&run(folder.path(), ranges)).contains("--samples 20"));
 }
 
+/// A sweep as Parquet has the numbers of the same sweep as CSV as numbers, and goes on where it was interrupted.
+#[test]
+fn a_sweep_as_parquet_is_the_table_with_types() {
+    let folder = folder(SCENARIO);
+    let sweep = "simulate scenario.toml --sweep function.square.replicas.max=[4,8] --sweep function.square.balance=[\"least_outstanding\",\"round_robin\"] --replications 2 --output";
+    stdout(folder.path(), &format!("{sweep} table.csv"));
+    let csv = std::fs::read_to_string(folder.path().join("table.csv")).unwrap();
+    // One row and a half were written when the program was killed.
+    let second = csv.match_indices('\n').nth(2).unwrap().0;
+    let partial = folder.path().join("table.parquet.partial");
+    std::fs::write(&partial, &csv[..second - 4]).unwrap();
+    stdout(folder.path(), &format!("{sweep} table.parquet --resume"));
+    assert!(!partial.exists());
+    let file = std::fs::File::open(folder.path().join("table.parquet")).unwrap();
+    let rows: Vec<_> =
+        gatewright_record::parquet_rows(file).unwrap().collect::<Result<_, _>>().unwrap();
+    let mut lines = csv::Reader::from_reader(csv.as_bytes());
+    let names: Vec<String> = lines.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(rows.len(), 4);
+    for (row, line) in rows.iter().zip(lines.records()) {
+        let row = serde_json::to_value(row).unwrap();
+        for (name, cell) in names.iter().zip(line.unwrap().iter()) {
+            let found = &row[name];
+            match cell.parse::<f64>() {
+                Ok(number) => assert_eq!(found.as_f64(), Some(number), "{name}: {row}"),
+                Err(_) => assert_eq!(found.as_str(), Some(cell), "{name}: {row}"),
+            }
+        }
+        assert_eq!(row["response_mean_s"].as_f64().map(|mean| mean > 0.0), Some(true));
+    }
+    let wrong = tell(folder.path(), &format!("{sweep} table.json"));
+    assert!(wrong.contains("its name says no format of tables"), "{wrong}");
+}
+
 #[test]
 fn one_long_run_says_how_sure_it_is() {
     let folder = folder(&SCENARIO.replace("1m", "20m"));
