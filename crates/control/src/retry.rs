@@ -49,6 +49,7 @@ impl RetryBudget {
     }
 
     /// Notes a new request.
+    #[inline]
     pub(crate) fn deposit(&mut self, now: Time) {
         self.roll(now);
         let slot = &mut self.slots[self.slot];
@@ -70,10 +71,15 @@ impl RetryBudget {
     }
 
     /// Forgets the seconds that have left the window.
+    #[inline]
     fn roll(&mut self, now: Time) {
-        if now < self.until {
-            return;
+        if now >= self.until {
+            self.forget(now);
         }
+    }
+
+    #[cold]
+    fn forget(&mut self, now: Time) {
         let passed = 1 + now.nanos_since(self.until) / SECOND;
         for _ in 0..passed.min(WINDOW as u64) {
             self.slot = if self.slot + 1 == WINDOW { 0 } else { self.slot + 1 };

@@ -33,7 +33,7 @@ impl Engine<'_> {
             {
                 run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
             }
-            run.summary.settle_punctual();
+            run.summary.settle_punctual(run.timed);
             DemandReport {
                 function: run.record.function,
                 route: run.record.route,
@@ -65,8 +65,8 @@ impl Engine<'_> {
             return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
         }
         let mut served: Vec<u128> = self.functions.iter().map(|run| run.served).collect();
-        for work in self.handled.values().filter_map(|handled| handled.work) {
-            served[work.function] += u128::from(self.now.nanos_since(work.since));
+        for (_, flight, attempt) in self.flights.works() {
+            served[flight.function as usize] += u128::from(self.now.nanos_since(attempt.since));
         }
         for ((run, setup), served) in self.functions.iter().zip(&self.setup.functions).zip(served) {
             let area = run.in_service.area(self.now);
