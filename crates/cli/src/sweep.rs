@@ -15,7 +15,6 @@ use crate::progress::Meter;
 use crate::rehearsal::Rehearsal;
 use crate::{output, render, replicate};
 
-const CONFIDENCE: f64 = 0.95;
 const COLUMNS: [&str; 14] = [
     "replications",
     "requests",
@@ -207,18 +206,22 @@ fn kept(draft: &Path, header: &str, points: usize) -> Outcome<Vec<String>> {
 }
 
 fn mean_response(report: &SimulationReport) -> f64 {
-    report.summary().report().response_time.mean.unwrap_or(0.0) / 1e9
+    report.summary().report().response_time.mean.unwrap_or(f64::NAN) / 1e9
 }
 
+/// The cells of a row, [`COLUMNS`] in order; empty where nothing is known, as a high quantile of few requests.
 fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<String> {
     let runs: Vec<_> = reports.iter().map(|report| report.summary().report()).collect();
     let average =
         |of: &dyn Fn(usize) -> f64| (0..reports.len()).map(of).sum::<f64>() / reports.len() as f64;
-    let seconds = |nanos: Option<u64>| nanos.map_or(0.0, |nanos| nanos as f64 / 1e9);
+    let seconds = |nanos: Option<u64>| nanos.map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
     let replica_hours = |run: usize| {
         reports[run].functions.iter().map(|one| one.replica_seconds).sum::<f64>() / 3_600.0
     };
-    let joules = |run: usize| reports[run].nodes.iter().filter_map(|node| node.joules).sum::<f64>();
+    let joules = |run: usize| {
+        let of_nodes = reports[run].nodes.iter().filter_map(|node| node.joules);
+        of_nodes.reduce(|sum, one| sum + one).unwrap_or(f64::NAN)
+    };
     let differences: Vec<f64> = means.iter().zip(base).map(|(own, first)| own - first).collect();
     let (mean, error) = estimate(means);
     let (difference, difference_error) = estimate(&differences);
@@ -227,7 +230,7 @@ fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<Strin
         average(&|run| runs[run].requests as f64),
         average(&|run| runs[run].statuses.failed() as f64),
         average(&|run| runs[run].cold as f64),
-        average(&|run| runs[run].achieved_rate.unwrap_or(0.0)),
+        average(&|run| runs[run].achieved_rate.unwrap_or(f64::NAN)),
         mean,
         error,
         average(&|run| seconds(runs[run].response_time.p50)),
@@ -238,7 +241,7 @@ fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<Strin
         difference,
         difference_error,
     ]
-    .map(|value| format!("{value}"))
+    .map(|value| if value.is_nan() { String::new() } else { value.to_string() })
     .to_vec()
 }
 
@@ -249,7 +252,7 @@ fn estimate(values: &[f64]) -> (f64, f64) {
         .ok()
         .filter(|&count| count > 1)
         .and_then(|count| batch_means(values, count).ok());
-    (mean, estimate.map_or(f64::NAN, |estimate| estimate.half_width(CONFIDENCE)))
+    (mean, estimate.map_or(f64::NAN, |estimate| estimate.half_width(render::CONFIDENCE)))
 }
 
 fn quote(text: &str) -> String {

@@ -19,7 +19,7 @@ use crate::failure::{Exit, Outcome};
 use crate::files::{self, RecordFile};
 use crate::frames::Frames;
 use crate::rehearsal::Rehearsal;
-use crate::render::{Level, Sheet, count, duration, rate};
+use crate::render::{CONFIDENCE, Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
 use crate::sweep::{self, Plan};
 use crate::{output, replicate};
@@ -151,7 +151,6 @@ struct Estimates {
 }
 
 const SCHEMA: &str = "gatewright.simulation/1";
-const CONFIDENCE: f64 = 0.95;
 
 impl Simulate {
     pub(crate) fn run(self, quiet: bool) -> Outcome {

@@ -290,6 +290,9 @@ fn frames_and_sweeps() {
     assert_eq!(rows.len(), 5);
     assert_eq!(rows[0][..3], ["function.f.replicas.min", "cluster.nodes.0.cpu", "replications"]);
     assert_eq!(rows[1][..4], ["2", "1", "3", "50"]);
+    let cell = |name: &str| rows[1][rows[0].iter().position(|column| *column == name).unwrap()];
+    assert_eq!(["response_p99_s", "joules"].map(cell), ["", ""], "too few requests; no watts said");
+    assert!(cell("response_p50_s").parse::<f64>().is_ok_and(|seconds| seconds > 0.0));
     let difference = |row: usize| rows[row][14].parse::<f64>().unwrap();
     assert_eq!((difference(1), difference(2)), (0.0, 0.0), "a faster node changes nothing here");
     assert!(difference(3) < 0.0, "a third replica helps, on the same luck: {table}");
@@ -348,6 +351,7 @@ fn a_sweep_as_parquet_is_the_table_with_types() {
         for (name, cell) in names.iter().zip(line.unwrap().iter()) {
             let found = &row[name];
             match cell.parse::<f64>() {
+                _ if cell.is_empty() => assert!(found.is_null(), "{name}: {row}"),
                 Ok(number) => assert_eq!(found.as_f64(), Some(number), "{name}: {row}"),
                 Err(_) => assert_eq!(found.as_str(), Some(cell), "{name}: {row}"),
             }

@@ -7,7 +7,6 @@ use gatewright_control::cluster::{Cluster, ImageId, Layer};
 use gatewright_control::config::{
     ConfigError, Function, HumanDuration, Route, SystemFile, nearest,
 };
-
 use gatewright_control::{Act, Subject};
 use gatewright_determinism::Time;
 
