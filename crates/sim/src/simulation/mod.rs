@@ -44,8 +44,9 @@ pub use policies::{Call, Policies, ServiceModel};
 pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
+use crate::keys::KeySampler;
 use crate::llm::LlmModel;
-use crate::model::{DeviceModel, KeySampler};
+use crate::model::DeviceModel;
 use crate::{Contention, Faults, Outage, Sampler};
 
 /// A system, its model and a scenario, ready to be run with any number of seeds.

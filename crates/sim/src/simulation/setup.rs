@@ -11,6 +11,7 @@ use gatewright_control::{Act, Subject};
 use gatewright_determinism::Time;
 
 use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, LlmSetup, Simulation};
+use crate::keys::KeySampler;
 use crate::model::Variant;
 use crate::scenario::{Demand, Scenario, Target};
 use crate::sharing::ONE_CORE;
@@ -291,7 +292,7 @@ impl<'a> Builder<'a> {
         demand: &Demand,
         name: &str,
         route: &'a Route,
-    ) -> Result<Option<(usize, crate::model::KeySampler)>, ConfigError> {
+    ) -> Result<Option<(usize, KeySampler)>, ConfigError> {
         let Some(rule) = &route.cache else { return Ok(None) };
         let Some(model) = &self.model(name)?.cache else {
             let hint = format!(
