@@ -81,13 +81,18 @@ impl RetryBudget {
     #[cold]
     fn forget(&mut self, now: Time) {
         let passed = 1 + now.nanos_since(self.until) / SECOND;
-        for _ in 0..passed.min(WINDOW as u64) {
+        self.until = self.until.plus_nanos(passed * SECOND);
+        if passed >= WINDOW as u64 {
+            self.slots = [Slot::default(); WINDOW];
+            (self.requests, self.retries) = (0, 0);
+            return;
+        }
+        for _ in 0..passed {
             self.slot = if self.slot + 1 == WINDOW { 0 } else { self.slot + 1 };
             let left = std::mem::take(&mut self.slots[self.slot]);
             self.requests -= u64::from(left.requests);
             self.retries -= u64::from(left.retries);
         }
-        self.until = self.until.plus_nanos(passed * SECOND);
     }
 }
 

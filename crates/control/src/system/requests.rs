@@ -236,18 +236,23 @@ impl System {
         if !abandoned && function.learn(replica, now, started, outcome) {
             self.judge(now, member, started, outcome, effects);
         }
-        match outcome {
-            _ if abandoned => drop(self.forget_request(key)),
-            Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
-            Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
-            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => {
-                let pause = match outcome {
-                    Outcome::Again { after, .. } => after.unwrap_or_default(),
-                    _ => Duration::ZERO,
-                };
-                self.requests[key].avoid = Some(member);
-                self.retry_or_end(now, key, End::Error, pause, effects);
-            }
+        let end = match outcome {
+            Outcome::Ok | Outcome::Busy => Some(End::Ok),
+            Outcome::Error | Outcome::Unavailable => Some(End::Error),
+            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => None,
+        };
+        if !abandoned && end.is_none() {
+            let pause = match outcome {
+                Outcome::Again { after, .. } => after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            };
+            self.requests[key].avoid = Some(member);
+            self.retry_or_end(now, key, End::Error, pause, effects);
+        } else if let Some(request) = self.forget_request(key)
+            && let Some(end) = end.filter(|_| !abandoned)
+        {
+            effects.push(Effect::Ended { request: key, tag: request.tag, end });
+            self.functions[owner].totals.count(end);
         }
         let function = &self.functions[owner];
         let (rests, scales) = (function.rest.is_some(), function.autoscaler.is_some());

@@ -1,5 +1,5 @@
 use gatewright_control as control;
-use gatewright_control::{Act, Effect, FunctionKey, ReplicaKey, RequestKey, System};
+use gatewright_control::{Act, Effect, FunctionKey, ReplicaKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
 use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
@@ -8,7 +8,7 @@ use slotmap::SecondaryMap;
 use super::agenda::Agenda;
 use super::event::{Event, Turn};
 use super::faults::Down;
-use super::flights::{Attempt, FlightId, Flights, WorkId};
+use super::flights::{Done, FlightId, Flights, WorkId};
 use super::level::Level;
 use super::policies::{Policies, ServiceModel};
 use super::requests::Reasons;
@@ -70,15 +70,6 @@ pub(super) enum Arrivals {
     Sessions(SessionStarts),
 }
 
-/// Work that a replica is done with.
-pub(super) struct Done {
-    pub(super) request: RequestKey,
-    pub(super) function: usize,
-    /// Whether the request has ended for its client.
-    pub(super) ended: bool,
-    pub(super) attempt: Attempt,
-}
-
 pub(super) struct FunctionRun {
     pub(super) key: FunctionKey,
     /// Replicas that take requests.
@@ -92,6 +83,8 @@ pub(super) struct FunctionRun {
     pub(super) scalings: u64,
     /// Whether an operation has removed it; its counts went with it.
     pub(super) removed: bool,
+    /// Whether its requests have one service time by one law, and nothing else happens to them at a replica.
+    pub(super) plain: bool,
     /// Says how long requests are served, in place of the law.
     pub(super) model: Option<Box<dyn ServiceModel>>,
 }
@@ -368,7 +361,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Enters the next moment of an open loop, or the start of the next session.
-    #[inline]
+    #[inline(always)]
     fn schedule_next(&mut self, demand: u32) {
         let run = &mut self.demands[demand as usize];
         let next = match &mut run.arrivals {
@@ -402,17 +395,13 @@ impl<'a> Engine<'a> {
     /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
     #[inline(always)]
     pub(super) fn end_work(&mut self, work: WorkId) -> Option<Done> {
-        let flight = self.flights.at_work(work)?;
-        let attempt = flight.work?;
-        let function = flight.function as usize;
-        let done = Done { request: flight.request, function, ended: flight.ended, attempt };
-        self.flights.end_work(work.flight);
+        let done = self.flights.end_work(work)?;
         if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, attempt.replica, false);
+            sampling.load(self.now, done.attempt.replica, false);
         }
-        let run = &mut self.functions[function];
+        let run = &mut self.functions[done.function];
         run.in_service.down(self.now);
-        run.served += u128::from(self.now.nanos_since(attempt.since));
+        run.served += u128::from(self.now.nanos_since(done.attempt.since));
         Some(done)
     }
 

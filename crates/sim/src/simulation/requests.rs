@@ -6,12 +6,11 @@ use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
-use super::engine::{Done, Engine};
+use super::engine::Engine;
 use super::event::{Event, Turn};
-use super::flights::{Attempt, Flight, FlightId, NONE, Role, WorkId};
+use super::flights::{Attempt, Done, Flight, FlightId, NONE, Role, WorkId};
 use super::language;
 use super::policies::{Call, place_of};
-use super::store::Asked;
 
 /// Why requests end otherwise than well: the words of each end that there was, made once.
 #[derive(Default)]
@@ -55,8 +54,13 @@ impl Engine<'_> {
             .cache
             .as_ref()
             .map_or(0, |(_, keys)| keys.draw(&mut Stream::new(self.seed, Purpose::Content, id)));
+        // Long before it is needed: what is due then is compared with what is due, which would wait for it.
+        let plain = self.functions[setup.function].plain;
+        let span =
+            if plain { function.laws[0].service.draw(&mut self.service_luck.of(id)) } else { 0 };
         let flight = self.flights.insert(Flight {
             id,
+            span,
             demand,
             function: setup.function as u32,
             stage: 0,
@@ -99,45 +103,7 @@ impl Engine<'_> {
         }
     }
 
-    fn ask_cache(&mut self, id: FlightId, cache: usize) {
-        let flight = self.flights.get_mut(id);
-        match self.stores[cache].ask(self.now, flight.key) {
-            Asked::Hit => {
-                flight.role = Role::Hit;
-                self.answer_stored(id, cache);
-            }
-            Asked::Stale { refresh } => {
-                flight.role = Role::Stale;
-                // It has the luck of the request that found it stale, which needs none upstream.
-                let refreshing = Flight { role: Role::Refresh, ..*flight };
-                self.answer_stored(id, cache);
-                if refresh {
-                    let id = self.flights.insert(refreshing);
-                    self.invoke(id);
-                }
-            }
-            Asked::Collapse => {
-                flight.role = Role::Collapsed;
-                let key = flight.key;
-                self.stores[cache].wait(&mut self.flights, key, id);
-            }
-            Asked::Fetch { lead } => {
-                flight.role = if lead { Role::Fetch } else { Role::Alone };
-                self.invoke(id);
-            }
-        }
-    }
-
-    /// A request will be answered from the store.
-    fn answer_stored(&mut self, id: FlightId, cache: usize) {
-        let flight = self.flights.get_mut(id);
-        let mut luck = self.service_luck.of(flight.id);
-        let span = self.setup.caches[cache].hit.draw(&mut luck);
-        let due = flight.received.plus_nanos(span).max(self.now);
-        self.calendar.push(due, Event::Answer { flight: id });
-    }
-
-    #[inline]
+    #[inline(always)]
     pub(super) fn invoke(&mut self, id: FlightId) {
         self.wait(id);
         let flight = self.flights.get_mut(id);
@@ -166,22 +132,50 @@ impl Engine<'_> {
         let now = self.now;
         let (work, flight) = self.flights.begin_work(id);
         let index = flight.function as usize;
-        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
+        let run = &mut self.functions[index];
         if flight.stage == 0 {
             let waited = attempt > 1 || flight.admitted != now;
             flight.queued_out = Some(if waited { now } else { flight.received });
             flight.started = Some(now);
             flight.attempts = attempt;
             flight.in_flight = in_flight;
-            if self.sink.is_some() {
-                let view = self.system.replica(replica);
-                flight.replica = view.map_or(0, |view| view.number);
-                flight.node =
-                    view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
-            }
         }
         flight.cold = cold || (flight.cold && flight.stage > 0);
-        flight.waiting = false;
+        (flight.waiting, flight.code) = (false, 0);
+        run.queued.down(now);
+        run.in_service.up(now);
+        if let Some(sampling) = &mut self.sampling {
+            sampling.load(now, replica, true);
+        }
+        if run.plain && attempt == 1 && flight.stage == 0 && self.sink.is_none() {
+            let span = flight.span;
+            flight.work = Some(Attempt::new(work, replica, attempt, now, span));
+            self.occupy(replica, true);
+            self.calendar.push(now.plus_nanos(span), Event::Finished { work });
+        } else {
+            self.begin_attempt(work, replica, attempt, in_flight, first_of_batch);
+        }
+    }
+
+    /// A replica begins an attempt of which there is more to be said than how long it takes.
+    #[inline(never)]
+    fn begin_attempt(
+        &mut self,
+        work: WorkId,
+        replica: ReplicaKey,
+        attempt: u32,
+        in_flight: u32,
+        first_of_batch: bool,
+    ) {
+        let now = self.now;
+        let flight = self.flights.get_mut(work.flight);
+        let index = flight.function as usize;
+        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
+        if flight.stage == 0 && self.sink.is_some() {
+            let view = self.system.replica(replica);
+            flight.replica = view.map_or(0, |view| view.number);
+            flight.node = view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
+        }
         let mut luck = self.service_luck.of(flight.id);
         if attempt > 1 || flight.stage > 0 {
             let nth = u64::from(attempt) + (u64::from(flight.stage) << 32);
@@ -205,11 +199,6 @@ impl Engine<'_> {
         }
         let span = self.batch_span;
         flight.work = Some(Attempt::new(work, replica, attempt, now, span));
-        run.queued.down(now);
-        run.in_service.up(now);
-        if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, replica, true);
-        }
         self.occupy(replica, true);
         let may_fail = setup.faults.is_some() || !setup.outages.is_empty();
         if may_fail && self.fails(work) {
@@ -218,7 +207,7 @@ impl Engine<'_> {
         if setup.deep {
             self.step(work);
         } else {
-            self.calendar.push(self.now.plus_nanos(span), Event::Finished { work });
+            self.calendar.push(now.plus_nanos(span), Event::Finished { work });
         }
     }
 
@@ -237,19 +226,31 @@ impl Engine<'_> {
             }
             None => Outcome::Ok,
         };
-        self.attempt_ended(request, (!ended).then_some(work.flight), outcome);
+        if outcome == Outcome::Ok {
+            self.conclude(request, outcome);
+        } else {
+            self.attempt_failed(request, (!ended).then_some(work.flight), outcome);
+        }
     }
 
-    /// Tells the system how an attempt has ended. An answer that says to come again is the client's unless another
-    /// attempt will be made, as it is where the system is served.
-    fn attempt_ended(
+    /// The system is told how an attempt has ended.
+    fn conclude(&mut self, request: RequestKey, outcome: Outcome) {
+        let from = self.effects.len();
+        self.system.finish(self.now, request, outcome, &mut self.effects);
+        self.carry_out(from);
+    }
+
+    /// An attempt did not end well. An answer that says to come again is the client's unless another attempt will be
+    /// made, as it is where the system is served.
+    #[inline(never)]
+    fn attempt_failed(
         &mut self,
         request: RequestKey,
         flight: Option<FlightId>,
         mut outcome: Outcome,
     ) {
-        let from = self.effects.len();
         if let Outcome::Again { after, busy } = outcome {
+            let from = self.effects.len();
             if self.system.try_again(self.now, request, after, busy, &mut self.effects) {
                 flight.into_iter().for_each(|flight| self.wait(flight));
                 return self.carry_out(from);
@@ -263,8 +264,7 @@ impl Engine<'_> {
                 self.wait(flight);
             }
         }
-        self.system.finish(self.now, request, outcome, &mut self.effects);
-        self.carry_out(from);
+        self.conclude(request, outcome);
     }
 
     /// A request waits for a replica, at first or again.
@@ -277,7 +277,6 @@ impl Engine<'_> {
     /// The system has ended a request.
     pub(super) fn request_ended(&mut self, id: FlightId, end: End) {
         let flight = self.flights.get_mut(id);
-        let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
             self.functions[flight.function as usize].queued.down(self.now);
         }
@@ -285,44 +284,16 @@ impl Engine<'_> {
             flight.function = next as u32;
             flight.stage += 1;
             self.follow_ups.push(id);
-            return;
-        }
-        let (Role::Fetch | Role::Refresh, Some((cache, _))) = (flight.role, &setup.cache) else {
-            return self.complete(id, end);
-        };
-        let (is_refresh, code) = (flight.role == Role::Refresh, flight.code);
-        let landed = self.stores[*cache].end_fetch(self.now, flight.key, end == End::Ok);
-        if is_refresh {
-            self.flights.end(id);
+        } else if matches!(flight.role, Role::Fetch | Role::Refresh) {
+            self.fetch_ended(id, end);
         } else {
-            self.share(id, end, landed.stale);
+            self.complete(id, end);
         }
-        let mut waiter = landed.waiters;
-        while waiter != NONE {
-            let next = self.flights.get_mut(waiter).next_waiter;
-            // Who waited for a fetch shares its fate.
-            self.flights.get_mut(waiter).code = code;
-            self.share(waiter, end, landed.stale);
-            waiter = next;
-        }
-    }
-
-    /// A fetch that a request made or waited for has ended; something stale may stand in for a failure.
-    fn share(&mut self, id: FlightId, end: End, stale: bool) {
-        if stale {
-            let flight = self.flights.get_mut(id);
-            (flight.role, flight.code) = (Role::Stale, 0);
-        }
-        self.complete(id, if stale { End::Ok } else { end });
-    }
-
-    pub(super) fn answer_from_cache(&mut self, id: FlightId) {
-        self.complete(id, End::Ok);
     }
 
     /// The client has its answer, or knows that there will be none.
-    #[inline]
-    fn complete(&mut self, id: FlightId, end: End) {
+    #[inline(always)]
+    pub(super) fn complete(&mut self, id: FlightId, end: End) {
         let flight = self.flights.end(id);
         let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
         let demand = &mut self.demands[index as usize];
