@@ -70,7 +70,7 @@ impl System {
     pub(super) fn begin_health(&mut self, now: Time, key: ReplicaKey) {
         let replica = &mut self.replicas[key];
         let deployment = &self.functions[replica.function].deployment;
-        replica.health = Health::new(&deployment.health, now);
+        replica.health = Health::new(&deployment.health, now).map(Box::new);
         replica.limiter = deployment.adapt.as_ref().map(crate::adapt::Adapt::build);
         if let Some(health) = &replica.health {
             self.health.set(key, health.next());
