@@ -47,7 +47,7 @@ fn each_endpoint_has_a_replica() {
         rig.system.discover(key).map(|replica| replica.endpoint).collect()
     };
     assert_eq!(places(&rig), [0, 1, 2]);
-    rig.operate(Operation::Reload { function: "o".to_owned() });
+    rig.operate(Act::Reload { function: "o".to_owned() });
     for _ in 0..10 {
         rig.ready_all();
         rig.stop_all();
