@@ -1,9 +1,11 @@
 //! Replicas on nodes: capacity, waiting, images, nodes that go and come back.
 
+use std::time::Duration;
+
 use gatewright_determinism::Time;
 
 use super::*;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeId};
 use crate::config::SystemFile;
 
 struct Rig {

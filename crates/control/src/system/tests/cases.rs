@@ -1,5 +1,7 @@
 //! What happens in one situation each.
 
+use std::time::Duration;
+
 use super::super::*;
 use super::rig::{Rig, SECOND, function};
 use crate::autoscale::{Autoscale, Kpa};

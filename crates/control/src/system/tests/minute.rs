@@ -1,6 +1,8 @@
 //! An upstream that is sick for a minute, behind a breaker and a cache that keeps what is stale: a client that asks
 //! ten times a second, in virtual time.
 
+use std::time::Duration;
+
 use super::super::*;
 use super::rig::{Rig, SECOND};
 

@@ -1,5 +1,7 @@
 //! Whatever happens, in whatever order.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::super::*;

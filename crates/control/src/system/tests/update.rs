@@ -1,5 +1,7 @@
 //! A function is served in another way while requests come.
 
+use std::time::Duration;
+
 use super::super::*;
 use super::rig::{Rig, function};
 use crate::{Batch, Scale};

@@ -1,5 +1,7 @@
 //! Replicas that stand for upstreams: which one is asked, when one is left alone, when it is tried again.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::super::*;
