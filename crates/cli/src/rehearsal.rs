@@ -1,9 +1,11 @@
 //! Reads what a simulation is made of: a scenario, its system file and its models.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gatewright_control::config::{Cache, Override, SystemFile, Timeouts};
 use gatewright_sim::{Model, Scenario, Simulation};
+use gatewright_workload::trace::TraceSource;
 
 use crate::failure::{Failure, Outcome};
 use crate::{render, settings};
@@ -26,8 +28,10 @@ impl Rehearsal {
     /// then `set` over the system file and the environment.
     pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
         let text = settings::read(path)?;
-        let scenario = Scenario::parse(&text).map_err(|fault| Failure::of_config(path, fault))?;
+        let wrong = |fault| Failure::of_config(path, fault);
+        let mut scenario = Scenario::parse(&text).map_err(wrong)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        scenario.read_traces(&|trace| source(folder.join(trace))).map_err(wrong)?;
         let changes: Vec<_> = scenario.overrides().into_iter().chain(set.to_vec()).collect();
         let system = settings::load(&folder.join(&scenario.system), &changes)?.system;
         let named = || scenario.model.all().iter().map(|name| folder.join(name)).collect();
@@ -105,6 +109,11 @@ impl Rehearsal {
         let functions = functions.map(|(name, _)| say(format!("function `{name}`")));
         functions.chain(routes.map(|route| say(format!("route `{}`", route.path)))).collect()
     }
+}
+
+/// Where the trace at `path` is read from, by the check and by each run.
+fn source(path: PathBuf) -> Arc<dyn TraceSource> {
+    Arc::new(move || gatewright_bench::open_trace(&path))
 }
 
 /// Reads model files into one model.

@@ -1,5 +1,6 @@
 //! `simulate`: its table, its JSON, its errors.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use insta::assert_snapshot;
@@ -374,4 +375,36 @@ fn language_models_have_tokens() {
     let text = stdout(folder.path(), "simulate scenario.toml --set function.square.concurrency=8");
     assert!(text.contains("time to first token p50"), "{text}");
     assert!(text.contains("of answers a second"), "{text}");
+}
+
+/// Every trace of the examples is replayed, as it is and compressed.
+#[test]
+fn traces_are_replayed() {
+    let traces = workspace().join("examples/traces");
+    let counts = [
+        ("azure_llm_2023_code.csv", 8_819),
+        ("azure_functions_2021.csv", 199),
+        ("azure_functions_2019.csv", 4_525),
+        ("mooncake_conversation.jsonl", 300),
+        ("opendc_faas.csv", 6),
+    ];
+    for (name, count) in counts {
+        let demand =
+            "[[demand]]\nfunction = \"square\"\narrival = { replay = { trace = \"t.csv.gz\" } }\n";
+        let folder = folder(&format!("model = \"square.model.toml\"\n{demand}"));
+        let file = std::fs::File::create(folder.path().join("t.csv.gz")).unwrap();
+        let mut zipped = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        zipped.write_all(&std::fs::read(traces.join(name)).unwrap()).unwrap();
+        zipped.finish().unwrap();
+        let line =
+            "simulate scenario.toml --format json --set function.square.queue.capacity=1000000";
+        let json: serde_json::Value = serde_json::from_str(&stdout(folder.path(), line)).unwrap();
+        assert_eq!(json["report"]["requests"], count, "{name}");
+    }
+    let missing = folder(
+        "[[demand]]\nfunction = \"square\"\narrival = { replay = { trace = \"no.csv\" } }\n",
+    );
+    let text = tell(missing.path(), "simulate scenario.toml");
+    assert!(text.starts_with("exit: 2"), "{text}");
+    assert!(text.contains("demand 1, trace `no.csv`") && text.contains("hint: its path"), "{text}");
 }

@@ -1,9 +1,9 @@
 //! A scenario run in virtual time.
 //!
-//! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over the calendar of
+//! This file has what goes in and comes out; `setup` turns files into it, and `checks` what they have in common, `engine` is the loop over the calendar of
 //! `event`s, `effects` does what the system says, and `outcome` is the end; `requests` what happens to a request and
 //! `work` at its replica, `language` if that is a language model, `faults` how it fails; `replicas` the life of replicas
-//! and `sites` their places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level`
+//! and `sites` their places on nodes, `transfers` what moves over the network, `played` requests of a trace, `store` the cache of a route, `level`
 //! quantities over time, `samples` what is seen of them now and then, `streams` what a run leaves behind, `policies`
 //! those of an experiment.
 
@@ -15,6 +15,7 @@ mod flights;
 mod language;
 mod level;
 mod outcome;
+mod played;
 mod policies;
 mod replicas;
 mod requests;
@@ -36,6 +37,7 @@ use gatewright_control::placement::Placement;
 use gatewright_control::{Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, WriteError};
+use gatewright_workload::trace::TraceError;
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
@@ -142,6 +144,8 @@ struct DemandSetup {
     cache: Option<(usize, KeySampler)>,
     arrival: Strategy,
     limits: Limits,
+    /// Whether requests are served for as long as their trace says.
+    as_recorded: bool,
 }
 
 /// Takes what a run leaves behind, while it goes on.
@@ -283,6 +287,9 @@ pub enum SimulationError {
         "a policy is given that chooses nodes, and the system has none: add [cluster] with nodes or a topology"
     )]
     NoNodes,
+    /// A trace that was well when it was checked cannot be read any more.
+    #[error("a trace has changed since it was checked: {0}")]
+    Trace(TraceError),
     /// The records could not be written.
     #[error(transparent)]
     Records(#[from] WriteError),

@@ -28,7 +28,7 @@ impl Engine<'_> {
         let functions = functions.collect();
         let nodes = self.node_reports(end);
         let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
-            if let (Some(span), Some(Arrivals::Requests(_)), false) =
+            if let (Some(span), Some(Arrivals::Requests(_) | Arrivals::Trace(_)), false) =
                 (setup.limits.duration, &run.arrivals, run.cut)
             {
                 run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));

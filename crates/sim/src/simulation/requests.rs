@@ -53,6 +53,8 @@ impl Engine<'_> {
         let setup = &self.setup.demands[demand as usize];
         let function = &self.setup.functions[setup.function];
         let run = &mut self.demands[demand as usize];
+        run.look_up(&setup.arrival, turn);
+        let told = run.told;
         // The n-th request of a demand has the same number, and so the same luck, whatever the others do.
         let id = run.offered * self.setup.demands.len() as u64 + u64::from(demand);
         run.offered += 1;
@@ -85,7 +87,7 @@ impl Engine<'_> {
             replica: 0,
             attempts: 0,
             in_flight: 0,
-            tokens: [0; 2],
+            tokens: told.tokens,
             first_token: None,
             code: 0,
             cold: false,
@@ -93,6 +95,9 @@ impl Engine<'_> {
             role: Role::Plain,
             next_waiter: NONE,
         });
+        if setup.as_recorded {
+            self.keep_span(flight, told.span);
+        }
         if admitted == self.now {
             self.admit(flight);
         } else {
@@ -200,9 +205,12 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            self.batch_span = match &mut self.functions[index].model {
-                None => setup.laws[laws].service.draw(&mut luck),
-                Some(model) => {
+            let told = self.recorded_spans.get(handled.flight as usize);
+            let told = told.filter(|&&span| span > 0 && flight.stage == 0);
+            self.batch_span = match (&mut self.functions[index].model, told) {
+                (None, Some(span)) => *span,
+                (None, None) => setup.laws[laws].service.draw(&mut luck),
+                (Some(model), _) => {
                     let (now, request, cold) = (self.now, flight.id, flight.cold);
                     let (replica, node) = place_of(&self.system, replica);
                     let call = Call { now, request, attempt, replica, in_flight, cold, node };

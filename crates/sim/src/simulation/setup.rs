@@ -83,7 +83,8 @@ impl<'a> Builder<'a> {
                 route: route.map(|route| Arc::from(route.path.as_str())),
                 cache,
                 arrival: demand.arrival.clone(),
-                limits: demand.limits(),
+                limits: demand.offered(),
+                as_recorded: demand.as_recorded,
             });
         }
         Ok(simulation)

@@ -10,3 +10,4 @@ mod measuring;
 mod policies;
 mod rig;
 mod theory;
+mod traces;
