@@ -79,6 +79,15 @@ pub struct ImageChoice {
     pub requests: Resources,
 }
 
+impl ImageChoice {
+    /// How many of `max` replicas may run it: its share, rounded down.
+    #[must_use]
+    pub fn at_most(&self, max: u32) -> u32 {
+        // 0.29 of 100 is 28.999999999999996 in binary, and yet 29.
+        (self.share * f64::from(max) + 1e-6) as u32
+    }
+}
+
 /// Data that a function needs, each as "bucket/item".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {

@@ -56,6 +56,19 @@ pub struct Outage {
     pub fault: Fault,
 }
 
+impl Outage {
+    /// What is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// It lasts no time, or hits nothing.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.span.get().is_zero() {
+            return Err("`for` must be above 0");
+        }
+        if self.replicas == Some(0) { Err("`replicas` must be at least 1") } else { Ok(()) }
+    }
+}
+
 impl Faults {
     /// What is wrong with it, if anything.
     ///

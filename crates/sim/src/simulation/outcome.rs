@@ -3,6 +3,7 @@
 use gatewright_determinism::Time;
 
 use super::engine::{Arrivals, Engine};
+use super::flights::{NONE, Role};
 use super::{DemandReport, FunctionReport, SimulationError, SimulationReport};
 
 impl Engine<'_> {
@@ -55,7 +56,7 @@ impl Engine<'_> {
 
     /// What must hold of every run: who came has gone; Little's law over the whole of it, and the law of utilisation
     /// (requests in service over time are the sum of their services) for each function, to the nanosecond.
-    fn check_identities(&self) -> Result<(), SimulationError> {
+    fn check_identities(&mut self) -> Result<(), SimulationError> {
         let broken = |what: String| Err(SimulationError::Identity(what));
         if self.offered != self.ended || self.open.value() != 0 {
             return broken(format!("{} requests came and {} ended", self.offered, self.ended));
@@ -68,17 +69,31 @@ impl Engine<'_> {
         for work in self.handled.values().filter_map(|handled| handled.work) {
             served[work.function] += u128::from(self.now.nanos_since(work.since));
         }
-        for ((run, setup), served) in self.functions.iter().zip(&self.setup.functions).zip(served) {
+        let refreshing = self.refreshing();
+        let functions = self.functions.iter().zip(&self.setup.functions);
+        for (((run, setup), served), open) in functions.zip(served).zip(refreshing) {
             let area = run.in_service.area(self.now);
             if area != served {
                 let what = format!("utilisation of `{}`: {area} is not {served}", setup.name);
                 return broken(what);
             }
             let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
-            if !run.removed && totals.arrived != totals.ended() {
+            if !run.removed && totals.arrived != totals.ended() + open {
                 return broken(format!("function `{}` owes answers", setup.name));
             }
         }
         Ok(())
+    }
+
+    /// Requests of no client that are under way, by function: those that fetch anew what is stale. Nobody waits for them,
+    /// so a run may end before they do.
+    fn refreshing(&mut self) -> Vec<u64> {
+        let mut counts = vec![0; self.functions.len()];
+        let flights = self.handled.values().map(|handled| handled.flight).filter(|&id| id != NONE);
+        for id in flights {
+            let flight = self.flights.get_mut(id);
+            counts[flight.function as usize] += u64::from(flight.role == Role::Refresh);
+        }
+        counts
     }
 }

@@ -186,6 +186,7 @@ impl Engine<'_> {
             let waited = attempt > 1 || flight.admitted != self.now;
             flight.queued_out = Some(if waited { self.now } else { flight.received });
             flight.started = Some(self.now);
+            flight.first_token = None;
             flight.attempts = attempt;
             flight.in_flight = in_flight;
             if self.sink.is_some() {
