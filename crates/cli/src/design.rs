@@ -101,6 +101,13 @@ pub(crate) fn points(
     draw: Draw,
     seed: u64,
 ) -> Outcome<Vec<Vec<Override>>> {
+    let twice = |(number, sweep): (usize, &Sweep)| {
+        sweeps[..number].iter().any(|before| before.key == sweep.key).then_some(&sweep.key)
+    };
+    if let Some(key) = sweeps.iter().enumerate().find_map(twice) {
+        let hint = "give all its values in one --sweep";
+        return Err(Failure::usage(format!("{key} is swept twice")).hint(hint));
+    }
     match samples {
         Some(samples) => Ok(drawn(sweeps, samples, draw, seed)),
         None => grid(sweeps),

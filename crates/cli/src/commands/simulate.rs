@@ -94,7 +94,7 @@ pub(crate) struct Simulate {
     frames: Option<PathBuf>,
 
     /// How often the frames of utilisation get rows, for each function, replica and node; in the end only unless set.
-    #[arg(long, value_name = "SPAN", requires = "frames", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "SPAN", requires = "frames", value_parser = interval)]
     sample: Option<Duration>,
 
     /// File for the result as JSON, or for the table of a sweep.
@@ -148,6 +148,12 @@ struct Estimates {
     response_time_p50_ns: Option<Estimate>,
     response_time_p95_ns: Option<Estimate>,
     response_time_p99_ns: Option<Estimate>,
+}
+
+/// Reads how often something is looked at.
+fn interval(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|fault| fault.to_string())?;
+    if span < Duration::from_millis(1) { Err("give at least 1ms".to_owned()) } else { Ok(span) }
 }
 
 const SCHEMA: &str = "gatewright.simulation/1";
@@ -327,7 +333,7 @@ fn text(document: &Document) -> String {
         format!(
             "seeds {} to {}",
             document.seed,
-            document.seed + u64::from(document.replications) - 1
+            document.seed.wrapping_add(u64::from(document.replications) - 1)
         )
     } else {
         format!("seed {}", document.seed)
