@@ -46,6 +46,16 @@ impl Queue {
         self.len += 1;
     }
 
+    /// Takes the request whose turn it is.
+    pub(crate) fn pop(
+        &mut self,
+        requests: &mut SlotMap<RequestKey, Request>,
+    ) -> Option<RequestKey> {
+        let first = self.first()?;
+        self.remove(requests, first);
+        Some(first)
+    }
+
     /// Leaves the queue. `key` must be in it.
     pub(crate) fn remove(&mut self, requests: &mut SlotMap<RequestKey, Request>, key: RequestKey) {
         let class = requests[key].urgency;

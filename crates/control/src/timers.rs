@@ -13,6 +13,12 @@ use slotmap::{Key, SecondaryMap};
 #[derive(Clone, Debug)]
 pub(crate) struct Timers<K: Key> {
     places: SecondaryMap<K, Place>,
+    queue: TimerQueue<K>,
+}
+
+/// [`Timers`] of keys that know their own [`Place`]: whoever keeps those is asked for them.
+#[derive(Clone, Debug)]
+pub(crate) struct TimerQueue<K: Key> {
     /// Timers in the order in which they were set, which is that in which they are due. The first is not dead.
     row: VecDeque<Entry<K>>,
     /// How many of the row are not dead.
@@ -23,12 +29,24 @@ pub(crate) struct Timers<K: Key> {
     next: Time,
 }
 
+/// Keeps the places of timers.
+pub(crate) trait Places<K> {
+    /// The place of a key's timer; [`Place::NONE`] for a key that is gone.
+    fn place(&self, key: K) -> Place;
+
+    /// Notes the place of a key's timer, and returns the one before.
+    fn put(&mut self, key: K, place: Place) -> Place;
+}
+
 /// Where a timer stands: the sequence number of its entry in the row, or, with every bit turned over, its place in the
 /// heap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place(u64);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place(u64);
 
 impl Place {
+    /// There is no timer.
+    pub(crate) const NONE: Self = Self(0);
+
     const fn in_row(sequence: u64) -> Self {
         Self(sequence)
     }
@@ -46,6 +64,7 @@ impl Place {
 #[derive(Clone, Copy, Debug)]
 struct Entry<K> {
     due: Time,
+    /// From 1.
     sequence: u64,
     key: K,
 }
@@ -54,16 +73,51 @@ const ARITY: usize = 4;
 /// Dead entries beyond as many as there are living ones, before the row is cleared of them.
 const DEAD: usize = 32;
 
+impl<K: Key> Places<K> for SecondaryMap<K, Place> {
+    fn place(&self, key: K) -> Place {
+        self.get(key).copied().unwrap_or(Place::NONE)
+    }
+
+    fn put(&mut self, key: K, place: Place) -> Place {
+        let before = if place == Place::NONE { self.remove(key) } else { self.insert(key, place) };
+        before.unwrap_or(Place::NONE)
+    }
+}
+
 impl<K: Key> Timers<K> {
     pub(crate) fn new() -> Self {
-        Self {
-            places: SecondaryMap::new(),
-            row: VecDeque::new(),
-            living: 0,
-            heap: Vec::new(),
-            sequence: 0,
-            next: Time::MAX,
-        }
+        Self { places: SecondaryMap::new(), queue: TimerQueue::new() }
+    }
+
+    /// When the earliest timer is due; [`Time::MAX`] if there is none.
+    pub(crate) const fn next(&self) -> Time {
+        self.queue.next
+    }
+
+    /// Sets the timer of `key`, in place of the one it had.
+    pub(crate) fn set(&mut self, key: K, due: Time) {
+        self.queue.set(&mut self.places, key, due);
+    }
+
+    /// Whether `key` has a timer.
+    pub(crate) fn is_set(&self, key: K) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// Drops the timer of `key`, if it has one.
+    pub(crate) fn clear(&mut self, key: K) {
+        self.queue.clear(&mut self.places, key);
+    }
+
+    /// Takes the earliest timer that is due at `now`.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<K> {
+        self.queue.pop_due(&mut self.places, now)
+    }
+}
+
+impl<K: Key> TimerQueue<K> {
+    pub(crate) const fn new() -> Self {
+        Self { row: VecDeque::new(), living: 0, heap: Vec::new(), sequence: 0, next: Time::MAX }
     }
 
     /// When the earliest timer is due; [`Time::MAX`] if there is none.
@@ -78,75 +132,69 @@ impl<K: Key> Timers<K> {
 
     /// Sets the timer of `key`, in place of the one it had.
     #[inline]
-    pub(crate) fn set(&mut self, key: K, due: Time) {
+    pub(crate) fn set(&mut self, places: &mut impl Places<K>, key: K, due: Time) {
         if due == Time::MAX {
-            return self.clear(key);
+            return self.clear(places, key);
         }
         self.sequence += 1;
         let entry = Entry { due, sequence: self.sequence, key };
         if self.row.back().is_some_and(|last| due < last.due) {
-            return self.enter_heap(entry);
+            return self.enter_heap(places, entry);
         }
-        let before = self.places.insert(key, Place::in_row(entry.sequence));
+        let before = places.put(key, Place::in_row(entry.sequence));
         self.row.push_back(entry);
         self.living += 1;
         self.next = self.next.min(due);
-        if let Some(place) = before {
-            self.drop_at(place);
-        }
+        self.drop_at(places, before);
         if self.row.len() > 2 * self.living + DEAD {
-            let places = &self.places;
             self.row.retain(|entry| lives(places, entry));
         }
     }
 
-    fn enter_heap(&mut self, entry: Entry<K>) {
-        self.clear(entry.key);
+    fn enter_heap(&mut self, places: &mut impl Places<K>, entry: Entry<K>) {
+        self.clear(places, entry.key);
         let place = self.heap.len();
-        self.places.insert(entry.key, Place::in_heap(place));
+        places.put(entry.key, Place::in_heap(place));
         self.heap.push(entry);
-        self.rise(place);
+        self.rise(places, place);
         self.next = self.next.min(entry.due);
-    }
-
-    /// Whether `key` has a timer.
-    pub(crate) fn is_set(&self, key: K) -> bool {
-        self.places.contains_key(key)
     }
 
     /// Drops the timer of `key`, if it has one.
     #[inline]
-    pub(crate) fn clear(&mut self, key: K) {
-        if let Some(place) = self.places.remove(key) {
-            self.drop_at(place);
-        }
+    pub(crate) fn clear(&mut self, places: &mut impl Places<K>, key: K) {
+        let before = places.put(key, Place::NONE);
+        self.drop_at(places, before);
     }
 
     /// Drops the timer that stood here; its key knows nothing of it any more.
     #[inline(always)]
-    fn drop_at(&mut self, place: Place) {
+    pub(crate) fn drop_at(&mut self, places: &mut impl Places<K>, place: Place) {
+        if place == Place::NONE {
+            return;
+        }
         if let Some(place) = place.heap() {
-            return self.leave_heap(place);
+            return self.leave_heap(places, place);
         }
         self.living -= 1;
         if self.row.front().is_some_and(|first| first.sequence == place.0) {
-            self.pop_dead();
+            self.pop_dead(places);
         }
     }
 
     /// The first of the row is dead.
-    fn pop_dead(&mut self) {
+    fn pop_dead(&mut self, places: &impl Places<K>) {
         self.row.pop_front();
-        while self.row.front().is_some_and(|first| !lives(&self.places, first)) {
+        while self.row.front().is_some_and(|first| !lives(places, first)) {
             self.row.pop_front();
         }
         self.look_ahead();
     }
 
-    fn leave_heap(&mut self, place: usize) {
+    fn leave_heap(&mut self, places: &mut impl Places<K>, place: usize) {
         self.heap.swap_remove(place);
-        if place < self.heap.len() && self.rise(place) == place {
-            self.sink(place);
+        if place < self.heap.len() && self.rise(places, place) == place {
+            self.sink(places, place);
         }
         if place == 0 {
             self.look_ahead();
@@ -154,7 +202,7 @@ impl<K: Key> Timers<K> {
     }
 
     /// Takes the earliest timer that is due at `now`.
-    pub(crate) fn pop_due(&mut self, now: Time) -> Option<K> {
+    pub(crate) fn pop_due(&mut self, places: &mut impl Places<K>, now: Time) -> Option<K> {
         if self.next > now {
             return None;
         }
@@ -162,26 +210,26 @@ impl<K: Key> Timers<K> {
             (Some(row), Some(heap)) => *if before(row, heap) { row } else { heap },
             (one, other) => *one.or(other)?,
         };
-        self.clear(first.key);
+        self.clear(places, first.key);
         Some(first.key)
     }
 
     /// Moves an entry up to where it belongs, and returns the place.
-    fn rise(&mut self, mut place: usize) -> usize {
+    fn rise(&mut self, places: &mut impl Places<K>, mut place: usize) -> usize {
         let entry = self.heap[place];
         while place > 0 {
             let parent = (place - 1) / ARITY;
             if !before(&entry, &self.heap[parent]) {
                 break;
             }
-            self.put(place, self.heap[parent]);
+            self.put(places, place, self.heap[parent]);
             place = parent;
         }
-        self.put(place, entry);
+        self.put(places, place, entry);
         place
     }
 
-    fn sink(&mut self, mut place: usize) {
+    fn sink(&mut self, places: &mut impl Places<K>, mut place: usize) {
         let entry = self.heap[place];
         loop {
             let first = place * ARITY + 1;
@@ -194,23 +242,21 @@ impl<K: Key> Timers<K> {
             if !before(&self.heap[least], &entry) {
                 break;
             }
-            self.put(place, self.heap[least]);
+            self.put(places, place, self.heap[least]);
             place = least;
         }
-        self.put(place, entry);
+        self.put(places, place, entry);
     }
 
-    fn put(&mut self, place: usize, entry: Entry<K>) {
+    fn put(&mut self, places: &mut impl Places<K>, place: usize, entry: Entry<K>) {
         self.heap[place] = entry;
-        if let Some(known) = self.places.get_mut(entry.key) {
-            *known = Place::in_heap(place);
-        }
+        places.put(entry.key, Place::in_heap(place));
     }
 }
 
 /// Whether an entry of the row is still its key's timer.
-fn lives<K: Key>(places: &SecondaryMap<K, Place>, entry: &Entry<K>) -> bool {
-    places.get(entry.key) == Some(&Place::in_row(entry.sequence))
+fn lives<K: Key>(places: &impl Places<K>, entry: &Entry<K>) -> bool {
+    places.place(entry.key) == Place::in_row(entry.sequence)
 }
 
 fn before<K>(a: &Entry<K>, b: &Entry<K>) -> bool {
@@ -270,7 +316,7 @@ mod tests {
         for due in 2..10_000 {
             timers.set(second, Time::from_nanos(due));
             timers.set(third, Time::from_nanos(due));
-            assert!(timers.row.len() <= 3 * 2 + DEAD, "{} entries", timers.row.len());
+            assert!(timers.queue.row.len() <= 3 * 2 + DEAD, "{} entries", timers.queue.row.len());
         }
         assert_eq!(timers.pop_due(Time::from_nanos(9_998)), Some(first));
         assert_eq!(timers.pop_due(Time::from_nanos(9_998)), None);

@@ -229,7 +229,8 @@ impl Driver {
         let function = *function.key.get()?;
         let key = self.act(|core, now| {
             let timeout = Some(call.deadline - now);
-            let invoke = Invoke { function, id: call.id, timeout, urgency: call.urgency, key };
+            let invoke =
+                Invoke { function, id: call.id, timeout, urgency: call.urgency, key, tag: 0 };
             let key = core.system.invoke(now, invoke, &mut core.effects);
             core.calls.insert(key, Arc::clone(&call));
             key
@@ -472,7 +473,7 @@ impl Core {
                 Action::Stop(replica, self.replicas.remove(replica)?)
             }
             Effect::KillReplica { replica } => Action::Kill(self.replicas.remove(replica)?),
-            Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
+            Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left, .. } => {
                 let replica = self.replicas.get(replica)?.clone();
                 let (number, node, address, endpoint) = match &replica {
                     Replica::Python(replica) => {
@@ -496,12 +497,12 @@ impl Core {
                 let call = Arc::clone(self.calls.get(request)?);
                 Action::Dispatch { key: request, call, replica, dispatch }
             }
-            Effect::Abandon { request, replica } => match self.replicas.get(replica)? {
+            Effect::Abandon { request, replica, .. } => match self.replicas.get(replica)? {
                 Replica::Python(replica) => Action::Abandon(request, Arc::clone(replica)),
                 // The task that talks to the upstream learns it from the end of its call.
                 Replica::Program(_) | Replica::Upstream { .. } => return None,
             },
-            Effect::Ended { request, end } => {
+            Effect::Ended { request, end, .. } => {
                 Action::Ended { call: self.calls.remove(request)?, end, at: now }
             }
             Effect::Scaled { function, from, to } => {

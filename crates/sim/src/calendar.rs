@@ -47,8 +47,15 @@ impl<E: Copy> Calendar<E> {
     /// Enters an event.
     #[inline(always)]
     pub fn push(&mut self, due: Time, event: E) {
-        let entry = Entry { due, sequence: self.entered, event };
         self.entered += 1;
+        self.push_numbered(due, self.entered, event);
+    }
+
+    /// Enters an event that comes, of those at the same moment, in the order of these numbers: several calendars may
+    /// count together. Not to be used beside [`Calendar::push`].
+    #[inline(always)]
+    pub(crate) fn push_numbered(&mut self, due: Time, sequence: u64, event: E) {
+        let entry = Entry { due, sequence, event };
         let place = if self.open {
             self.open = false;
             sink(&mut self.heap, entry.key())
@@ -64,7 +71,15 @@ impl<E: Copy> Calendar<E> {
         self.pop_until(Time::MAX)
     }
 
+    /// When the next event is due, and its number.
+    #[inline(always)]
+    pub(crate) fn first(&mut self) -> Option<(Time, u64)> {
+        self.close();
+        self.heap.first().map(|entry| (entry.due, entry.sequence))
+    }
+
     /// Takes the next event if it is due at `last` or before.
+    #[inline(always)]
     pub fn pop_until(&mut self, last: Time) -> Option<(Time, E)> {
         self.close();
         let first = self.heap.first().filter(|entry| entry.due <= last)?;
@@ -73,6 +88,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Fills the place of what was taken with the last entry.
+    #[inline]
     fn close(&mut self) {
         if self.open {
             self.open = false;

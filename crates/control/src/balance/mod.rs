@@ -15,7 +15,6 @@ mod tests;
 mod written;
 
 use std::fmt;
-use std::time::Duration;
 
 use gatewright_determinism::{Stream, Time};
 use schemars::JsonSchema;
@@ -41,9 +40,9 @@ pub trait Balancer: fmt::Debug + Send {
         let _ = position;
     }
 
-    /// A request that was given to a replica at `now - took` has ended there.
-    fn ended(&mut self, position: Position, now: Time, took: Duration) {
-        let _ = (position, now, took);
+    /// A request that was given to a replica at `started` has ended there.
+    fn ended(&mut self, position: Position, started: Time, now: Time) {
+        let _ = (position, started, now);
     }
 }
 

@@ -109,8 +109,9 @@ impl Balancer for PeakEwmaBalancer {
         self.estimates[position.index()] = fresh;
     }
 
-    fn ended(&mut self, position: Position, now: Time, took: Duration) {
-        self.estimates[position.index()].update(now, took.as_nanos() as f64, self.decay);
+    fn ended(&mut self, position: Position, started: Time, now: Time) {
+        let took = now.nanos_since(started) as f64;
+        self.estimates[position.index()].update(now, took, self.decay);
     }
 }
 

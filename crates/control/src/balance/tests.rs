@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use gatewright_determinism::Purpose;
 use proptest::prelude::*;
 
@@ -126,8 +128,8 @@ fn peak_ewma_leaves_a_slow_one_alone_until_it_is_forgotten() {
     let mut rig = Rig::new(&balance, &[1, 1], None);
     let after = |seconds| Time::ZERO + Duration::from_secs(seconds);
     let (slow, fast) = (rig.places[0], rig.places[1]);
-    rig.balancer.ended(slow, after(1), Duration::from_secs(1));
-    rig.balancer.ended(fast, after(1), Duration::from_millis(10));
+    rig.balancer.ended(slow, after(0), after(1));
+    rig.balancer.ended(fast, after(1), after(1) + Duration::from_millis(10));
     let at = |rig: &mut Rig, now| {
         (0..100).filter(|&id| rig.pick(Asks { now, key: 0 }, id) == Some(0)).count()
     };
@@ -135,7 +137,7 @@ fn peak_ewma_leaves_a_slow_one_alone_until_it_is_forgotten() {
     // The fast one is heard of again and again; the slow one's second has decayed below its 10 ms after
     // 10 s * ln(1 s / 10 ms) = 46 s.
     for second in 2..60 {
-        rig.balancer.ended(fast, after(second), Duration::from_millis(10));
+        rig.balancer.ended(fast, after(second), after(second) + Duration::from_millis(10));
         let chosen = at(&mut rig, after(second));
         assert!(second >= 44 || chosen == 0, "after {second} s");
         assert!(second <= 48 || chosen == 100, "after {second} s");

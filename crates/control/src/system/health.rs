@@ -41,9 +41,9 @@ impl Function {
         outcome: Outcome,
     ) -> bool {
         let Some(position) = replica.position else { return false };
-        let took = now - started;
-        self.balancer.ended(position, now, took);
+        self.balancer.ended(position, started, now);
         if let Some(limiter) = &mut replica.limiter {
+            let took = now - started;
             let in_flight = self.pool.load(position) + 1;
             limiter.ended(&Sample { took, in_flight, dropped: outcome.is_dropped() });
         }

@@ -78,8 +78,14 @@ impl Rig {
         self.until(seconds);
         let function = self.system.lookup(name).unwrap();
         self.id += 1;
-        let invoke =
-            Invoke { function, id: self.id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
+        let invoke = Invoke {
+            function,
+            id: self.id,
+            timeout: None,
+            urgency: URGENCY_DEFAULT,
+            key: 0,
+            tag: 0,
+        };
         self.system.handle(self.now, Event::Invoke(invoke), &mut self.effects);
         self.carry_out();
     }

@@ -35,7 +35,7 @@ use crate::health::{Condition, Health};
 use crate::meter::Meter;
 use crate::queue::{Links, List, Queue};
 use crate::retry::RetryBudget;
-use crate::timers::Timers;
+use crate::timers::{Place, Places, TimerQueue, Timers};
 
 use idle::{Rest, Use};
 use nodes::{Fleet, Seat, Unplaced};
@@ -67,7 +67,7 @@ pub struct System {
     replicas_made: u64,
     /// Requests taken so far, to order them.
     arrivals: u64,
-    deadlines: Timers<RequestKey>,
+    deadlines: TimerQueue<RequestKey>,
     restarts: Timers<ReplicaKey>,
     scalings: Timers<FunctionKey>,
     batches: Timers<FunctionKey>,
@@ -180,6 +180,9 @@ pub struct Invoke {
     /// Hash of what the request is for ([`hash`](crate::balance::hash)): requests with the same one go to the same
     /// replica if the balancer is `consistent_hash`.
     pub key: u64,
+    /// What the caller knows the request by, as `user_data` of io_uring: effects about the request say it.
+    #[serde(default)]
+    pub tag: u32,
 }
 
 /// How an attempt ended.
@@ -246,6 +249,8 @@ pub enum Effect {
     Dispatch {
         /// The request.
         request: RequestKey,
+        /// Its [`Invoke::tag`].
+        tag: u32,
         /// The replica.
         replica: ReplicaKey,
         /// 1 for the first attempt.
@@ -262,6 +267,8 @@ pub enum Effect {
     Abandon {
         /// The request.
         request: RequestKey,
+        /// Its [`Invoke::tag`].
+        tag: u32,
         /// The replica that works on it.
         replica: ReplicaKey,
     },
@@ -269,6 +276,8 @@ pub enum Effect {
     Ended {
         /// The request.
         request: RequestKey,
+        /// Its [`Invoke::tag`].
+        tag: u32,
         /// How.
         end: End,
     },
@@ -439,6 +448,7 @@ struct Replica {
 pub(crate) struct Request {
     function: FunctionKey,
     id: u64,
+    tag: u32,
     /// What the balancer may go by.
     key: u64,
     /// The replica that its last attempt failed at: another one is asked if there is one.
@@ -451,6 +461,8 @@ pub(crate) struct Request {
     pub(crate) urgency: usize,
     /// When its client is told that it took too long.
     deadline: Time,
+    /// Where its timer stands.
+    timer: Place,
     /// When its last attempt started.
     started: Time,
     attempts: u32,
@@ -472,6 +484,17 @@ enum RequestState {
     Abandoned(ReplicaKey),
 }
 
+impl Places<RequestKey> for SlotMap<RequestKey, Request> {
+    fn place(&self, key: RequestKey) -> Place {
+        self.get(key).map_or(Place::NONE, |request| request.timer)
+    }
+
+    fn put(&mut self, key: RequestKey, place: Place) -> Place {
+        self.get_mut(key)
+            .map_or(Place::NONE, |request| std::mem::replace(&mut request.timer, place))
+    }
+}
+
 impl System {
     /// An empty system; `seed` names the run's random streams.
     #[must_use]
@@ -485,7 +508,7 @@ impl System {
             requests: SlotMap::with_key(),
             replicas_made: 0,
             arrivals: 0,
-            deadlines: Timers::new(),
+            deadlines: TimerQueue::new(),
             restarts: Timers::new(),
             scalings: Timers::new(),
             batches: Timers::new(),
@@ -542,7 +565,7 @@ impl System {
     }
 
     fn wake(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while let Some(request) = self.deadlines.pop_due(now) {
+        while let Some(request) = self.deadlines.pop_due(&mut self.requests, now) {
             self.time_up(now, request, effects);
         }
         while let Some(replica) = self.restarts.pop_due(now) {

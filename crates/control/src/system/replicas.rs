@@ -408,8 +408,7 @@ impl System {
         while let Some(request) = self.replicas[key].work.first() {
             self.replicas[key].work.remove(&mut self.requests, request);
             if matches!(self.requests[request].state, RequestState::Abandoned(_)) {
-                self.deadlines.clear(request);
-                self.requests.remove(request);
+                self.forget_request(request);
             } else {
                 self.retry_or_end(now, request, End::Lost, Duration::ZERO, effects);
             }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::balance::{Asks, Position};
 use crate::queue::{Links, URGENCIES};
+use crate::timers::Place;
 
 /// Replicas that fail in a row, none running, before requests are refused at once instead of waiting for them.
 const FAILURES_UNTIL_UNAVAILABLE: u32 = 3;
@@ -43,12 +44,14 @@ impl System {
         let request = self.requests.insert(Request {
             function: owner,
             id: invoke.id,
+            tag: invoke.tag,
             key: invoke.key,
             avoid: None,
             arrival: self.arrivals,
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
             deadline,
+            timer: Place::NONE,
             started: now,
             attempts: 0,
             returned: 0,
@@ -63,9 +66,9 @@ impl System {
                 return request;
             }
         };
-        self.deadlines.set(request, deadline);
+        self.deadlines.set(&mut self.requests, request, deadline);
         if at_once {
-            self.dispatch(now, owner, request, 1, effects);
+            self.dispatch(now, owner, request, 1, false, effects);
         } else {
             self.functions[owner].queue.push(&mut self.requests, request);
             self.pump(now, owner, effects);
@@ -130,7 +133,7 @@ impl System {
                     waiting.min(batch.max_size)
                 }
             };
-            self.dispatch(now, key, first, size, effects);
+            self.dispatch(now, key, first, size, true, effects);
         }
         let Some(function) = self.functions.get(key) else { return };
         let waits = function.queue.len() > 0;
@@ -146,14 +149,15 @@ impl System {
         }
     }
 
-    /// Gives a request, which is in no queue or the first of it, and `size - 1` that wait behind it to a replica; there
-    /// must be so many, and a free slot.
+    /// Gives a request, which is the first of its queue if it waits, and `size - 1` that wait behind it to a replica;
+    /// there must be so many, and a free slot.
     fn dispatch(
         &mut self,
         now: Time,
         owner: FunctionKey,
         first: RequestKey,
         size: u32,
+        waits: bool,
         effects: &mut Vec<Effect>,
     ) {
         let function = &mut self.functions[owner];
@@ -162,13 +166,9 @@ impl System {
         let load = function.pool.begin(position);
         let in_flight = if function.deployment.batch.is_some() { size } else { load };
         let work = &mut self.replicas[replica].work;
-        let mut next = Some(first);
         for batch_left in (0..size).rev() {
+            let next = if waits { function.queue.pop(&mut self.requests) } else { Some(first) };
             let Some(key) = next else { break };
-            if function.queue.first() == next {
-                function.queue.remove(&mut self.requests, key);
-                next = function.queue.first();
-            }
             function.in_service += 1;
             work.push(&mut self.requests, key);
             let request = &mut self.requests[key];
@@ -176,10 +176,13 @@ impl System {
             request.started = now;
             request.state = RequestState::Running(replica);
             if let Some(limit) = function.deployment.max_execution {
-                self.deadlines.set(key, request.deadline.min(now + limit));
+                let due = request.deadline.min(now + limit);
+                self.deadlines.set(&mut self.requests, key, due);
             }
+            let request = &self.requests[key];
             effects.push(Effect::Dispatch {
                 request: key,
+                tag: request.tag,
                 replica,
                 attempt: request.attempts,
                 in_flight,
@@ -218,14 +221,12 @@ impl System {
             replica.answered = true;
             function.answered_in(now.nanos_since(started) as f64);
         }
+        let drains = replica.state == ReplicaState::Draining;
         if !abandoned && function.learn(replica, now, started, outcome) {
             self.judge(now, member, started, outcome, effects);
         }
         match outcome {
-            _ if abandoned => {
-                self.deadlines.clear(key);
-                self.requests.remove(key);
-            }
+            _ if abandoned => drop(self.forget_request(key)),
             Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
             Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
             Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => {
@@ -238,15 +239,19 @@ impl System {
             }
         }
         let function = &self.functions[owner];
-        let (rests, batches) = (function.rest.is_some(), function.deployment.batch.is_some());
-        if batches || function.queue.len() > 0 {
+        let (rests, scales) = (function.rest.is_some(), function.autoscaler.is_some());
+        if function.queue.len() > 0 || function.deployment.batch.is_some() {
             self.pump(now, owner, effects);
         }
         if rests {
             self.rest(now, member);
         }
-        self.measure(now, owner);
-        self.stop_if_drained(member, effects);
+        if scales {
+            self.measure(now, owner);
+        }
+        if drains {
+            self.stop_if_drained(member, effects);
+        }
     }
 
     /// A replica that is going has not begun a request: it waits again, in its old place.
@@ -266,8 +271,7 @@ impl System {
         let (function, member) = (&mut self.functions[owner], &mut self.replicas[replica]);
         function.free_slot(member, &mut self.requests, key);
         if !waits {
-            self.deadlines.clear(key);
-            self.requests.remove(key);
+            self.forget_request(key);
         } else if function.phase == Phase::Removing {
             self.end(key, End::Shed(Shed::Removed), effects);
         } else {
@@ -282,7 +286,7 @@ impl System {
     /// A request's timer has fired: its pause is over, its time is up, or its attempt hangs.
     pub(super) fn time_up(&mut self, now: Time, key: RequestKey, effects: &mut Vec<Effect>) {
         let request = &self.requests[key];
-        let function = request.function;
+        let (function, tag) = (request.function, request.tag);
         match request.state {
             RequestState::Pausing if now < request.deadline => {
                 self.queue_again(key);
@@ -292,7 +296,7 @@ impl System {
             RequestState::Abandoned(replica) => self.kill(now, replica, effects),
             RequestState::Running(replica) if now < request.deadline => {
                 self.functions[function].totals.count(End::TimedOut);
-                effects.push(Effect::Ended { request: key, end: End::TimedOut });
+                effects.push(Effect::Ended { request: key, tag, end: End::TimedOut });
                 self.requests[key].state = RequestState::Abandoned(replica);
                 self.kill(now, replica, effects);
             }
@@ -309,7 +313,7 @@ impl System {
         effects: &mut Vec<Effect>,
     ) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        let owner = request.function;
+        let (owner, tag) = (request.function, request.tag);
         match request.state {
             RequestState::Queued => {
                 self.functions[owner].queue.remove(&mut self.requests, key);
@@ -324,9 +328,9 @@ impl System {
                 let grace = function.deployment.cancel_grace.map_or(Time::MAX, |grace| now + grace);
                 let limit = function.deployment.max_execution;
                 let limit = limit.map_or(Time::MAX, |limit| started + limit);
-                self.deadlines.set(key, grace.min(limit));
-                effects.push(Effect::Abandon { request: key, replica });
-                effects.push(Effect::Ended { request: key, end });
+                self.deadlines.set(&mut self.requests, key, grace.min(limit));
+                effects.push(Effect::Abandon { request: key, tag, replica });
+                effects.push(Effect::Ended { request: key, tag, end });
                 if end == End::TimedOut {
                     let member = &mut self.replicas[replica];
                     if function.learn(member, now, started, Outcome::Unavailable) {
@@ -397,26 +401,35 @@ impl System {
         let id = request.id ^ u64::from(request.attempts) << 48;
         let share = 0.5 + Stream::new(self.seed, Purpose::Jitter, id).unit() / 2.0;
         request.state = RequestState::Pausing;
-        self.deadlines.set(key, request.deadline.min(now + pause.mul_f64(share).max(asked)));
+        let due = request.deadline.min(now + pause.mul_f64(share).max(asked));
+        self.deadlines.set(&mut self.requests, key, due);
     }
 
     fn queue_again(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
         request.state = RequestState::Queued;
-        self.deadlines.set(key, request.deadline);
-        self.functions[request.function].queue.push_by_arrival(&mut self.requests, key);
+        let (deadline, owner) = (request.deadline, request.function);
+        self.deadlines.set(&mut self.requests, key, deadline);
+        self.functions[owner].queue.push_by_arrival(&mut self.requests, key);
     }
 
     /// Ends a request that is in no queue and holds no slot.
     #[inline(always)]
     pub(super) fn end(&mut self, key: RequestKey, end: End, effects: &mut Vec<Effect>) {
-        self.deadlines.clear(key);
-        if let Some(request) = self.requests.remove(key) {
+        if let Some(request) = self.forget_request(key) {
             if let Some(function) = self.functions.get_mut(request.function) {
                 function.totals.count(end);
             }
-            effects.push(Effect::Ended { request: key, end });
+            effects.push(Effect::Ended { request: key, tag: request.tag, end });
         }
+    }
+
+    /// Nothing more is done about a request, which is in no queue and holds no slot.
+    #[inline(always)]
+    pub(super) fn forget_request(&mut self, key: RequestKey) -> Option<Request> {
+        let request = self.requests.remove(key)?;
+        self.deadlines.drop_at(&mut self.requests, request.timer);
+        Some(request)
     }
 
     /// Ends everything that waits for a function, in the queue or for a retry.

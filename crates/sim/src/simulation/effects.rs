@@ -1,7 +1,5 @@
 //! Doing what the system says.
 
-use std::mem;
-
 use gatewright_control as control;
 use gatewright_control::{Effect, FunctionKey};
 
@@ -12,31 +10,32 @@ use super::event::Event;
 impl Engine<'_> {
     /// Tells the system of an event, and does what it says.
     pub(super) fn tell(&mut self, event: control::Event) {
+        let from = self.effects.len();
         self.system.handle(self.now, event, &mut self.effects);
-        self.carry_out();
+        self.carry_out(from);
     }
 
-    /// Does what the system said.
-    pub(super) fn carry_out(&mut self) {
-        let mut effects = mem::take(&mut self.effects);
-        for effect in &effects {
+    /// Does what the system said, from that effect on. What it says in answer to that is done before what follows.
+    pub(super) fn carry_out(&mut self, from: usize) {
+        let mut next = from;
+        while let Some(effect) = self.effects.get(next) {
+            next += 1;
             match *effect {
-                Effect::Dispatch { request, replica, attempt, in_flight, cold, batch_left } => {
+                Effect::Dispatch { tag, replica, attempt, in_flight, cold, batch_left, .. } => {
                     let first = batch_left + 1 == in_flight;
-                    self.dispatch(request, replica, attempt, in_flight, cold, first);
+                    self.dispatch(tag, replica, attempt, in_flight, cold, first);
                 }
-                Effect::Ended { request, end } => self.request_ended(request, end),
-                _ => self.carry_out_rare(effect),
+                Effect::Ended { tag, end, .. } => self.request_ended(tag, end),
+                effect => self.carry_out_rare(effect),
             }
         }
-        effects.clear();
-        self.effects = effects;
+        self.effects.truncate(from);
     }
 
     /// Does what is not said of every request.
     #[cold]
-    fn carry_out_rare(&mut self, effect: &Effect) {
-        match *effect {
+    fn carry_out_rare(&mut self, effect: Effect) {
+        match effect {
             Effect::Dispatch { .. }
             | Effect::Ended { .. }
             | Effect::Removed { .. }
@@ -45,7 +44,7 @@ impl Engine<'_> {
             Effect::StopReplica { replica } => self.stop(replica),
             Effect::KillReplica { replica } => self.killed(replica),
             Effect::Scaled { function, from, to } => self.scaled(function, from, to),
-            Effect::Abandon { request, replica } => self.abandon(request, replica),
+            Effect::Abandon { tag, replica, .. } => self.abandon(tag, replica),
             Effect::Probe { replica, .. } => {
                 self.calendar.push(self.now, Event::Probed { replica });
             }

@@ -6,9 +6,10 @@ use gatewright_workload::trace::StreamedRequests;
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
+use super::agenda::Agenda;
 use super::event::{Event, Turn};
 use super::faults::Down;
-use super::flights::{FlightId, Flights, NONE};
+use super::flights::{Attempt, FlightId, Flights, WorkId};
 use super::level::Level;
 use super::played::{self, Told};
 use super::policies::{Policies, ServiceModel};
@@ -18,7 +19,7 @@ use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
 use super::{Progress, RecordSink, Simulation, SimulationError, SimulationReport};
-use crate::{Act, Calendar, Fault};
+use crate::Act;
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -30,11 +31,9 @@ pub(super) struct Engine<'a> {
     /// Whether the functions are deployed and the run goes on.
     pub(super) begun: bool,
     pub(super) system: System,
-    pub(super) calendar: Calendar<Event>,
+    pub(super) calendar: Agenda,
     pub(super) effects: Vec<Effect>,
     pub(super) flights: Flights,
-    /// What the system knows of: requests that have not ended, and those that replicas still work on.
-    pub(super) handled: SecondaryMap<RequestKey, Handled>,
     /// Service time of the batch that is being handed over, in nanoseconds.
     pub(super) batch_span: u64,
     pub(super) by_function: SecondaryMap<FunctionKey, usize>,
@@ -77,38 +76,13 @@ pub(super) enum Arrivals {
     Sessions(SessionStarts),
 }
 
-/// A request as the system knows it.
-#[derive(Clone, Copy)]
-pub(super) struct Handled {
-    /// [`NONE`] once it has ended for its client.
-    pub(super) flight: FlightId,
-    /// What a replica works on.
-    pub(super) work: Option<Attempt>,
-}
-
-/// An attempt in service.
-#[derive(Clone, Copy)]
-pub(super) struct Attempt {
-    pub(super) replica: ReplicaKey,
-    /// 1 for the first of its request.
-    pub(super) number: u32,
-    pub(super) function: usize,
-    pub(super) since: Time,
-    /// Where it stands between its data and its service.
-    pub(super) step: u32,
-    /// Nanoseconds of service.
-    pub(super) span: u64,
-    /// How it fails, if it does otherwise than with an error.
-    pub(super) fault: Option<Fault>,
-}
-
 /// Work that a replica is done with.
 pub(super) struct Done {
-    /// Whose work it was; [`NONE`] if it has ended for its client.
-    pub(super) flight: FlightId,
-    pub(super) replica: ReplicaKey,
+    pub(super) request: RequestKey,
     pub(super) function: usize,
-    pub(super) fault: Option<Fault>,
+    /// Whether the request has ended for its client.
+    pub(super) ended: bool,
+    pub(super) attempt: Attempt,
 }
 
 pub(super) struct FunctionRun {
@@ -193,10 +167,9 @@ impl<'a> Engine<'a> {
             now: Time::ZERO,
             begun: false,
             system: setup.system(seed),
-            calendar: Calendar::new(),
+            calendar: Agenda::new(),
             effects: Vec::new(),
             flights: Flights::default(),
-            handled: SecondaryMap::new(),
             batch_span: 0,
             by_function: SecondaryMap::new(),
             functions: Vec::new(),
@@ -278,7 +251,14 @@ impl<'a> Engine<'a> {
             match (self.calendar.pop_until(wakeup.unwrap_or(Time::MAX)), wakeup) {
                 (Some((due, event)), _) => {
                     self.advance(due);
-                    self.happen(event);
+                    match event {
+                        Event::Due { demand } => self.due(demand),
+                        Event::Finished { work } => self.finished(work),
+                        event => self.happen(event),
+                    }
+                    while let Some(flight) = self.follow_ups.pop() {
+                        self.invoke(flight);
+                    }
                 }
                 (None, Some(wakeup)) => {
                     self.advance(wakeup);
@@ -297,6 +277,7 @@ impl<'a> Engine<'a> {
         progress(self.progress());
     }
 
+    #[inline(always)]
     fn advance(&mut self, now: Time) {
         self.now = now;
         if !self.warm && now >= self.setup.warm_up {
@@ -305,6 +286,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Averages over time begin at the end of the warm-up, which has just passed: nothing has changed since.
+    #[cold]
     fn end_warm_up(&mut self) {
         self.warm = true;
         let at = self.setup.warm_up;
@@ -318,16 +300,20 @@ impl<'a> Engine<'a> {
         self.nodes.iter_mut().for_each(|node| node.begin(at));
     }
 
+    /// The next request of a demand is due, or its next session begins.
+    fn due(&mut self, demand: u32) {
+        self.sources -= 1;
+        if self.may_offer(demand, self.now) {
+            let session = self.demands[demand as usize].next_session;
+            self.offer(demand, Turn { session, number: 0 });
+            self.schedule_next(demand);
+        }
+    }
+
+    #[inline(never)]
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Due { demand } => {
-                self.sources -= 1;
-                if self.may_offer(demand, self.now) {
-                    let session = self.demands[demand as usize].next_session;
-                    self.offer(demand, Turn { session, number: 0 });
-                    self.schedule_next(demand);
-                }
-            }
+            Event::Due { demand } => self.due(demand),
             Event::Ask { demand } => {
                 self.sources -= 1;
                 if self.may_offer(demand, self.now) {
@@ -342,16 +328,16 @@ impl<'a> Engine<'a> {
             }
             Event::Admit { flight } => self.admit(flight),
             Event::Answer { flight } => self.answer_from_cache(flight),
-            Event::Finished { request, attempt } => self.finished(request, attempt),
+            Event::Finished { work } => self.finished(work),
             Event::Ready { replica } => self.ready(replica),
             Event::StartFailed { replica } => self.start_failed(replica),
             Event::Stopped { replica } => self.stopped(replica),
             Event::Booted { replica } => self.set_up(replica),
             Event::Failed { replica } => self.failed(replica),
-            Event::Served { request, attempt } => self.served(request, attempt),
+            Event::Served { work } => self.served(work),
             Event::Shared { replica, version } => self.shared(replica, version),
             Event::NodeShared { node, version } => self.node_shared(node, version),
-            Event::Join { request, attempt } => self.join_batch(request, attempt),
+            Event::Join { work } => self.join_batch(work),
             Event::Step { replica } => self.end_step(replica),
             Event::Connected { transfer } => self.connected(transfer),
             Event::Moved { transfer } => self.moved(transfer),
@@ -362,9 +348,6 @@ impl<'a> Engine<'a> {
                 self.outage(function as usize, number, begins);
             }
             Event::Probed { replica } => self.probed(replica),
-        }
-        while let Some(flight) = self.follow_ups.pop() {
-            self.invoke(flight);
         }
     }
 
@@ -436,10 +419,11 @@ impl<'a> Engine<'a> {
         let Some(due) = next else { return };
         if self.may_offer(demand, due) {
             self.sources += 1;
-            self.calendar.push(due, Event::Due { demand });
+            self.calendar.push_arrival(due, demand);
         }
     }
 
+    #[cold]
     fn progress(&self) -> Progress {
         let share = |(demand, setup): (&DemandRun, &super::DemandSetup)| {
             let of_requests = setup.limits.requests.map(|all| demand.offered as f64 / all as f64);
@@ -452,30 +436,21 @@ impl<'a> Engine<'a> {
         Progress { now: self.now, events: self.events, ended: self.ended, fraction }
     }
 
-    /// The attempt of a request that is in service, if it is this one.
-    pub(super) fn work_of(&mut self, request: RequestKey, attempt: u32) -> Option<&mut Attempt> {
-        let work = self.handled.get_mut(request)?.work.as_mut()?;
-        (work.number == attempt).then_some(work)
-    }
-
     /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
-    #[inline]
-    pub(super) fn end_work(&mut self, request: RequestKey, attempt: u32) -> Option<Done> {
-        let handled = self.handled.get_mut(request)?;
-        let flight = handled.flight;
-        let work = handled.work.as_ref().filter(|work| work.number == attempt)?;
-        let Attempt { replica, function, since, fault, .. } = *work;
-        handled.work = None;
-        if flight == NONE {
-            self.handled.remove(request);
-        }
+    #[inline(always)]
+    pub(super) fn end_work(&mut self, work: WorkId) -> Option<Done> {
+        let flight = self.flights.at_work(work)?;
+        let attempt = flight.work?;
+        let function = flight.function as usize;
+        let done = Done { request: flight.request, function, ended: flight.ended, attempt };
+        self.flights.end_work(work.flight);
         if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, replica, false);
+            sampling.load(self.now, attempt.replica, false);
         }
         let run = &mut self.functions[function];
         run.in_service.down(self.now);
-        run.served += u128::from(self.now.nanos_since(since));
-        Some(Done { flight, replica, function, fault })
+        run.served += u128::from(self.now.nanos_since(attempt.since));
+        Some(done)
     }
 
     /// The luck of a request or replica for a purpose.
@@ -492,7 +467,7 @@ mod tests {
     use crate::{Demand, FunctionModel, Law, Model, Scenario};
 
     /// What a run holds in the end, after `requests` requests of which at most 25 are there at once.
-    fn held_after(requests: u64) -> [usize; 3] {
+    fn held_after(requests: u64) -> [usize; 2] {
         let system =
             "[function.f]\npython = \"m:C\"\nreplicas = { min = 5 }\nqueue = { capacity = 20 }";
         let system = SystemFile::parse(system, &[]).unwrap();
@@ -511,7 +486,7 @@ mod tests {
         engine.open_demands();
         engine.run(&mut |_| ());
         assert_eq!(engine.ended, requests);
-        [engine.flights.capacity(), engine.handled.capacity(), engine.effects.capacity()]
+        [engine.flights.capacity(), engine.effects.capacity()]
     }
 
     #[test]

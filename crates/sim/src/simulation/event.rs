@@ -1,8 +1,8 @@
 //! What stands in the calendar.
 
-use gatewright_control::{ReplicaKey, RequestKey};
+use gatewright_control::ReplicaKey;
 
-use super::flights::FlightId;
+use super::flights::{FlightId, WorkId};
 use crate::FlowEnd;
 
 /// Something that will happen.
@@ -31,8 +31,7 @@ pub(super) enum Event {
     },
     /// A replica is done with a request.
     Finished {
-        request: RequestKey,
-        attempt: u32,
+        work: WorkId,
     },
     Ready {
         replica: ReplicaKey,
@@ -53,8 +52,7 @@ pub(super) enum Event {
     },
     /// A request has had its service, and may have data to write.
     Served {
-        request: RequestKey,
-        attempt: u32,
+        work: WorkId,
     },
     /// The same, in a replica whose requests slow one another down.
     Shared {
@@ -68,8 +66,7 @@ pub(super) enum Event {
     },
     /// A request joins the batch of a language model.
     Join {
-        request: RequestKey,
-        attempt: u32,
+        work: WorkId,
     },
     /// A step of a language model is over.
     Step {

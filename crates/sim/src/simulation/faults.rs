@@ -1,12 +1,12 @@
 //! Attempts that fail, at random or in an outage, and checks of health.
 
 use gatewright_control as control;
-use gatewright_control::{Outcome, ReplicaKey, RequestKey};
+use gatewright_control::{Outcome, ReplicaKey};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Engine, Handled};
+use super::engine::Engine;
 use super::event::Event;
-use super::flights::{Flight, FlightId};
+use super::flights::{Flight, FlightId, WorkId};
 use crate::faults::Fault;
 
 /// An outage that lasts.
@@ -54,18 +54,19 @@ impl Engine<'_> {
     }
 
     /// Whether an attempt that was handed over just now fails otherwise than with an error; its end is entered then.
-    pub(super) fn fails(&mut self, request: RequestKey, attempt: u32) -> bool {
-        let Some(&Handled { flight, work: Some(work) }) = self.handled.get(request) else {
+    pub(super) fn fails(&mut self, id: WorkId) -> bool {
+        let Some(&mut Flight { function, work: Some(work), .. }) = self.flights.at_work(id) else {
             return false;
         };
-        let setup = &self.setup.functions[work.function];
-        let mut luck = self.fault_luck(flight, attempt);
+        let function = function as usize;
+        let setup = &self.setup.functions[function];
+        let mut luck = self.fault_luck(id.flight, work.number);
         // Drawn in any case: an outage does not change the luck of other attempts.
         let (which, place) = (luck.unit(), luck.unit());
-        let down = self.down_at(work.function, work.replica);
+        let down = self.down_at(function, work.replica);
         let random = || setup.faults.as_ref().and_then(|faults| faults.of(which));
         let Some(fault) = down.or_else(random) else { return false };
-        if let Some(work) = self.work_of(request, attempt) {
+        if let Some(work) = self.flights.attempt(id) {
             work.fault = Some(fault);
         }
         let due = match fault {
@@ -73,7 +74,7 @@ impl Engine<'_> {
             Fault::Unavailable => self.now.plus_nanos((work.span as f64 * place) as u64),
             Fault::Hangs => return true,
         };
-        self.calendar.push(due, Event::Finished { request, attempt });
+        self.calendar.push(due, Event::Finished { work: id });
         true
     }
 

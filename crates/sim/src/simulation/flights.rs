@@ -1,13 +1,18 @@
+use gatewright_control::{ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 use gatewright_record::CacheResult;
 
 use super::event::Turn;
+use crate::Fault;
 
-/// Requests between sending and answer, in places that are used again: as many as there ever were at once.
+/// Requests between sending and answer, and those that replicas still work on, in places that are used again: as many
+/// as there ever were at once.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     places: Vec<Flight>,
     free: Vec<FlightId>,
+    /// Attempts so far, to tell them apart.
+    attempts: u32,
 }
 
 /// A request's place in [`Flights`].
@@ -53,6 +58,43 @@ pub(super) struct Flight {
     pub(super) role: Role,
     /// The next request that waits for the same fetch.
     pub(super) next_waiter: FlightId,
+    /// What the system knows it by, once it has been asked.
+    pub(super) request: RequestKey,
+    /// Whether it has ended for its client.
+    pub(super) ended: bool,
+    /// What a replica works on.
+    pub(super) work: Option<Attempt>,
+}
+
+/// An attempt in service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) replica: ReplicaKey,
+    /// Number in the run; the last 32 bits of it.
+    serial: u32,
+    /// 1 for the first of its request.
+    pub(super) number: u32,
+    /// Where it stands between its data and its service.
+    pub(super) step: u32,
+    pub(super) since: Time,
+    /// Nanoseconds of service.
+    pub(super) span: u64,
+    /// How it fails, if it does otherwise than with an error.
+    pub(super) fault: Option<Fault>,
+}
+
+impl Attempt {
+    /// The attempt of this number at a replica, from now on.
+    pub(super) const fn new(replica: ReplicaKey, number: u32, since: Time, span: u64) -> Self {
+        Self { replica, serial: 0, number, step: 0, since, span, fault: None }
+    }
+}
+
+/// An attempt of a flight. It may be over: its replica was lost, and the place may have another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorkId {
+    pub(super) flight: FlightId,
+    serial: u32,
 }
 
 /// What a cache did with a request.
@@ -86,6 +128,13 @@ impl Role {
     }
 }
 
+impl Flight {
+    /// Whether nothing is to be said of it if it ends well, but when: it was tried once, by a replica that was there.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.code == 0 && self.attempts == 1 && !self.cold && matches!(self.role, Role::Plain)
+    }
+}
+
 impl Flights {
     pub(super) fn insert(&mut self, flight: Flight) -> FlightId {
         if let Some(place) = self.free.pop() {
@@ -101,10 +150,62 @@ impl Flights {
         &mut self.places[id as usize]
     }
 
-    /// The place may be used again; what was there can be read until then.
-    pub(super) fn remove(&mut self, id: FlightId) -> &Flight {
-        self.free.push(id);
-        &self.places[id as usize]
+    /// A replica begins to work on a request.
+    pub(super) fn begin_work(&mut self, id: FlightId, attempt: Attempt) -> WorkId {
+        self.attempts = self.attempts.wrapping_add(1);
+        let serial = self.attempts;
+        self.places[id as usize].work = Some(Attempt { serial, ..attempt });
+        WorkId { flight: id, serial }
+    }
+
+    /// The attempt, if a replica still works on it, and its flight.
+    pub(super) fn at_work(&mut self, work: WorkId) -> Option<&mut Flight> {
+        let flight = &mut self.places[work.flight as usize];
+        flight.work.as_ref().is_some_and(|it| it.serial == work.serial).then_some(flight)
+    }
+
+    /// The attempt, if a replica still works on it.
+    pub(super) fn attempt(&mut self, work: WorkId) -> Option<&mut Attempt> {
+        self.at_work(work)?.work.as_mut()
+    }
+
+    /// What a replica works on for this flight, and how that fails, if it does.
+    pub(super) fn work_of(&self, id: FlightId) -> Option<(WorkId, Option<Fault>)> {
+        let attempt = self.places[id as usize].work.as_ref()?;
+        Some((WorkId { flight: id, serial: attempt.serial }, attempt.fault))
+    }
+
+    /// A replica no longer works on a request, whose place may be used again if nobody waits for it either.
+    pub(super) fn end_work(&mut self, id: FlightId) {
+        let flight = &mut self.places[id as usize];
+        flight.work = None;
+        if flight.ended {
+            self.free.push(id);
+        }
+    }
+
+    /// A request has ended for its client. The place may be used again when no replica works on it; what is there can
+    /// be read until then.
+    pub(super) fn end(&mut self, id: FlightId) -> &Flight {
+        let flight = &mut self.places[id as usize];
+        flight.ended = true;
+        if flight.work.is_none() {
+            self.free.push(id);
+        }
+        flight
+    }
+
+    /// Requests of no client that have not ended.
+    pub(super) fn refreshing(&self) -> impl Iterator<Item = &Flight> {
+        self.places.iter().filter(|flight| flight.role == Role::Refresh && !flight.ended)
+    }
+
+    /// What replicas work on.
+    pub(super) fn works(&self) -> impl Iterator<Item = (WorkId, &Flight, &Attempt)> {
+        (0..).zip(&self.places).filter_map(|(id, flight)| {
+            let attempt = flight.work.as_ref()?;
+            Some((WorkId { flight: id, serial: attempt.serial }, flight, attempt))
+        })
     }
 
     /// The most flights there ever were at once.

@@ -1,7 +1,7 @@
 //! Requests in the batch of a language model.
 
 use gatewright_control as control;
-use gatewright_control::{Outcome, ReplicaKey, RequestKey};
+use gatewright_control::{Outcome, ReplicaKey};
 use gatewright_determinism::{Purpose, Stream};
 use gatewright_record::{Invocation, Status, TokenSummary, TokenTimes};
 use gatewright_workload::Strategy;
@@ -9,7 +9,7 @@ use gatewright_workload::Strategy;
 use super::LlmSetup;
 use super::engine::Engine;
 use super::event::Event;
-use super::flights::{FlightId, NONE};
+use super::flights::{Flight, FlightId, WorkId};
 use crate::llm::Asked;
 
 /// What laws of numbers draw, as laws of times do, in billionths.
@@ -17,28 +17,31 @@ const ONE: u64 = 1_000_000_000;
 
 impl Engine<'_> {
     /// A request joins its replica's batch; one that would never fit ends with an error.
-    pub(super) fn join_batch(&mut self, request: RequestKey, attempt: u32) {
-        let Some(work) = self.work_of(request, attempt).copied() else { return };
-        let Some(flight) = self.handled.get(request).map(|handled| handled.flight) else { return };
-        let asked = match &self.setup.functions[work.function].llm {
+    pub(super) fn join_batch(&mut self, id: WorkId) {
+        let Some(&mut Flight { request, function, ended, work: Some(work), .. }) =
+            self.flights.at_work(id)
+        else {
+            return;
+        };
+        let asked = match &self.setup.functions[function as usize].llm {
             // Nobody waits for it any more.
-            _ if flight == NONE => Asked { prompt: 1, output: 1, prefix: None },
-            Some(llm) => self.asked(llm, flight),
+            _ if ended => Asked { prompt: 1, output: 1, prefix: None },
+            Some(llm) => self.asked(llm, id.flight),
             None => return,
         };
         let Some(batch) = self.sites.get_mut(work.replica).and_then(|site| site.batch.as_mut())
         else {
             return;
         };
-        let (fits, idle) = (batch.enter((request, attempt), asked), !batch.is_stepping());
+        let (fits, idle) = (batch.enter(id, asked), !batch.is_stepping());
         if !fits {
             self.occupy(work.replica, false);
-            self.end_work(request, attempt);
+            self.end_work(id);
             self.tell(control::Event::Finished { request, outcome: Outcome::Error });
             return;
         }
-        if flight != NONE {
-            self.flights.get_mut(flight).tokens = [asked.prompt, asked.output];
+        if !ended {
+            self.flights.get_mut(id.flight).tokens = [asked.prompt, asked.output];
         }
         if idle {
             self.begin_step(work.replica);
@@ -78,21 +81,18 @@ impl Engine<'_> {
             return;
         };
         let mut done = Vec::new();
-        let (now, handled, flights) = (self.now, &self.handled, &mut self.flights);
+        let (now, flights) = (self.now, &mut self.flights);
         batch.end_step(|given| {
-            let (request, attempt) = given.tag;
             if given.first
-                && let Some(handled) = handled.get(request).filter(|one| one.flight != NONE)
+                && let Some(flight) = flights.at_work(given.tag)
             {
-                flights.get_mut(handled.flight).first_token = Some(now);
+                flight.first_token = Some(now);
             }
             if given.last {
-                done.push((request, attempt));
+                done.push(given.tag);
             }
         });
-        for (request, attempt) in done {
-            self.step(request, attempt);
-        }
+        done.into_iter().for_each(|work| self.step(work));
         // Requests that came at its very end have joined.
         self.begin_step(replica);
     }

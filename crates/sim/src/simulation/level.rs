@@ -6,11 +6,12 @@ use gatewright_determinism::Time;
 pub(super) struct Level {
     value: u64,
     max: u64,
-    since: Time,
-    area: u128,
+    /// What the value lost times the moment at which it lost it, less the same for what it gained: added to the value
+    /// times any later moment, the integral up to then.
+    changes: i128,
     /// When the warm-up ended, and the integral up to then: averages are taken from there on.
     from: Time,
-    before: u128,
+    before: i128,
 }
 
 impl Level {
@@ -24,37 +25,44 @@ impl Level {
     }
 
     pub(super) fn set(&mut self, now: Time, value: u64) {
-        if now != self.since {
-            self.area = self.area(now);
-            self.since = now;
-        }
+        self.changes += (i128::from(self.value) - i128::from(value)) * i128::from(now.as_nanos());
         self.value = value;
         self.max = self.max.max(value);
     }
 
+    #[inline]
     pub(super) fn up(&mut self, now: Time) {
-        self.set(now, self.value + 1);
+        self.changes -= i128::from(now.as_nanos());
+        self.value += 1;
+        self.max = self.max.max(self.value);
     }
 
+    #[inline]
     pub(super) fn down(&mut self, now: Time) {
-        self.set(now, self.value.saturating_sub(1));
+        debug_assert!(self.value > 0, "what goes has come");
+        self.changes += i128::from(now.as_nanos());
+        self.value -= 1;
     }
 
     /// The warm-up has ended: maximum and averages begin anew.
     pub(super) fn begin(&mut self, now: Time) {
-        self.before = self.area(now);
+        self.before = self.signed_area(now);
         self.from = now;
         self.max = self.value;
     }
 
     /// The integral from the start of the run to `now`, in units times nanoseconds.
     pub(super) fn area(&self, now: Time) -> u128 {
-        self.area + u128::from(self.value) * u128::from(now.nanos_since(self.since))
+        self.signed_area(now).unsigned_abs()
+    }
+
+    fn signed_area(&self, now: Time) -> i128 {
+        self.changes + i128::from(self.value) * i128::from(now.as_nanos())
     }
 
     /// The integral from the end of the warm-up to `now`.
     pub(super) fn area_after_warm_up(&self, now: Time) -> u128 {
-        self.area(now) - self.before
+        (self.signed_area(now) - self.before).unsigned_abs()
     }
 
     /// The average from the end of the warm-up to `now`.

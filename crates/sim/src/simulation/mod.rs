@@ -7,6 +7,7 @@
 //! quantities over time, `samples` what is seen of them now and then, `streams` what a run leaves behind, `policies`
 //! those of an experiment.
 
+mod agenda;
 mod checks;
 mod effects;
 mod engine;

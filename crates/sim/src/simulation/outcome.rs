@@ -3,7 +3,6 @@
 use gatewright_determinism::Time;
 
 use super::engine::{Arrivals, Engine};
-use super::flights::{NONE, Role};
 use super::{DemandReport, FunctionReport, SimulationError, SimulationReport};
 
 impl Engine<'_> {
@@ -34,7 +33,7 @@ impl Engine<'_> {
             {
                 run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
             }
-            run.summary.settle_punctual();
+            run.summary.settle_punctual(run.timed);
             DemandReport {
                 function: run.record.function,
                 route: run.record.route,
@@ -56,7 +55,7 @@ impl Engine<'_> {
 
     /// What must hold of every run: who came has gone; Little's law over the whole of it, and the law of utilisation
     /// (requests in service over time are the sum of their services) for each function, to the nanosecond.
-    fn check_identities(&mut self) -> Result<(), SimulationError> {
+    fn check_identities(&self) -> Result<(), SimulationError> {
         let broken = |what: String| Err(SimulationError::Identity(what));
         if self.offered != self.ended || self.open.value() != 0 {
             return broken(format!("{} requests came and {} ended", self.offered, self.ended));
@@ -66,8 +65,8 @@ impl Engine<'_> {
             return broken(format!("Little's law: {area} is not {} request-ns", self.sojourns));
         }
         let mut served: Vec<u128> = self.functions.iter().map(|run| run.served).collect();
-        for work in self.handled.values().filter_map(|handled| handled.work) {
-            served[work.function] += u128::from(self.now.nanos_since(work.since));
+        for (_, flight, attempt) in self.flights.works() {
+            served[flight.function as usize] += u128::from(self.now.nanos_since(attempt.since));
         }
         let refreshing = self.refreshing();
         let functions = self.functions.iter().zip(&self.setup.functions);
@@ -87,12 +86,10 @@ impl Engine<'_> {
 
     /// Requests of no client that are under way, by function: those that fetch anew what is stale. Nobody waits for them,
     /// so a run may end before they do.
-    fn refreshing(&mut self) -> Vec<u64> {
+    fn refreshing(&self) -> Vec<u64> {
         let mut counts = vec![0; self.functions.len()];
-        let flights = self.handled.values().map(|handled| handled.flight).filter(|&id| id != NONE);
-        for id in flights {
-            let flight = self.flights.get_mut(id);
-            counts[flight.function as usize] += u64::from(flight.role == Role::Refresh);
+        for flight in self.flights.refreshing() {
+            counts[flight.function as usize] += 1;
         }
         counts
     }

@@ -1,11 +1,10 @@
 use gatewright_control as control;
 use gatewright_control::cluster::NodeId;
-use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView, RequestKey};
+use gatewright_control::{FunctionKey, Loss, ReplicaKey, ReplicaState, ReplicaView};
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::engine::{Engine, FunctionRun, Handled};
+use super::engine::{Engine, FunctionRun};
 use super::event::Event;
-use super::flights::NONE;
 use super::level::Level;
 use super::policies::Policies;
 use super::transfers::Cargo;
@@ -39,7 +38,7 @@ impl Engine<'_> {
             });
         }
         self.set_policies(policies)?;
-        self.carry_out();
+        self.carry_out(0);
         self.begun = true;
         Ok(())
     }
@@ -167,20 +166,15 @@ impl Engine<'_> {
     }
 
     fn drop_work(&mut self, replica: ReplicaKey) {
-        let at_work = |(request, handled): (RequestKey, &Handled)| {
-            let work = handled.work.filter(|work| work.replica == replica)?;
-            Some((request, work.number, handled.flight))
-        };
-        let lost: Vec<_> = self.handled.iter().filter_map(at_work).collect();
-        let requests: Vec<_> = lost.iter().map(|&(request, ..)| request).collect();
-        self.leave_node(replica, &requests);
-        for &(request, attempt, flight) in &lost {
-            let Some(done) = self.end_work(request, attempt) else { continue };
+        let here = self.flights.works().filter(|(.., attempt)| attempt.replica == replica);
+        let lost: Vec<_> = here.map(|(work, ..)| work).collect();
+        self.leave_node(replica, &lost);
+        for work in lost {
+            let Some(done) = self.end_work(work) else { continue };
             self.occupy(replica, false);
             // Unless it has ended with its replica, it waits to be tried again.
-            if flight != NONE {
-                self.flights.get_mut(flight).waiting = true;
-                self.functions[done.function].queued.up(self.now);
+            if !done.ended {
+                self.wait(work.flight);
             }
         }
     }
@@ -207,8 +201,8 @@ impl Engine<'_> {
 
     /// A replica was killed at its work; the system has forgotten it already.
     pub(super) fn killed(&mut self, replica: ReplicaKey) {
-        let mut works = self.handled.values().filter_map(|handled| handled.work);
-        let function = works.find(|work| work.replica == replica).map(|work| work.function);
+        let found = self.flights.works().find(|(.., attempt)| attempt.replica == replica);
+        let function = found.map(|(_, flight, _)| flight.function as usize);
         self.drop_work(replica);
         if let Some(function) = function {
             self.functions[function].allocated.down(self.now);

@@ -1,4 +1,3 @@
-use std::mem;
 use std::sync::Arc;
 
 use gatewright_control as control;
@@ -7,9 +6,9 @@ use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
-use super::engine::{Attempt, Done, Engine, Handled};
+use super::engine::{Done, Engine};
 use super::event::{Event, Turn};
-use super::flights::{Flight, FlightId, NONE, Role};
+use super::flights::{Attempt, Flight, FlightId, NONE, Role, WorkId};
 use super::language;
 use super::policies::{Call, place_of};
 use super::store::Asked;
@@ -94,6 +93,9 @@ impl Engine<'_> {
             waiting: false,
             role: Role::Plain,
             next_waiter: NONE,
+            request: RequestKey::default(),
+            ended: false,
+            work: None,
         });
         if setup.as_recorded {
             self.keep_span(flight, told.span);
@@ -154,32 +156,31 @@ impl Engine<'_> {
     }
 
     pub(super) fn invoke(&mut self, id: FlightId) {
+        self.wait(id);
         let flight = self.flights.get_mut(id);
-        flight.waiting = true;
-        let run = &mut self.functions[flight.function as usize];
-        run.queued.up(self.now);
+        let run = &self.functions[flight.function as usize];
         let key = match flight.key {
             0 => self.no_key,
             key => control::balance::hash(&key.to_le_bytes()),
         };
         let urgency = URGENCY_DEFAULT;
-        let invoke = Invoke { function: run.key, id: flight.id, timeout: None, urgency, key };
-        let request = self.system.invoke(self.now, invoke, &mut self.effects);
-        self.handled.insert(request, Handled { flight: id, work: None });
-        self.carry_out();
+        let invoke =
+            Invoke { function: run.key, id: flight.id, timeout: None, urgency, key, tag: id };
+        let from = self.effects.len();
+        flight.request = self.system.invoke(self.now, invoke, &mut self.effects);
+        self.carry_out(from);
     }
 
     pub(super) fn dispatch(
         &mut self,
-        request: RequestKey,
+        id: FlightId,
         replica: ReplicaKey,
         attempt: u32,
         in_flight: u32,
         cold: bool,
         first_of_batch: bool,
     ) {
-        let handled = &mut self.handled[request];
-        let flight = self.flights.get_mut(handled.flight);
+        let flight = self.flights.get_mut(id);
         let index = flight.function as usize;
         let setup = &self.setup.functions[index];
         if flight.stage == 0 {
@@ -206,7 +207,7 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            let told = self.recorded_spans.get(handled.flight as usize);
+            let told = self.recorded_spans.get(id as usize);
             let told = told.filter(|&&span| span > 0 && flight.stage == 0);
             self.batch_span = match (&mut self.functions[index].model, told) {
                 (None, Some(span)) => *span,
@@ -223,9 +224,7 @@ impl Engine<'_> {
             }
         }
         let span = self.batch_span;
-        let (number, function, since) = (attempt, index, self.now);
-        let (step, fault) = (0, None);
-        handled.work = Some(Attempt { replica, number, function, since, step, span, fault });
+        let work = self.flights.begin_work(id, Attempt::new(replica, attempt, self.now, span));
         let run = &mut self.functions[index];
         run.queued.down(self.now);
         run.in_service.up(self.now);
@@ -234,61 +233,70 @@ impl Engine<'_> {
         }
         self.occupy(replica, true);
         let may_fail = setup.faults.is_some() || !setup.outages.is_empty();
-        if may_fail && self.fails(request, attempt) {
+        if may_fail && self.fails(work) {
             return;
         }
         if setup.deep {
-            self.step(request, attempt);
+            self.step(work);
         } else {
-            self.calendar
-                .push(self.now.plus_nanos(self.batch_span), Event::Finished { request, attempt });
+            self.calendar.push(self.now.plus_nanos(span), Event::Finished { work });
         }
     }
 
     /// A replica is done, whether or not somebody still waits for the answer.
-    pub(super) fn finished(&mut self, request: RequestKey, attempt: u32) {
+    pub(super) fn finished(&mut self, work: WorkId) {
         // The replica may have been killed at this work, and the request may be at its next attempt.
-        let Some(done) = self.end_work(request, attempt) else { return };
-        let Done { flight, replica, function, fault } = done;
-        self.occupy(replica, false);
+        let Some(done) = self.end_work(work) else { return };
+        let Done { request, function, ended, attempt } = done;
+        self.occupy(attempt.replica, false);
         let errors = self.setup.functions[function].errors;
-        let outcome = match fault {
+        let outcome = match attempt.fault {
             Some(fault) => self.outcome_of(function, fault),
-            None if errors > 0.0 && flight != NONE => {
-                let errs = self.fault_luck(flight, attempt).unit() < errors;
+            None if errors > 0.0 && !ended => {
+                let errs = self.fault_luck(work.flight, attempt.number).unit() < errors;
                 if errs { Outcome::Error } else { Outcome::Ok }
             }
             None => Outcome::Ok,
         };
-        self.attempt_ended(request, flight, outcome);
+        self.attempt_ended(request, (!ended).then_some(work.flight), outcome);
     }
 
     /// Tells the system how an attempt has ended. An answer that says to come again is the client's unless another
     /// attempt will be made, as it is where the system is served.
-    fn attempt_ended(&mut self, request: RequestKey, flight: FlightId, mut outcome: Outcome) {
+    fn attempt_ended(
+        &mut self,
+        request: RequestKey,
+        flight: Option<FlightId>,
+        mut outcome: Outcome,
+    ) {
+        let from = self.effects.len();
         if let Outcome::Again { after, busy } = outcome {
             if self.system.try_again(self.now, request, after, busy, &mut self.effects) {
-                return self.carry_out();
+                flight.into_iter().for_each(|flight| self.wait(flight));
+                return self.carry_out(from);
             }
             outcome = if busy { Outcome::Busy } else { Outcome::Unavailable };
         }
-        if flight != NONE {
+        if let Some(flight) = flight {
             self.flights.get_mut(flight).code = code_of(outcome);
+            if outcome == Outcome::NotStarted {
+                // Until it is handed over again, or has ended.
+                self.wait(flight);
+            }
         }
         self.system.finish(self.now, request, outcome, &mut self.effects);
-        self.carry_out();
+        self.carry_out(from);
+    }
+
+    /// A request waits for a replica, at first or again.
+    pub(super) fn wait(&mut self, id: FlightId) {
+        let flight = self.flights.get_mut(id);
+        flight.waiting = true;
+        self.functions[flight.function as usize].queued.up(self.now);
     }
 
     /// The system has ended a request.
-    pub(super) fn request_ended(&mut self, request: RequestKey, end: End) {
-        let Some(handled) = self.handled.get_mut(request) else { return };
-        let id = mem::replace(&mut handled.flight, NONE);
-        if handled.work.is_none() {
-            self.handled.remove(request);
-        }
-        if id == NONE {
-            return;
-        }
+    pub(super) fn request_ended(&mut self, id: FlightId, end: End) {
         let flight = self.flights.get_mut(id);
         let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
@@ -306,7 +314,7 @@ impl Engine<'_> {
         let (is_refresh, code) = (flight.role == Role::Refresh, flight.code);
         let landed = self.stores[*cache].end_fetch(self.now, flight.key, end == End::Ok);
         if is_refresh {
-            self.flights.remove(id);
+            self.flights.end(id);
         } else {
             self.share(id, end, landed.stale);
         }
@@ -335,17 +343,37 @@ impl Engine<'_> {
 
     /// The client has its answer, or knows that there will be none.
     fn complete(&mut self, id: FlightId, end: End) {
-        let flight = self.flights.remove(id);
+        let flight = self.flights.end(id);
         let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
         let demand = &mut self.demands[index as usize];
         self.open.down(self.now);
         self.sojourns += u128::from(self.now.nanos_since(sent));
         self.ended += 1;
+        let counts = sent >= self.setup.warm_up;
+        let recorded = self.sink.is_some() || demand.tokens.is_some();
+        match flight.queued_out {
+            Some(queued_out) if end == End::Ok && counts && !recorded && flight.is_plain() => {
+                let waited = queued_out.nanos_since(flight.received);
+                demand.summary.count_plain(sent, self.now, waited);
+            }
+            _ => self.write_down(id, end),
+        }
+        let demand = &self.demands[index as usize];
+        if !demand.timed || demand.sessions.is_some() {
+            self.ask_again(index, turn, sent);
+        }
+    }
+
+    /// Counts a request that has ended, and writes its record, if records are written.
+    #[inline(never)]
+    fn write_down(&mut self, id: FlightId, end: End) {
+        let flight = self.flights.get_mut(id);
+        let demand = &mut self.demands[flight.demand as usize];
         let (status, code) = said(end, flight.code);
         demand.failed += u64::from(status != Status::Ok);
         let outline = Outline {
-            scheduled: demand.timed.then_some(sent),
-            sent: Some(sent),
+            scheduled: demand.timed.then_some(flight.sent),
+            sent: Some(flight.sent),
             received: Some(flight.received),
             queued_out: flight.queued_out,
             finished: Some(self.now),
@@ -357,7 +385,7 @@ impl Engine<'_> {
             cold: flight.cold,
             ..Outline::default()
         };
-        let counts = sent >= self.setup.warm_up;
+        let counts = flight.sent >= self.setup.warm_up;
         if counts {
             demand.summary.count_punctual(&outline);
         }
@@ -371,9 +399,6 @@ impl Engine<'_> {
             && let Err(error) = sink.invocation(&demand.record)
         {
             self.failure = Some(error.into());
-        }
-        if !demand.timed || demand.sessions.is_some() {
-            self.ask_again(index, turn, sent);
         }
     }
 

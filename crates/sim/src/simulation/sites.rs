@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use gatewright_control::cluster::NodeId;
-use gatewright_control::{ReplicaKey, RequestKey, System};
+use gatewright_control::{ReplicaKey, System};
 use gatewright_determinism::Time;
 
 use super::engine::Engine;
+use super::flights::WorkId;
 use super::level::Level;
 use super::transfers::{Cargo, Moves};
 use super::{NodeReport, Phase, ReplicaStep, Simulation};
@@ -28,10 +29,10 @@ pub(super) struct Site {
     /// Requests in service.
     pub(super) busy: u32,
     /// Requests that wait for one of its workers.
-    pub(super) inner: VecDeque<(RequestKey, u32)>,
-    pub(super) shared: Shared<(RequestKey, u32)>,
+    pub(super) inner: VecDeque<WorkId>,
+    pub(super) shared: Shared<WorkId>,
     /// The batch of a language model.
-    pub(super) batch: Option<Box<Batcher<(RequestKey, u32)>>>,
+    pub(super) batch: Option<Box<Batcher<WorkId>>>,
 }
 
 /// A node during a run.
@@ -45,7 +46,7 @@ pub(super) struct NodeRun {
     pub(super) busy: Level,
     pulled: u64,
     /// Requests in service on it, where these slow one another down.
-    pub(super) shared: Shared<(RequestKey, u32)>,
+    pub(super) shared: Shared<WorkId>,
 }
 
 impl NodeRun {

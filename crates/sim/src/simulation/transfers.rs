@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gatewright_control::ReplicaKey;
 use gatewright_control::cluster::{Cluster, NodeId, Route, Routes, Topology, VertexId};
-use gatewright_control::{ReplicaKey, RequestKey};
 use gatewright_determinism::Time;
 
 use super::engine::Engine;
 use super::event::Event;
+use super::flights::WorkId;
 use super::{Transfer, TransferKind};
 use crate::{FlowEnd, Flows};
 
@@ -35,8 +36,8 @@ struct Moving {
 pub(super) enum Cargo {
     Layer { node: NodeId, layer: u32 },
     Setup { replica: ReplicaKey },
-    Read { request: RequestKey, attempt: u32 },
-    Write { request: RequestKey, attempt: u32 },
+    Read { work: WorkId },
+    Write { work: WorkId },
 }
 
 /// Bytes per second within a node, as in faas-sim.
@@ -181,9 +182,7 @@ impl Engine<'_> {
         match cargo {
             Cargo::Layer { node, layer } => self.pulled(node, layer),
             Cargo::Setup { replica } => self.set_up(replica),
-            Cargo::Read { request, attempt } | Cargo::Write { request, attempt } => {
-                self.step(request, attempt);
-            }
+            Cargo::Read { work } | Cargo::Write { work } => self.step(work),
         }
     }
 }

@@ -1,72 +1,76 @@
 //! What happens to a request at its replica, where that is more than one service time.
 
-use gatewright_control::{ReplicaKey, RequestKey};
+use gatewright_control::ReplicaKey;
 
 use super::engine::Engine;
 use super::event::Event;
+use super::flights::{Flight, FlightId, WorkId};
 use super::transfers::Cargo;
 use crate::Fault;
 use crate::sharing::ONE_CORE;
 
 impl Engine<'_> {
     /// The next of what a request does at its replica: it reads its data, is served, writes its data, and is done.
-    pub(super) fn step(&mut self, request: RequestKey, attempt: u32) {
-        let Some(work) = self.work_of(request, attempt) else { return };
-        let (step, replica, function) = (work.step as usize, work.replica, work.function);
-        work.step += 1;
+    pub(super) fn step(&mut self, id: WorkId) {
+        let Some(flight) = self.flights.at_work(id) else { return };
+        let function = flight.function as usize;
+        let Some(attempt) = &mut flight.work else { return };
+        let (step, replica) = (attempt.step as usize, attempt.replica);
+        attempt.step += 1;
         let data = &self.setup.functions[function].deployment.data;
         let node = self.sites.get(replica).and_then(|site| site.node);
         let reads = if node.is_some() { data.reads.len() } else { 0 };
         let Some(node) = node.filter(|_| step != reads) else {
             if step == reads {
-                self.serve(request, attempt, replica);
+                self.serve(id, replica);
             } else {
-                self.finished(request, attempt);
+                self.finished(id);
             }
             return;
         };
         if let Some(item) = data.reads.get(step) {
-            self.fetch(item, node, Cargo::Read { request, attempt });
+            self.fetch(item, node, Cargo::Read { work: id });
         } else if let Some(item) = data.writes.get(step - reads - 1) {
-            self.store(item, node, Cargo::Write { request, attempt });
+            self.store(item, node, Cargo::Write { work: id });
         } else {
-            self.finished(request, attempt);
+            self.finished(id);
         }
     }
 
     /// A request is served, or waits for one of its replica's workers.
-    fn serve(&mut self, request: RequestKey, attempt: u32, replica: ReplicaKey) {
-        let Some(work) = self.work_of(request, attempt).copied() else { return };
-        let setup = &self.setup.functions[work.function];
+    fn serve(&mut self, id: WorkId, replica: ReplicaKey) {
+        let Some(&mut Flight { function, work: Some(work), .. }) = self.flights.at_work(id) else {
+            return;
+        };
+        let setup = &self.setup.functions[function as usize];
         if setup.llm.is_some() {
             if work.span == 0 {
-                return self.join_batch(request, attempt);
+                return self.join_batch(id);
             }
             let due = self.now.plus_nanos(work.span);
-            return self.calendar.push(due, Event::Join { request, attempt });
+            return self.calendar.push(due, Event::Join { work: id });
         }
         let Some(site) = self.sites.get_mut(replica) else { return };
         if site.busy >= setup.workers {
-            site.inner.push_back((request, attempt));
+            site.inner.push_back(id);
             return;
         }
         site.busy += 1;
-        let tag = (request, attempt);
         match (&setup.contention, &self.setup.node_contention, site.node) {
             (Some(contention), ..) => {
                 let (due, version) =
-                    site.shared.enter(self.now, work.span, ONE_CORE, tag, contention);
+                    site.shared.enter(self.now, work.span, ONE_CORE, id, contention);
                 self.calendar.push(due, Event::Shared { replica, version });
             }
             (None, Some(contention), Some(node)) => {
                 let shared = &mut self.nodes[node.index()].shared;
-                let (due, version) = shared.enter(self.now, work.span, setup.busy, tag, contention);
+                let (due, version) = shared.enter(self.now, work.span, setup.busy, id, contention);
                 let node = node.index() as u32;
                 self.calendar.push(due, Event::NodeShared { node, version });
             }
             (None, ..) => {
                 let due = self.now.plus_nanos(work.span);
-                self.calendar.push(due, Event::Served { request, attempt });
+                self.calendar.push(due, Event::Served { work: id });
             }
         }
     }
@@ -79,14 +83,14 @@ impl Engine<'_> {
         if let Some((due, version)) = next {
             self.calendar.push(due, Event::NodeShared { node, version });
         }
-        self.served(done.0, done.1);
+        self.served(done);
     }
 
     /// Requests that their replica was lost with slow the others on their node down no longer.
-    pub(super) fn leave_node(&mut self, replica: ReplicaKey, lost: &[RequestKey]) {
+    pub(super) fn leave_node(&mut self, replica: ReplicaKey, lost: &[WorkId]) {
         let Some(contention) = &self.setup.node_contention else { return };
         let Some(node) = self.sites.get(replica).and_then(|site| site.node) else { return };
-        let keep = |tag: &(RequestKey, u32)| !lost.contains(&tag.0);
+        let keep = |work: &WorkId| !lost.contains(work);
         let shared = &mut self.nodes[node.index()].shared;
         if let Some((due, version)) = shared.keep_only(self.now, contention, keep) {
             let node = node.index() as u32;
@@ -106,31 +110,31 @@ impl Engine<'_> {
         if let Some((due, version)) = next {
             self.calendar.push(due, Event::Shared { replica, version });
         }
-        self.served(done.0, done.1);
+        self.served(done);
     }
 
     /// A request has been served; one that waits for its worker is next.
-    pub(super) fn served(&mut self, request: RequestKey, attempt: u32) {
-        let Some(work) = self.work_of(request, attempt).copied() else { return };
+    pub(super) fn served(&mut self, id: WorkId) {
+        let Some(&mut work) = self.flights.attempt(id) else { return };
         if let Some(site) = self.sites.get_mut(work.replica) {
             site.busy -= 1;
-            if let Some((next, attempt)) = site.inner.pop_front() {
-                self.serve(next, attempt, work.replica);
+            if let Some(next) = site.inner.pop_front() {
+                self.serve(next, work.replica);
             }
         }
-        self.step(request, attempt);
+        self.step(id);
     }
 
     /// Nobody waits for a request's answer any more: a language model's server lets go of it at once, and so does who
     /// would never have answered. Others work on, and report the end of their work at its own time.
-    pub(super) fn abandon(&mut self, request: RequestKey, replica: ReplicaKey) {
-        let Some(work) = self.handled.get(request).and_then(|handled| handled.work) else { return };
+    pub(super) fn abandon(&mut self, flight: FlightId, replica: ReplicaKey) {
+        let Some((id, fault)) = self.flights.work_of(flight) else { return };
         let batch = self.sites.get_mut(replica).and_then(|site| site.batch.as_mut());
-        match (work.fault, batch) {
+        match (fault, batch) {
             (Some(Fault::Hangs), _) => {}
-            (None, Some(batch)) => batch.leave((request, work.number)),
+            (None, Some(batch)) => batch.leave(id),
             _ => return,
         }
-        self.calendar.push(self.now, Event::Finished { request, attempt: work.number });
+        self.calendar.push(self.now, Event::Finished { work: id });
     }
 }

@@ -44,6 +44,21 @@ fn retries_hide_faults() {
     assert!(near(safe, 0.008), "nothing was begun: {safe}");
 }
 
+/// What is tried again waits meanwhile: whoever is there waits or is in service.
+#[test]
+fn pauses_between_attempts_are_waiting() {
+    for fault in ["refused", "unavailable"] {
+        let retries = "retries = { attempts = 3, budget = 1.0, backoff = \"1s\" }";
+        let simulation = upstream(retries, &format!("faults = {{ {fault} = 0.5 }}"), CALM);
+        let (report, times) = run(&simulation, 1);
+        let function = &report.functions[0];
+        let there = (function.queued_mean + function.in_service_mean) * report.end.as_secs_f64();
+        let spent: f64 = times.responses.iter().sum();
+        assert!((there - spent).abs() < 1e-6 * spent, "{fault}: {there} is not {spent}");
+        assert!(function.queued_mean > function.in_service_mean, "pauses are longer than services");
+    }
+}
+
 /// An answer of 429 is the upstream's, and passed on as it is once no other attempt is made; a retry may hide it.
 /// Refusals by the gateway itself are shed. Each has the code and the status that a gateway writes.
 #[test]

@@ -66,6 +66,7 @@ fn a_client_may_ask_for_less_time_but_not_for_more() {
             timeout: Some(timeout),
             urgency: URGENCY_DEFAULT,
             key: 0,
+            tag: 0,
         };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
@@ -174,6 +175,7 @@ fn at_zero_a_request_wakes_the_function_and_is_served() {
     rig.ready_all();
     let cold = Effect::Dispatch {
         request,
+        tag: 0,
         replica: rig.work[&request],
         attempt: 1,
         in_flight: 1,
@@ -285,7 +287,7 @@ fn the_more_urgent_goes_first_and_equals_in_order() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let mut ask = |urgency| {
         let mut effects = Vec::new();
-        let invoke = Invoke { function: key, id: 0, timeout: None, urgency, key: 0 };
+        let invoke = Invoke { function: key, id: 0, timeout: None, urgency, key: 0, tag: 0 };
         let request = rig.system.invoke(rig.now, invoke, &mut effects);
         rig.open.insert(request);
         rig.take(effects);

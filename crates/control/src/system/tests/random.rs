@@ -113,8 +113,14 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
             if let Some(key) = rig.system.lookup(NAMES[function]) {
                 let mut effects = Vec::new();
                 let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-                let invoke =
-                    Invoke { function: key, id: rig.next_id, timeout, urgency, key: rig.next_id };
+                let invoke = Invoke {
+                    function: key,
+                    id: rig.next_id,
+                    timeout,
+                    urgency,
+                    key: rig.next_id,
+                    tag: 0,
+                };
                 rig.next_id += 1;
                 let request = rig.system.invoke(rig.now, invoke, &mut effects);
                 assert!(rig.open.insert(request));

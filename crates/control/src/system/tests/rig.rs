@@ -56,8 +56,14 @@ impl Rig {
 
     pub(super) fn invoke(&mut self, function: FunctionKey) -> RequestKey {
         let mut effects = Vec::new();
-        let invoke =
-            Invoke { function, id: self.next_id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
+        let invoke = Invoke {
+            function,
+            id: self.next_id,
+            timeout: None,
+            urgency: URGENCY_DEFAULT,
+            key: 0,
+            tag: 0,
+        };
         self.next_id += 1;
         let request = self.system.invoke(self.now, invoke, &mut effects);
         assert!(self.open.insert(request), "a request key was used twice");
@@ -94,11 +100,11 @@ impl Rig {
                     assert!(self.open.contains(&request), "dispatched after its end");
                     assert_eq!(self.work.insert(request, replica), None, "runs twice at a time");
                 }
-                Effect::Ended { request, end } => {
+                Effect::Ended { request, end, .. } => {
                     assert!(self.open.remove(&request), "ended twice");
                     self.ended.insert(request, end);
                 }
-                Effect::Abandon { request, replica } => {
+                Effect::Abandon { request, replica, .. } => {
                     assert_eq!(self.work.get(&request), Some(&replica));
                 }
                 Effect::Scaled { .. }
