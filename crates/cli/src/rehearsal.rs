@@ -28,7 +28,7 @@ impl Rehearsal {
     /// then `set` over the system file and the environment.
     pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
         let text = settings::read(path)?;
-        let wrong = |fault| Failure::of_config(path, fault);
+        let wrong = |fault| Failure::of_scenario(path, fault);
         let mut scenario = Scenario::parse(&text).map_err(wrong)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         scenario.read_traces(&|trace| source(folder.join(trace))).map_err(wrong)?;
@@ -43,7 +43,7 @@ impl Rehearsal {
     /// Puts it together.
     pub(crate) fn simulation(&self, path: &Path) -> Outcome<Simulation> {
         Simulation::new(&self.system, &self.model, &self.scenario)
-            .map_err(|fault| Failure::of_config(path, fault))
+            .map_err(|fault| Failure::of_scenario(path, fault))
     }
 
     /// Settings that matter where the system is served, and that a simulation has no model of.

@@ -172,7 +172,8 @@ fn work_of_a_lost_node_goes_to_another_node() {
     assert_eq!(rig.started().len(), 4);
     let function = rig.system.lookup("f").unwrap();
     for id in 0..4 {
-        let invoke = Invoke { function, id, timeout: None, urgency: URGENCY_DEFAULT, key: 0 };
+        let invoke =
+            Invoke { function, id, timeout: None, urgency: URGENCY_DEFAULT, key: 0, tag: 0 };
         rig.handle(Event::Invoke(invoke));
     }
     rig.effects.clear();
