@@ -101,12 +101,11 @@ pub(crate) fn points(
     draw: Draw,
     seed: u64,
 ) -> Outcome<Vec<Vec<Override>>> {
-    let twice = |(number, sweep): (usize, &Sweep)| {
-        sweeps[..number].iter().any(|before| before.key == sweep.key).then_some(&sweep.key)
-    };
-    if let Some(key) = sweeps.iter().enumerate().find_map(twice) {
-        let hint = "give all its values in one --sweep";
-        return Err(Failure::usage(format!("{key} is swept twice")).hint(hint));
+    for (number, sweep) in sweeps.iter().enumerate() {
+        if sweeps[..number].iter().any(|before| before.key == sweep.key) {
+            let what = format!("{} is swept twice", sweep.key);
+            return Err(Failure::usage(what).hint("give all its values in one --sweep"));
+        }
     }
     match samples {
         Some(samples) => Ok(drawn(sweeps, samples, draw, seed)),

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use gatewright_control::config::{Cache, Override, SystemFile, Timeouts};
+use gatewright_control::config::{Cache, HumanDuration, Override, SystemFile, Timeouts};
+use gatewright_determinism::Time;
 use gatewright_sim::{Model, Scenario, Simulation};
 use gatewright_workload::trace::TraceSource;
 
@@ -72,6 +74,25 @@ impl Rehearsal {
         let checked = self.system.routes.iter().filter(|route| route.check.is_some());
         found.extend(checked.map(|route| format!("check of route {}", route.path)));
         found
+    }
+
+    /// What the scenario and the model plan for after the run has ended.
+    pub(crate) fn unreached(&self, end: Time) -> Vec<String> {
+        let ended = |what: String| {
+            let span = HumanDuration::new(Duration::from_millis((end.as_secs_f64() * 1e3) as u64));
+            format!("{what} was not reached: the run ended after {span}")
+        };
+        let is_late = |at: HumanDuration| Time::ZERO + at.get() > end;
+        let steps = (1..).zip(&self.scenario.operations).filter(|(_, step)| is_late(step.at));
+        let steps =
+            steps.map(|(number, step)| ended(format!("operation {number}, at {},", step.at)));
+        let outages = self.model.function.iter().flat_map(|(name, function)| {
+            let late = (1..).zip(&function.outages).filter(|(_, outage)| is_late(outage.at));
+            late.map(move |(number, outage)| {
+                format!("outage {number} of function `{name}`, at {},", outage.at)
+            })
+        });
+        steps.chain(outages.map(ended)).collect()
     }
 
     /// Where the scenario goes beyond what its models were fitted on.

@@ -48,6 +48,7 @@ pub struct Scenario {
 /// An operation at a moment of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "TimedOperation")]
 pub struct Step {
     /// When, from the start of the run.
     pub at: HumanDuration,
@@ -313,7 +314,7 @@ impl Demand {
     /// When it stops, or its trace ends.
     pub(crate) fn offered(&self) -> Limits {
         let trace = match &self.arrival {
-            Strategy::Replay(replay) => replay.streamed.as_ref().map(Streamed::count),
+            Strategy::Replay(replay) => replay.streamed.as_deref().map(Streamed::count),
             _ => None,
         };
         let limits = self.limits();

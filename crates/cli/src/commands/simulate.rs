@@ -182,6 +182,13 @@ impl Simulate {
             batches = of_batches;
             vec![report]
         };
+        let end = reports.iter().map(|report| report.end).max().unwrap_or_default();
+        rehearsal.unreached(end).iter().for_each(|text| output::warning(text));
+        if reports.iter().all(|report| report.summary().requests() == 0)
+            && rehearsal.scenario.warm_up.is_some()
+        {
+            output::warning("every request was sent during the warm-up: nothing is left to sum up");
+        }
         let document = document(self.scenario.display().to_string(), seed, &reports, batches);
         if let Some(path) = &self.output {
             files::write(path, &output::to_json(&document)?)?;

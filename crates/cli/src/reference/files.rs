@@ -62,7 +62,8 @@ const SCENARIO: Page = Page {
         ("Replay", "Traces"),
         ("TraceFormat", "Formats of traces"),
         ("Keys", "Keys of a cache"),
-        ("Step", "[[operation]]"),
+        ("Step", "Steps of a rate"),
+        ("TimedOperation", "[[operation]]"),
         ("Act", "Operations"),
     ],
 };

@@ -15,7 +15,7 @@ pub(super) const INTERNET: &str = "internet";
 pub(crate) const LOCALITY: &str = "locality.skippy.io/type";
 const MAX_NODES: usize = 100_000;
 /// So that no way through the network takes longer than can be counted.
-const LONGEST_LATENCY: Duration = Duration::from_hours(1);
+const LONGEST_LATENCY: Duration = Duration::from_secs(3_600);
 /// Bytes of an image at most: a petabyte.
 const LARGEST_IMAGE: u64 = 1_000_000_000_000_000;
 

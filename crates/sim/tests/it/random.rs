@@ -97,6 +97,17 @@ fn function(name: &str, choices: &mut Choices, on_nodes: bool) -> String {
         "retries = { attempts = 3, budget = 10.0, backoff = \"10ms\" }",
         "retries = { attempts = 1 }",
     ]);
+    text.push_str(&policies(choices, on_nodes));
+    text
+}
+
+/// Which policies a function has, and what it needs of nodes.
+fn policies(choices: &mut Choices, on_nodes: bool) -> String {
+    let mut text = String::new();
+    let mut add = |options: &[&str]| {
+        text.push_str(choices.pick(options));
+        text.push('\n');
+    };
     add(&[
         "",
         "balance = \"round_robin\"",

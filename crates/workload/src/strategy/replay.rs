@@ -41,7 +41,7 @@ pub struct Replay {
     pub recorded: Option<Arc<Recorded>>,
     /// The trace that each run reads again, once somebody has checked it.
     #[serde(skip)]
-    pub streamed: Option<Streamed>,
+    pub streamed: Option<Arc<Streamed>>,
 }
 
 /// What is kept of a trace's time.
@@ -105,7 +105,7 @@ impl Replay {
             return self.read(input, seed);
         }
         let options = TraceOptions { format: self.format, seed };
-        self.streamed = Some(Streamed::check(source, options, self.selection())?);
+        self.streamed = Some(Arc::new(Streamed::check(source, options, self.selection())?));
         Ok(())
     }
 
