@@ -49,6 +49,7 @@ impl RetryBudget {
     }
 
     /// Notes a new request.
+    #[inline]
     pub(crate) fn deposit(&mut self, now: Time) {
         self.roll(now);
         let slot = &mut self.slots[self.slot];
@@ -70,18 +71,28 @@ impl RetryBudget {
     }
 
     /// Forgets the seconds that have left the window.
+    #[inline]
     fn roll(&mut self, now: Time) {
-        if now < self.until {
+        if now >= self.until {
+            self.forget(now);
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, now: Time) {
+        let passed = 1 + now.nanos_since(self.until) / SECOND;
+        self.until = self.until.plus_nanos(passed * SECOND);
+        if passed >= WINDOW as u64 {
+            self.slots = [Slot::default(); WINDOW];
+            (self.requests, self.retries) = (0, 0);
             return;
         }
-        let passed = 1 + now.nanos_since(self.until) / SECOND;
-        for _ in 0..passed.min(WINDOW as u64) {
+        for _ in 0..passed {
             self.slot = if self.slot + 1 == WINDOW { 0 } else { self.slot + 1 };
             let left = std::mem::take(&mut self.slots[self.slot]);
             self.requests -= u64::from(left.requests);
             self.retries -= u64::from(left.retries);
         }
-        self.until = self.until.plus_nanos(passed * SECOND);
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct TimerQueue<K: Key> {
     living: usize,
     heap: Vec<Entry<K>>,
     sequence: u64,
+    /// When the last of the row is due, or was, if it is empty.
+    last: Time,
     /// When the earliest is due: asked for after every event, and changed by few.
     next: Time,
 }
@@ -117,7 +119,14 @@ impl<K: Key> Timers<K> {
 
 impl<K: Key> TimerQueue<K> {
     pub(crate) const fn new() -> Self {
-        Self { row: VecDeque::new(), living: 0, heap: Vec::new(), sequence: 0, next: Time::MAX }
+        Self {
+            row: VecDeque::new(),
+            living: 0,
+            heap: Vec::new(),
+            sequence: 0,
+            last: Time::ZERO,
+            next: Time::MAX,
+        }
     }
 
     /// When the earliest timer is due; [`Time::MAX`] if there is none.
@@ -136,23 +145,44 @@ impl<K: Key> TimerQueue<K> {
         if due == Time::MAX {
             return self.clear(places, key);
         }
-        self.sequence += 1;
-        let entry = Entry { due, sequence: self.sequence, key };
-        if self.row.back().is_some_and(|last| due < last.due) {
-            return self.enter_heap(places, entry);
+        if !self.is_last(due) {
+            return self.enter_heap(places, key, due);
         }
-        let before = places.put(key, Place::in_row(entry.sequence));
-        self.row.push_back(entry);
+        let place = self.enter_last(key, due);
+        let before = places.put(key, place);
+        self.drop_at(places, before);
+        self.tidy(places);
+    }
+
+    /// Whether a timer that is due then would stand last in the row.
+    #[inline]
+    pub(crate) fn is_last(&self, due: Time) -> bool {
+        due < Time::MAX && (due >= self.last || self.row.is_empty())
+    }
+
+    /// Sets the timer of a key that has none where it [`TimerQueue::is_last`]; the key has to note the place.
+    #[inline(always)]
+    pub(crate) fn enter_last(&mut self, key: K, due: Time) -> Place {
+        self.sequence += 1;
+        self.last = due;
+        self.row.push_back(Entry { due, sequence: self.sequence, key });
         self.living += 1;
         self.next = self.next.min(due);
-        self.drop_at(places, before);
+        Place::in_row(self.sequence)
+    }
+
+    /// Rids the row of dead entries, if they are too many.
+    #[inline(always)]
+    pub(crate) fn tidy(&mut self, places: &impl Places<K>) {
         if self.row.len() > 2 * self.living + DEAD {
             self.row.retain(|entry| lives(places, entry));
         }
     }
 
-    fn enter_heap(&mut self, places: &mut impl Places<K>, entry: Entry<K>) {
-        self.clear(places, entry.key);
+    fn enter_heap(&mut self, places: &mut impl Places<K>, key: K, due: Time) {
+        self.clear(places, key);
+        self.sequence += 1;
+        let entry = Entry { due, sequence: self.sequence, key };
         let place = self.heap.len();
         places.put(entry.key, Place::in_heap(place));
         self.heap.push(entry);

@@ -29,6 +29,8 @@ struct Admitted {
     cold: bool,
     /// Whether it goes to a replica without waiting, alone.
     at_once: bool,
+    /// Whether an autoscaler is to learn of it.
+    scales: bool,
 }
 
 impl System {
@@ -41,7 +43,9 @@ impl System {
         let admitted = self.admit(now, &invoke);
         let (deadline, cold) =
             admitted.map_or((Time::MAX, false), |admitted| (admitted.deadline, admitted.cold));
-        let request = self.requests.insert(Request {
+        let at_end = self.deadlines.is_last(deadline);
+        let deadlines = &mut self.deadlines;
+        let request = self.requests.insert_with_key(|key| Request {
             function: owner,
             id: invoke.id,
             tag: invoke.tag,
@@ -51,7 +55,7 @@ impl System {
             arrived: now,
             urgency: usize::from(invoke.urgency).min(URGENCIES - 1),
             deadline,
-            timer: Place::NONE,
+            timer: if at_end { deadlines.enter_last(key, deadline) } else { Place::NONE },
             started: now,
             attempts: 0,
             returned: 0,
@@ -59,14 +63,18 @@ impl System {
             state: RequestState::Queued,
             links: Links::default(),
         });
-        let at_once = match admitted {
-            Ok(admitted) => admitted.at_once,
+        let Admitted { at_once, scales, .. } = match admitted {
+            Ok(admitted) => admitted,
             Err(shed) => {
                 self.end(request, End::Shed(shed), effects);
                 return request;
             }
         };
-        self.deadlines.set(&mut self.requests, request, deadline);
+        if at_end {
+            self.deadlines.tidy(&self.requests);
+        } else {
+            self.deadlines.set(&mut self.requests, request, deadline);
+        }
         if at_once {
             self.dispatch(now, owner, request, 1, false, effects);
         } else {
@@ -74,7 +82,9 @@ impl System {
             self.pump(now, owner, effects);
             self.scale_for_waiting(now, owner, effects);
         }
-        self.measure(now, owner);
+        if scales {
+            self.measure(now, owner);
+        }
         request
     }
 
@@ -112,6 +122,7 @@ impl System {
             deadline: now + timeout,
             cold: function.running == 0,
             at_once: has_slot && waiting == 0 && function.deployment.batch.is_none(),
+            scales: function.autoscaler.is_some(),
         })
     }
 
@@ -225,18 +236,23 @@ impl System {
         if !abandoned && function.learn(replica, now, started, outcome) {
             self.judge(now, member, started, outcome, effects);
         }
-        match outcome {
-            _ if abandoned => drop(self.forget_request(key)),
-            Outcome::Ok | Outcome::Busy => self.end(key, End::Ok, effects),
-            Outcome::Error | Outcome::Unavailable => self.end(key, End::Error, effects),
-            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => {
-                let pause = match outcome {
-                    Outcome::Again { after, .. } => after.unwrap_or_default(),
-                    _ => Duration::ZERO,
-                };
-                self.requests[key].avoid = Some(member);
-                self.retry_or_end(now, key, End::Error, pause, effects);
-            }
+        let end = match outcome {
+            Outcome::Ok | Outcome::Busy => Some(End::Ok),
+            Outcome::Error | Outcome::Unavailable => Some(End::Error),
+            Outcome::NotStarted | Outcome::Again { .. } | Outcome::Returned => None,
+        };
+        if !abandoned && end.is_none() {
+            let pause = match outcome {
+                Outcome::Again { after, .. } => after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            };
+            self.requests[key].avoid = Some(member);
+            self.retry_or_end(now, key, End::Error, pause, effects);
+        } else if let Some(request) = self.forget_request(key)
+            && let Some(end) = end.filter(|_| !abandoned)
+        {
+            effects.push(Effect::Ended { request: key, tag: request.tag, end });
+            self.functions[owner].totals.count(end);
         }
         let function = &self.functions[owner];
         let (rests, scales) = (function.rest.is_some(), function.autoscaler.is_some());

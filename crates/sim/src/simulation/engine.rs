@@ -98,6 +98,8 @@ pub(super) struct FunctionRun {
     pub(super) scalings: u64,
     /// Whether an operation has removed it; its counts went with it.
     pub(super) removed: bool,
+    /// Whether its requests have one service time by one law, and nothing else happens to them at a replica.
+    pub(super) plain: bool,
     /// Says how long requests are served, in place of the law.
     pub(super) model: Option<Box<dyn ServiceModel>>,
 }
@@ -301,6 +303,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The next request of a demand is due, or its next session begins.
+    #[inline]
     fn due(&mut self, demand: u32) {
         self.sources -= 1;
         if self.may_offer(demand, self.now) {
@@ -399,6 +402,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Enters the next moment of an open loop, or the start of the next session.
+    #[inline(always)]
     fn schedule_next(&mut self, demand: u32) {
         let run = &mut self.demands[demand as usize];
         let next = match &mut run.arrivals {

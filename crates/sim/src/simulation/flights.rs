@@ -85,8 +85,14 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The attempt of this number at a replica, from now on.
-    pub(super) const fn new(replica: ReplicaKey, number: u32, since: Time, span: u64) -> Self {
-        Self { replica, serial: 0, number, step: 0, since, span, fault: None }
+    pub(super) const fn new(
+        id: WorkId,
+        replica: ReplicaKey,
+        number: u32,
+        since: Time,
+        span: u64,
+    ) -> Self {
+        Self { replica, serial: id.serial, number, step: 0, since, span, fault: None }
     }
 }
 
@@ -150,12 +156,11 @@ impl Flights {
         &mut self.places[id as usize]
     }
 
-    /// A replica begins to work on a request.
-    pub(super) fn begin_work(&mut self, id: FlightId, attempt: Attempt) -> WorkId {
+    /// A flight, and what the attempt is to be called that is made of it now.
+    #[inline]
+    pub(super) fn begin_work(&mut self, id: FlightId) -> (WorkId, &mut Flight) {
         self.attempts = self.attempts.wrapping_add(1);
-        let serial = self.attempts;
-        self.places[id as usize].work = Some(Attempt { serial, ..attempt });
-        WorkId { flight: id, serial }
+        (WorkId { flight: id, serial: self.attempts }, &mut self.places[id as usize])
     }
 
     /// The attempt, if a replica still works on it, and its flight.

@@ -1,13 +1,15 @@
 //! A scenario run in virtual time.
 //!
-//! This file has what goes in and comes out; `setup` turns files into it, and `checks` what they have in common, `engine` is the loop over the calendar of
-//! `event`s, `effects` does what the system says, and `outcome` is the end; `requests` what happens to a request and
-//! `work` at its replica, `language` if that is a language model, `faults` how it fails; `replicas` the life of replicas
-//! and `sites` their places on nodes, `transfers` what moves over the network, `played` requests of a trace, `store` the cache of a route, `level`
+//! This file has what goes in and comes out; `setup` turns files into it, with `checks` of what they say together,
+//! `engine` is the loop over the `agenda` of `event`s, `effects` does what the system says, and `outcome` is the end;
+//! `requests` what happens to a request, `played` where it is of a trace, `caching` before that, `work` at its replica,
+//! `language` if that is a language model, `faults` how it fails; `replicas` the life of replicas and `sites` their
+//! places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level`
 //! quantities over time, `samples` what is seen of them now and then, `streams` what a run leaves behind, `policies`
 //! those of an experiment.
 
 mod agenda;
+mod caching;
 mod checks;
 mod effects;
 mod engine;
@@ -94,6 +96,8 @@ struct FunctionSetup {
     then: Option<usize>,
     /// Whether what happens inside its replicas is more than one service time after another.
     deep: bool,
+    /// Whether that is all, alone and without faults.
+    plain: bool,
 }
 
 /// A language model.

@@ -115,7 +115,8 @@ impl Engine<'_> {
         for (function, model) in policies.service {
             let key = self.system.lookup(&function);
             let key = key.ok_or(SimulationError::UnknownFunction(function))?;
-            self.functions[self.by_function[key]].model = Some(model);
+            let run = &mut self.functions[self.by_function[key]];
+            (run.model, run.plain) = (Some(model), false);
         }
         for (function, autoscaler) in policies.autoscaler {
             let set = self.system.set_autoscaler(Time::ZERO, &function, autoscaler);

@@ -34,6 +34,7 @@ impl Engine<'_> {
                 queued: Level::default(),
                 scalings: 0,
                 removed: false,
+                plain: setup.plain,
                 model: None,
             });
         }

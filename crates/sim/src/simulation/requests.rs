@@ -11,7 +11,6 @@ use super::event::{Event, Turn};
 use super::flights::{Attempt, Flight, FlightId, NONE, Role, WorkId};
 use super::language;
 use super::policies::{Call, place_of};
-use super::store::Asked;
 
 /// Why requests end otherwise than well, made once.
 pub(super) struct Reasons {
@@ -117,44 +116,7 @@ impl Engine<'_> {
         }
     }
 
-    fn ask_cache(&mut self, id: FlightId, cache: usize) {
-        let flight = self.flights.get_mut(id);
-        match self.stores[cache].ask(self.now, flight.key) {
-            Asked::Hit => {
-                flight.role = Role::Hit;
-                self.answer_stored(id, cache);
-            }
-            Asked::Stale { refresh } => {
-                flight.role = Role::Stale;
-                // It has the luck of the request that found it stale, which needs none upstream.
-                let refreshing = Flight { role: Role::Refresh, ..*flight };
-                self.answer_stored(id, cache);
-                if refresh {
-                    let id = self.flights.insert(refreshing);
-                    self.invoke(id);
-                }
-            }
-            Asked::Collapse => {
-                flight.role = Role::Collapsed;
-                let key = flight.key;
-                self.stores[cache].wait(&mut self.flights, key, id);
-            }
-            Asked::Fetch { lead } => {
-                flight.role = if lead { Role::Fetch } else { Role::Alone };
-                self.invoke(id);
-            }
-        }
-    }
-
-    /// A request will be answered from the store.
-    fn answer_stored(&mut self, id: FlightId, cache: usize) {
-        let flight = self.flights.get_mut(id);
-        let mut luck = self.service_luck.of(flight.id);
-        let span = self.setup.caches[cache].hit.draw(&mut luck);
-        let due = flight.received.plus_nanos(span).max(self.now);
-        self.calendar.push(due, Event::Answer { flight: id });
-    }
-
+    #[inline(always)]
     pub(super) fn invoke(&mut self, id: FlightId) {
         self.wait(id);
         let flight = self.flights.get_mut(id);
@@ -180,25 +142,55 @@ impl Engine<'_> {
         cold: bool,
         first_of_batch: bool,
     ) {
-        let flight = self.flights.get_mut(id);
+        let now = self.now;
+        let (work, flight) = self.flights.begin_work(id);
         let index = flight.function as usize;
-        let setup = &self.setup.functions[index];
+        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
         if flight.stage == 0 {
-            let waited = attempt > 1 || flight.admitted != self.now;
-            flight.queued_out = Some(if waited { self.now } else { flight.received });
-            flight.started = Some(self.now);
+            let waited = attempt > 1 || flight.admitted != now;
+            flight.queued_out = Some(if waited { now } else { flight.received });
+            flight.started = Some(now);
             flight.first_token = None;
             flight.attempts = attempt;
             flight.in_flight = in_flight;
-            if self.sink.is_some() {
-                let view = self.system.replica(replica);
-                flight.replica = view.map_or(0, |view| view.number);
-                flight.node =
-                    view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
-            }
         }
         flight.cold = cold || (flight.cold && flight.stage > 0);
         flight.waiting = false;
+        run.queued.down(now);
+        run.in_service.up(now);
+        if let Some(sampling) = &mut self.sampling {
+            sampling.load(now, replica, true);
+        }
+        let is_plain = run.plain && self.sink.is_none() && self.recorded_spans.is_empty();
+        if is_plain && attempt == 1 && flight.stage == 0 {
+            let span = setup.laws[0].service.draw(&mut self.service_luck.of(flight.id));
+            flight.work = Some(Attempt::new(work, replica, attempt, now, span));
+            self.occupy(replica, true);
+            self.calendar.push(now.plus_nanos(span), Event::Finished { work });
+        } else {
+            self.begin_attempt(work, replica, attempt, in_flight, first_of_batch);
+        }
+    }
+
+    /// A replica begins an attempt of which there is more to be said than how long it takes.
+    #[inline(never)]
+    fn begin_attempt(
+        &mut self,
+        work: WorkId,
+        replica: ReplicaKey,
+        attempt: u32,
+        in_flight: u32,
+        first_of_batch: bool,
+    ) {
+        let now = self.now;
+        let flight = self.flights.get_mut(work.flight);
+        let index = flight.function as usize;
+        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
+        if flight.stage == 0 && self.sink.is_some() {
+            let view = self.system.replica(replica);
+            flight.replica = view.map_or(0, |view| view.number);
+            flight.node = view.and_then(|view| view.node).map_or(NONE, |node| node.index() as u32);
+        }
         let mut luck = self.service_luck.of(flight.id);
         if attempt > 1 || flight.stage > 0 {
             let nth = u64::from(attempt) + (u64::from(flight.stage) << 32);
@@ -207,13 +199,13 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            let told = self.recorded_spans.get(id as usize);
+            let told = self.recorded_spans.get(work.flight as usize);
             let told = told.filter(|&&span| span > 0 && flight.stage == 0);
-            self.batch_span = match (&mut self.functions[index].model, told) {
+            self.batch_span = match (&mut run.model, told) {
                 (None, Some(span)) => *span,
                 (None, None) => setup.laws[laws].service.draw(&mut luck),
                 (Some(model), _) => {
-                    let (now, request, cold) = (self.now, flight.id, flight.cold);
+                    let (request, cold) = (flight.id, flight.cold);
                     let (replica, node) = place_of(&self.system, replica);
                     let call = Call { now, request, attempt, replica, in_flight, cold, node };
                     model.service(&call, &mut luck)
@@ -224,13 +216,7 @@ impl Engine<'_> {
             }
         }
         let span = self.batch_span;
-        let work = self.flights.begin_work(id, Attempt::new(replica, attempt, self.now, span));
-        let run = &mut self.functions[index];
-        run.queued.down(self.now);
-        run.in_service.up(self.now);
-        if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, replica, true);
-        }
+        flight.work = Some(Attempt::new(work, replica, attempt, now, span));
         self.occupy(replica, true);
         let may_fail = setup.faults.is_some() || !setup.outages.is_empty();
         if may_fail && self.fails(work) {
@@ -239,7 +225,7 @@ impl Engine<'_> {
         if setup.deep {
             self.step(work);
         } else {
-            self.calendar.push(self.now.plus_nanos(span), Event::Finished { work });
+            self.calendar.push(now.plus_nanos(span), Event::Finished { work });
         }
     }
 
@@ -258,19 +244,34 @@ impl Engine<'_> {
             }
             None => Outcome::Ok,
         };
-        self.attempt_ended(request, (!ended).then_some(work.flight), outcome);
+        if outcome == Outcome::Ok {
+            if !ended {
+                self.flights.get_mut(work.flight).code = 0;
+            }
+            self.conclude(request, outcome);
+        } else {
+            self.attempt_failed(request, (!ended).then_some(work.flight), outcome);
+        }
     }
 
-    /// Tells the system how an attempt has ended. An answer that says to come again is the client's unless another
-    /// attempt will be made, as it is where the system is served.
-    fn attempt_ended(
+    /// The system is told how an attempt has ended.
+    fn conclude(&mut self, request: RequestKey, outcome: Outcome) {
+        let from = self.effects.len();
+        self.system.finish(self.now, request, outcome, &mut self.effects);
+        self.carry_out(from);
+    }
+
+    /// An attempt did not end well. An answer that says to come again is the client's unless another attempt will be
+    /// made, as it is where the system is served.
+    #[inline(never)]
+    fn attempt_failed(
         &mut self,
         request: RequestKey,
         flight: Option<FlightId>,
         mut outcome: Outcome,
     ) {
-        let from = self.effects.len();
         if let Outcome::Again { after, busy } = outcome {
+            let from = self.effects.len();
             if self.system.try_again(self.now, request, after, busy, &mut self.effects) {
                 flight.into_iter().for_each(|flight| self.wait(flight));
                 return self.carry_out(from);
@@ -284,8 +285,7 @@ impl Engine<'_> {
                 self.wait(flight);
             }
         }
-        self.system.finish(self.now, request, outcome, &mut self.effects);
-        self.carry_out(from);
+        self.conclude(request, outcome);
     }
 
     /// A request waits for a replica, at first or again.
@@ -298,7 +298,6 @@ impl Engine<'_> {
     /// The system has ended a request.
     pub(super) fn request_ended(&mut self, id: FlightId, end: End) {
         let flight = self.flights.get_mut(id);
-        let setup = &self.setup.demands[flight.demand as usize];
         if flight.waiting {
             self.functions[flight.function as usize].queued.down(self.now);
         }
@@ -306,43 +305,16 @@ impl Engine<'_> {
             flight.function = next as u32;
             flight.stage += 1;
             self.follow_ups.push(id);
-            return;
-        }
-        let (Role::Fetch | Role::Refresh, Some((cache, _))) = (flight.role, &setup.cache) else {
-            return self.complete(id, end);
-        };
-        let (is_refresh, code) = (flight.role == Role::Refresh, flight.code);
-        let landed = self.stores[*cache].end_fetch(self.now, flight.key, end == End::Ok);
-        if is_refresh {
-            self.flights.end(id);
+        } else if matches!(flight.role, Role::Fetch | Role::Refresh) {
+            self.fetch_ended(id, end);
         } else {
-            self.share(id, end, landed.stale);
+            self.complete(id, end);
         }
-        let mut waiter = landed.waiters;
-        while waiter != NONE {
-            let next = self.flights.get_mut(waiter).next_waiter;
-            // Who waited for a fetch shares its fate.
-            self.flights.get_mut(waiter).code = code;
-            self.share(waiter, end, landed.stale);
-            waiter = next;
-        }
-    }
-
-    /// A fetch that a request made or waited for has ended; something stale may stand in for a failure.
-    fn share(&mut self, id: FlightId, end: End, stale: bool) {
-        if stale {
-            let flight = self.flights.get_mut(id);
-            (flight.role, flight.code) = (Role::Stale, 0);
-        }
-        self.complete(id, if stale { End::Ok } else { end });
-    }
-
-    pub(super) fn answer_from_cache(&mut self, id: FlightId) {
-        self.complete(id, End::Ok);
     }
 
     /// The client has its answer, or knows that there will be none.
-    fn complete(&mut self, id: FlightId, end: End) {
+    #[inline(always)]
+    pub(super) fn complete(&mut self, id: FlightId, end: End) {
         let flight = self.flights.end(id);
         let (index, turn, sent) = (flight.demand, flight.turn, flight.sent);
         let demand = &mut self.demands[index as usize];

@@ -203,6 +203,7 @@ impl<'a> Builder<'a> {
             }),
             then: model.then.as_ref().and_then(|then| names.iter().position(|name| name == then)),
             deep: false,
+            plain: false,
             deployment,
         };
         if let Some(cluster) = cluster {
@@ -223,6 +224,8 @@ impl<'a> Builder<'a> {
             || setup.llm.is_some()
             || setup.workers < u32::MAX
             || !setup.fork.is_zero();
+        let fails = setup.faults.is_some() || !setup.outages.is_empty() || setup.errors > 0.0;
+        setup.plain = !setup.deep && !fails && setup.deployment.batch.is_none();
         Ok(setup)
     }
 

@@ -214,11 +214,19 @@ impl Engine<'_> {
     }
 
     /// A request begins or ends to keep its replica's node busy.
+    #[inline]
     pub(super) fn occupy(&mut self, replica: ReplicaKey, begins: bool) {
-        if self.nodes.is_empty() {
+        if !self.nodes.is_empty() {
+            self.occupy_node(replica, begins);
+        }
+    }
+
+    #[inline(never)]
+    fn occupy_node(&mut self, replica: ReplicaKey, begins: bool) {
+        let Some(&Site { node: Some(node), cpu, .. }) = self.sites.get(replica) else { return };
+        if cpu == 0 {
             return;
         }
-        let Some(&Site { node: Some(node), cpu, .. }) = self.sites.get(replica) else { return };
         let run = &mut self.nodes[node.index()];
         let busy = run.busy.value();
         let busy = if begins { busy + cpu } else { busy.saturating_sub(cpu) };

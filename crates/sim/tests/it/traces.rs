@@ -55,6 +55,11 @@ fn requests_come_when_they_came_and_take_as_long() {
     let of_f =
         played("{ trace = \"t\", function = \"f\", time_scale = 2.0 } }\nas_recorded = true");
     assert_eq!(of_f, [[2.0, 2.5], [7.75, 7.875], [8.0, 9.0]]);
+    // Whether or not records are written.
+    let arrival = "{ trace = \"t\", function = \"f\" } }\nas_recorded = true";
+    let plain = simulation("", &scenario(arrival, &source(FUNCTIONS)).unwrap());
+    let report = plain.run(1, None, &mut |_| ()).unwrap().summary().report();
+    assert_eq!(report.response_time.mean, Some((0.5 + 1.0 + 0.125) / 3.0 * 1e9));
     // Where the trace says nothing, the model does.
     let of_g = played("{ trace = \"t\", function = \"g\" } }\nas_recorded = true");
     assert_eq!(of_g, [[2.25, 2.5], [7.0, 7.01]]);
