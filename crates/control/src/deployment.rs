@@ -167,3 +167,18 @@ impl Default for Deployment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_rounded_down_as_people_do() {
+        let of = |share: f64, max| {
+            let requests = Resources::default();
+            ImageChoice { image: "i".to_owned(), share, requests }.at_most(max)
+        };
+        // In binary, 0.29 of 100 is 28.999999999999996.
+        assert_eq!((of(0.29, 100), of(0.5, 5), of(0.01, 4), of(1.0, 7)), (29, 2, 0, 7));
+    }
+}

@@ -98,3 +98,26 @@ impl Faults {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_has_its_share() {
+        let faults =
+            Faults { refused: 0.2, unavailable: 0.3, busy: 0.1, hangs: 0.1, ..Faults::default() };
+        let at = [0.0, 0.19, 0.21, 0.49, 0.51, 0.61, 0.69].map(|unit| faults.of(unit));
+        let expected = [
+            Fault::Refused,
+            Fault::Refused,
+            Fault::Unavailable,
+            Fault::Unavailable,
+            Fault::Busy,
+            Fault::Hangs,
+            Fault::Hangs,
+        ];
+        assert_eq!(at, expected.map(Some));
+        assert_eq!([0.71, 0.99].map(|unit| faults.of(unit)), [None, None]);
+    }
+}

@@ -70,7 +70,7 @@ impl System {
     pub(super) fn begin_health(&mut self, now: Time, key: ReplicaKey) {
         let replica = &mut self.replicas[key];
         let deployment = &self.functions[replica.function].deployment;
-        replica.health = Health::new(&deployment.health, now);
+        replica.health = Health::new(&deployment.health, now).map(Box::new);
         replica.limiter = deployment.adapt.as_ref().map(crate::adapt::Adapt::build);
         if let Some(health) = &replica.health {
             self.health.set(key, health.next());
@@ -173,6 +173,10 @@ impl System {
     /// Sees whether a replica's condition has changed, and what follows.
     fn reconsider(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
+        // One that goes is given nothing any more, however it is.
+        if replica.position.is_none() {
+            return;
+        }
         let Some(health) = &replica.health else { return self.regulate(key) };
         self.health.set(key, health.next());
         let to = health.condition();

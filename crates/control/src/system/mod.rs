@@ -433,7 +433,7 @@ struct Replica {
     ready: Option<Time>,
     answered: bool,
     /// What is known of how well it is, if anything is asked of it.
-    health: Option<Health>,
+    health: Option<Box<Health>>,
     condition: Condition,
     /// Learns how many requests at a time it takes.
     limiter: Option<Box<dyn Limiter>>,

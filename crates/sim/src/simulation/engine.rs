@@ -1,5 +1,5 @@
 use gatewright_control as control;
-use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, RequestKey, System};
+use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
 use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::trace::StreamedRequests;
@@ -9,7 +9,7 @@ use slotmap::SecondaryMap;
 use super::agenda::Agenda;
 use super::event::{Event, Turn};
 use super::faults::Down;
-use super::flights::{Attempt, FlightId, Flights, WorkId};
+use super::flights::{Done, FlightId, Flights, WorkId};
 use super::level::Level;
 use super::played::{self, Told};
 use super::policies::{Policies, ServiceModel};
@@ -74,15 +74,6 @@ pub(super) enum Arrivals {
     Requests(Schedule),
     Trace(Box<StreamedRequests>),
     Sessions(SessionStarts),
-}
-
-/// Work that a replica is done with.
-pub(super) struct Done {
-    pub(super) request: RequestKey,
-    pub(super) function: usize,
-    /// Whether the request has ended for its client.
-    pub(super) ended: bool,
-    pub(super) attempt: Attempt,
 }
 
 pub(super) struct FunctionRun {
@@ -443,17 +434,13 @@ impl<'a> Engine<'a> {
     /// A replica no longer works on a request, which may still be waited for. Nothing if it is not at this attempt.
     #[inline(always)]
     pub(super) fn end_work(&mut self, work: WorkId) -> Option<Done> {
-        let flight = self.flights.at_work(work)?;
-        let attempt = flight.work?;
-        let function = flight.function as usize;
-        let done = Done { request: flight.request, function, ended: flight.ended, attempt };
-        self.flights.end_work(work.flight);
+        let done = self.flights.end_work(work)?;
         if let Some(sampling) = &mut self.sampling {
-            sampling.load(self.now, attempt.replica, false);
+            sampling.load(self.now, done.attempt.replica, false);
         }
-        let run = &mut self.functions[function];
+        let run = &mut self.functions[done.function];
         run.in_service.down(self.now);
-        run.served += u128::from(self.now.nanos_since(attempt.since));
+        run.served += u128::from(self.now.nanos_since(done.attempt.since));
         Some(done)
     }
 

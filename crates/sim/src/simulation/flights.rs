@@ -26,6 +26,8 @@ pub(super) const NONE: FlightId = FlightId::MAX;
 pub(super) struct Flight {
     /// Number in the run.
     pub(super) id: u64,
+    /// Nanoseconds of its first service, where nothing but its own luck decides about that.
+    pub(super) span: u64,
     pub(super) demand: u32,
     /// The function that works on it now.
     pub(super) function: u32,
@@ -94,6 +96,16 @@ impl Attempt {
     ) -> Self {
         Self { replica, serial: id.serial, number, step: 0, since, span, fault: None }
     }
+}
+
+/// Work that a replica is done with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) request: RequestKey,
+    pub(super) function: usize,
+    /// Whether the request has ended for its client.
+    pub(super) ended: bool,
+    pub(super) attempt: Attempt,
 }
 
 /// An attempt of a flight. It may be over: its replica was lost, and the place may have another request.
@@ -180,13 +192,18 @@ impl Flights {
         Some((WorkId { flight: id, serial: attempt.serial }, attempt.fault))
     }
 
-    /// A replica no longer works on a request, whose place may be used again if nobody waits for it either.
-    pub(super) fn end_work(&mut self, id: FlightId) {
-        let flight = &mut self.places[id as usize];
+    /// A replica no longer works on a request, whose place may be used again if nobody waits for it either. Nothing if
+    /// it does not work on this attempt.
+    #[inline(always)]
+    pub(super) fn end_work(&mut self, work: WorkId) -> Option<Done> {
+        let flight = &mut self.places[work.flight as usize];
+        let attempt = flight.work.filter(|attempt| attempt.serial == work.serial)?;
         flight.work = None;
         if flight.ended {
-            self.free.push(id);
+            self.free.push(work.flight);
         }
+        let function = flight.function as usize;
+        Some(Done { request: flight.request, function, ended: flight.ended, attempt })
     }
 
     /// A request has ended for its client. The place may be used again when no replica works on it; what is there can

@@ -6,9 +6,9 @@ use gatewright_determinism::{Purpose, Stream, Time};
 use gatewright_record::{Invocation, Outline, Status};
 
 use super::FleetSetup;
-use super::engine::{Done, Engine};
+use super::engine::Engine;
 use super::event::{Event, Turn};
-use super::flights::{Attempt, Flight, FlightId, NONE, Role, WorkId};
+use super::flights::{Attempt, Done, Flight, FlightId, NONE, Role, WorkId};
 use super::language;
 use super::policies::{Call, place_of};
 
@@ -69,8 +69,16 @@ impl Engine<'_> {
             .cache
             .as_ref()
             .map_or(0, |(_, keys)| keys.draw(&mut Stream::new(self.seed, Purpose::Content, id)));
+        // Long before it is needed: what is due then is compared with what is due, which would wait for it.
+        let plain = self.functions[setup.function].plain;
+        let span = match told.span {
+            told if setup.as_recorded && told > 0 => told,
+            _ if plain => function.laws[0].service.draw(&mut self.service_luck.of(id)),
+            _ => 0,
+        };
         let flight = self.flights.insert(Flight {
             id,
+            span,
             demand,
             function: setup.function as u32,
             stage: 0,
@@ -145,7 +153,7 @@ impl Engine<'_> {
         let now = self.now;
         let (work, flight) = self.flights.begin_work(id);
         let index = flight.function as usize;
-        let (setup, run) = (&self.setup.functions[index], &mut self.functions[index]);
+        let run = &mut self.functions[index];
         if flight.stage == 0 {
             let waited = attempt > 1 || flight.admitted != now;
             flight.queued_out = Some(if waited { now } else { flight.received });
@@ -155,15 +163,14 @@ impl Engine<'_> {
             flight.in_flight = in_flight;
         }
         flight.cold = cold || (flight.cold && flight.stage > 0);
-        flight.waiting = false;
+        (flight.waiting, flight.code) = (false, 0);
         run.queued.down(now);
         run.in_service.up(now);
         if let Some(sampling) = &mut self.sampling {
             sampling.load(now, replica, true);
         }
-        let is_plain = run.plain && self.sink.is_none() && self.recorded_spans.is_empty();
-        if is_plain && attempt == 1 && flight.stage == 0 {
-            let span = setup.laws[0].service.draw(&mut self.service_luck.of(flight.id));
+        if run.plain && attempt == 1 && flight.stage == 0 && self.sink.is_none() {
+            let span = flight.span;
             flight.work = Some(Attempt::new(work, replica, attempt, now, span));
             self.occupy(replica, true);
             self.calendar.push(now.plus_nanos(span), Event::Finished { work });
@@ -245,9 +252,6 @@ impl Engine<'_> {
             None => Outcome::Ok,
         };
         if outcome == Outcome::Ok {
-            if !ended {
-                self.flights.get_mut(work.flight).code = 0;
-            }
             self.conclude(request, outcome);
         } else {
             self.attempt_failed(request, (!ended).then_some(work.flight), outcome);

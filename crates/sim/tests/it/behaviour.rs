@@ -2,8 +2,10 @@
 
 use gatewright_control::config::SystemFile;
 use gatewright_determinism::Time;
-use gatewright_record::{CacheResult, Format, Invocation, RecordWriter, Status, WriteError};
-use gatewright_sim::{Model, RecordSink, Scenario, Simulation};
+use gatewright_record::{
+    CacheResult, Format, Invocation, RecordWriter, RunSummary, Status, WriteError,
+};
+use gatewright_sim::{Model, RecordSink, Scenario, Simulation, SimulationReport};
 
 use crate::rig::{of_texts, queue, records, run, simulation};
 
@@ -84,6 +86,56 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_eq!(first, bytes(&simulation, 1));
     assert_ne!(first, bytes(&simulation, 2));
     assert_eq!(format!("{:016x}", hash(&first)), GOLDEN);
+}
+
+/// Whoever writes no records counts most requests in a shorter way.
+#[test]
+fn a_run_comes_to_the_same_with_and_without_records() {
+    let open = "arrival = { poisson = { rate = 20 } }\nrequests = 3000";
+    let closed = "arrival = { concurrent = { streams = 8 } }\nrequests = 3000";
+    let users =
+        "arrival = { users = { users = 20, think = { mean = \"200ms\" } } }\nrequests = 3000";
+    let law = "service = { exponential = { mean = 0.15 } }\n";
+    let cases = [
+        ("", "", open),
+        ("", "", closed),
+        ("", "", users),
+        ("queue = { capacity = 2 }\ntimeout = \"300ms\"", "", open),
+        ("batch = { max_size = 4, max_wait = \"20ms\" }", "", open),
+        (
+            "retries = { attempts = 3, backoff = \"10ms\" }",
+            "faults = { refused = 0.1, busy = 0.1 }",
+            open,
+        ),
+        ("", "errors = 0.1", open),
+        ("", "workers = 2", open),
+        (
+            "autoscale = { policy = \"per_request\" }\nkeep_alive = { policy = \"fixed\", idle = \"1s\" }",
+            "start = { fixed = 0.2 }",
+            open,
+        ),
+    ];
+    for (function, model, demand) in cases {
+        let replicas = if function.contains("autoscale") { "min = 0, max = 9" } else { "min = 4" };
+        let single = if function.contains("batch") { "" } else { "concurrency = 1" };
+        let function = format!("{single}\nreplicas = {{ {replicas} }}\n{function}");
+        let simulation = simulation(&function, &format!("{law}{model}"), demand);
+        let mut records = Vec::new();
+        let with = simulation.run(3, Some(&mut records), &mut |_| ()).unwrap();
+        let without = simulation.run(3, None, &mut |_| ()).unwrap();
+        let all = |report: &SimulationReport| {
+            let of_demands = report.demands.iter().map(|demand| demand.summary.report());
+            let of_demands: Vec<_> = of_demands.collect();
+            (report.events, report.end, of_demands, format!("{:?}", report.functions))
+        };
+        assert_eq!(all(&with), all(&without), "{function}\n{model}\n{demand}");
+        let mut counted = RunSummary::new();
+        records.iter().for_each(|record| counted.add(record));
+        let (mut counted, told) = (counted.report(), without.demands[0].summary.report());
+        // What only a record tells, and what only the scenario knows.
+        (counted.bytes_in, counted.bytes_out) = (told.bytes_in, told.bytes_out);
+        assert_eq!(counted, told, "{function}\n{model}\n{demand}");
+    }
 }
 
 const GOLDEN: &str = "652601144d623c00";

@@ -81,11 +81,13 @@ fn refusals_are_recorded_as_where_the_system_is_served() {
     let found = ends("timeout = \"1s\"", "{ hangs = 1.0 }");
     assert_eq!(found(Status::Timeout, Some(504)), 1.0);
 
-    let found =
-        ends("retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }", "{ busy = 0.2 }");
-    let (passed_on, well) = (found(Status::Ok, Some(429)), found(Status::Ok, Some(200)));
-    assert!((passed_on - 0.008).abs() < 0.006, "{passed_on}");
-    assert_eq!(passed_on + well, 1.0, "no code of an attempt before the last is left");
+    let thrice = "retries = { attempts = 3, budget = 1.0, backoff = \"1ms\" }";
+    for (fault, last) in [("busy", (Status::Ok, 429)), ("refused", (Status::Error, 502))] {
+        let found = ends(thrice, &format!("{{ {fault} = 0.2 }}"));
+        let (passed_on, well) = (found(last.0, Some(last.1)), found(Status::Ok, Some(200)));
+        assert!((passed_on - 0.008).abs() < 0.006, "{fault}: {passed_on}");
+        assert_eq!(passed_on + well, 1.0, "{fault}: no code of an attempt before the last is left");
+    }
 
     let function = "concurrency = 1\nreplicas = { min = 1 }\nqueue = { capacity = 1 }";
     let demand = "arrival = { constant = { rate = 100 } }\nrequests = 100";
