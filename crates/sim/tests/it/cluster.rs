@@ -142,6 +142,25 @@ fn calls_read_and_write_data() {
     assert_eq!((&*log.transfers[1].source, &*log.transfers[1].sink), ("n", "internet"));
 }
 
+/// Of the places that have an item, the one behind the widest links is read.
+#[test]
+fn data_come_from_where_it_is_quickest() {
+    let cluster = NODE.replace("[\"internet\"]", "[\"thin\", \"internet\"]").replace(
+        "[cluster.storage",
+        "links = [{ from = \"thin\", to = \"internet\", bandwidth = \"8Mbit\" }]\n[cluster.storage",
+    );
+    let simulation = of_texts(
+        &format!(
+            "[function.f]\npython = \"m:C\"\ndata = {{ reads = [\"models/small\"] }}\n{cluster}"
+        ),
+        "[function.f]\nservice = { fixed = 0.5 }",
+        "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 3",
+    );
+    let log = Log::of(&simulation);
+    assert!(log.transfers.iter().all(|transfer| &*transfer.source == "internet"));
+    assert_eq!(log.transfers.len(), 3);
+}
+
 /// M/G/1 processor sharing: mean response E[S] / (1 - rho), whatever the law of service.
 #[test]
 fn processor_sharing_does_not_mind_the_law() {
