@@ -8,7 +8,7 @@ use gatewright_sim::{RecordSink, ReplicaStep, Scaling, Transfer};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
-use crate::render::{count, duration};
+use crate::render::{CONFIDENCE, count, duration};
 
 /// The response times of a run in batches, its records going on to `records`, if there is one.
 pub(crate) struct Batches<'a> {
@@ -33,7 +33,6 @@ pub(crate) struct BatchReport {
     start_up_requests: Option<u64>,
 }
 
-const CONFIDENCE: f64 = 0.95;
 /// Two standard errors of the correlation of independent batches, in units of 1 / sqrt(batches).
 const DOUBTFUL: f64 = 2.0;
 

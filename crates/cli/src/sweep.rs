@@ -10,12 +10,11 @@ use gatewright_sim::{Simulation, SimulationReport};
 
 use crate::design::Sweep;
 use crate::failure::{Failure, Outcome};
-use crate::files::Draft;
+use crate::files::{self, Draft};
 use crate::progress::Meter;
 use crate::rehearsal::Rehearsal;
-use crate::{output, replicate};
+use crate::{output, render, replicate};
 
-const CONFIDENCE: f64 = 0.95;
 const COLUMNS: [&str; 14] = [
     "replications",
     "requests",
@@ -51,8 +50,8 @@ pub(crate) struct Plan<'a> {
 }
 
 /// Runs the scenario at every point, each with the same seeds, so that the differences between points are not those
-/// between seeds. Writes a table as CSV: a row for each point, with its differences in mean response time from the first
-/// point, seed by seed. A row is in the file as soon as its runs are done.
+/// between seeds. Writes a table: a row for each point, with its differences in mean response time from the first
+/// point, seed by seed. A row is in the file as soon as its runs are done; a file of Parquet is CSV until it is whole.
 pub(crate) fn run(plan: &Plan<'_>, quiet: bool) -> Outcome<()> {
     // Everything that is wrong anywhere is said before the first run.
     let mut ready = Vec::new();
@@ -100,35 +99,37 @@ fn row(
 
 /// The table on its way to where it belongs. Until it is whole, a file has another name, under which it stays if the
 /// program is interrupted.
-struct Table {
+struct Table<'a> {
     /// Header and rows that were there, and then those that were added.
     lines: Vec<String>,
     /// How many lines were there.
     kept: usize,
     file: Option<(Draft, File)>,
     name: String,
+    /// Where it belongs if that is a file of Parquet.
+    parquet: Option<&'a Path>,
 }
 
-impl Table {
-    fn open(plan: &Plan<'_>, header: &str) -> Outcome<Self> {
-        let Some(path) = plan.output else {
-            return Ok(Self {
-                lines: vec![header.to_owned()],
-                kept: 1,
-                file: None,
-                name: String::new(),
-            });
-        };
+impl<'a> Table<'a> {
+    fn open(plan: &Plan<'a>, header: &str) -> Outcome<Self> {
         let mut lines = vec![header.to_owned()];
+        let parquet = plan.output.map(parquet).transpose()?.flatten();
+        let Some(path) = plan.output else {
+            return Ok(Self { kept: 1, lines, file: None, name: String::new(), parquet });
+        };
         let draft = Draft::name(path);
+        let name = draft.display().to_string();
         if plan.resume {
             lines = kept(&draft, header, plan.points.len())?;
         }
-        let name = draft.display().to_string();
+        // What is no file of its own gets the whole in one piece.
+        if parquet.is_some() && draft == path {
+            return Ok(Self { kept: lines.len(), lines, file: None, name, parquet });
+        }
         let (draft, mut file) = Draft::create(path)?;
         let text = lines.concat();
         file.write_all(text.as_bytes()).map_err(|fault| Failure::of_writing(path, &fault))?;
-        Ok(Self { kept: lines.len(), lines, file: Some((draft.keep(), file)), name })
+        Ok(Self { kept: lines.len(), lines, file: Some((draft.keep(), file)), name, parquet })
     }
 
     /// Whether the row of a point is there already.
@@ -162,12 +163,27 @@ impl Table {
     }
 
     fn finish(self) -> Outcome<()> {
+        if let Some(path) = self.parquet {
+            return files::write_bytes(path, &render::parquet_table(&self.lines.concat())?);
+        }
         match self.file {
             None => output::data(&self.lines.concat()),
             Some((mut draft, _)) => {
                 draft.complete().map_err(|fault| Failure::of_writing(Path::new(&self.name), &fault))
             }
         }
+    }
+}
+
+/// The path itself if a table of this name is Parquet; nothing if it is CSV, as what is written to a pipe or device.
+fn parquet(path: &Path) -> Outcome<Option<&Path>> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    match ending.as_str() {
+        "parquet" => Ok(Some(path)),
+        "csv" => Ok(None),
+        _ if Draft::name(path) == path => Ok(None),
+        _ => Err(Failure::usage(format!("{}: its name says no format of tables", path.display()))
+            .hint("end it in .csv or .parquet")),
     }
 }
 
@@ -190,18 +206,22 @@ fn kept(draft: &Path, header: &str, points: usize) -> Outcome<Vec<String>> {
 }
 
 fn mean_response(report: &SimulationReport) -> f64 {
-    report.summary().report().response_time.mean.unwrap_or(0.0) / 1e9
+    report.summary().report().response_time.mean.unwrap_or(f64::NAN) / 1e9
 }
 
+/// The cells of a row, [`COLUMNS`] in order; empty where nothing is known, as a high quantile of few requests.
 fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<String> {
     let runs: Vec<_> = reports.iter().map(|report| report.summary().report()).collect();
     let average =
         |of: &dyn Fn(usize) -> f64| (0..reports.len()).map(of).sum::<f64>() / reports.len() as f64;
-    let seconds = |nanos: Option<u64>| nanos.map_or(0.0, |nanos| nanos as f64 / 1e9);
+    let seconds = |nanos: Option<u64>| nanos.map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
     let replica_hours = |run: usize| {
         reports[run].functions.iter().map(|one| one.replica_seconds).sum::<f64>() / 3_600.0
     };
-    let joules = |run: usize| reports[run].nodes.iter().filter_map(|node| node.joules).sum::<f64>();
+    let joules = |run: usize| {
+        let of_nodes = reports[run].nodes.iter().filter_map(|node| node.joules);
+        of_nodes.reduce(|sum, one| sum + one).unwrap_or(f64::NAN)
+    };
     let differences: Vec<f64> = means.iter().zip(base).map(|(own, first)| own - first).collect();
     let (mean, error) = estimate(means);
     let (difference, difference_error) = estimate(&differences);
@@ -210,7 +230,7 @@ fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<Strin
         average(&|run| runs[run].requests as f64),
         average(&|run| runs[run].statuses.failed() as f64),
         average(&|run| runs[run].cold as f64),
-        average(&|run| runs[run].achieved_rate.unwrap_or(0.0)),
+        average(&|run| runs[run].achieved_rate.unwrap_or(f64::NAN)),
         mean,
         error,
         average(&|run| seconds(runs[run].response_time.p50)),
@@ -221,7 +241,7 @@ fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<Strin
         difference,
         difference_error,
     ]
-    .map(|value| format!("{value}"))
+    .map(|value| if value.is_nan() { String::new() } else { value.to_string() })
     .to_vec()
 }
 
@@ -232,7 +252,7 @@ fn estimate(values: &[f64]) -> (f64, f64) {
         .ok()
         .filter(|&count| count > 1)
         .and_then(|count| batch_means(values, count).ok());
-    (mean, estimate.map_or(f64::NAN, |estimate| estimate.half_width(CONFIDENCE)))
+    (mean, estimate.map_or(f64::NAN, |estimate| estimate.half_width(render::CONFIDENCE)))
 }
 
 fn quote(text: &str) -> String {

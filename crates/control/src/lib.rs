@@ -38,7 +38,7 @@ mod timers;
 pub use deployment::{Batch, Data, Deployment, Endpoint, ImageChoice, Retries, Scale};
 pub use retry::is_idempotent;
 pub use system::{
-    Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss, Operation,
-    OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed, System,
-    Totals, URGENCY_DEFAULT,
+    Act, Effect, End, Event, FunctionKey, FunctionView, InvariantViolation, Invoke, Loss,
+    Operation, OperationError, Outcome, ReplicaKey, ReplicaState, ReplicaView, RequestKey, Shed,
+    Subject, System, Totals, URGENCY_DEFAULT,
 };

@@ -10,9 +10,7 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use gatewright_control::config::{self, SystemFile, nearest};
 use gatewright_control::health::Condition;
-use gatewright_control::{
-    FunctionView, Operation, OperationError, ReplicaKey, ReplicaState, System,
-};
+use gatewright_control::{Act, FunctionView, OperationError, ReplicaKey, ReplicaState, System};
 use serde::{Deserialize, Serialize};
 use slotmap::SecondaryMap;
 
@@ -118,7 +116,9 @@ impl IntoResponse for Problem {
 impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         let status = match error {
-            OperationError::UnknownFunction(_) => StatusCode::NOT_FOUND,
+            OperationError::UnknownFunction(_) | OperationError::UnknownNode(_) => {
+                StatusCode::NOT_FOUND
+            }
             OperationError::AlreadyDeployed(_) => StatusCode::CONFLICT,
             OperationError::Invalid { .. } => StatusCode::BAD_REQUEST,
             OperationError::NotWhileServed { .. } => StatusCode::CONFLICT,
@@ -264,8 +264,7 @@ async fn scale(
     Path(function): Path<String>,
     Json(wish): Json<ScaleRequest>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    let operation = Operation::ScaleTo { function, replicas: wish.replicas };
-    let replicas = admin.operate(operation)?;
+    let replicas = admin.operate(Act::ScaleTo { function, replicas: wish.replicas })?;
     Ok(Json(serde_json::json!({ "replicas": replicas })))
 }
 
@@ -274,7 +273,7 @@ async fn reload(
     State(admin): State<Admin>,
     Path(function): Path<String>,
 ) -> Result<(StatusCode, Json<serde_json::Value>), Problem> {
-    let replicas = admin.operate(Operation::Reload { function })?;
+    let replicas = admin.operate(Act::Reload { function })?;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "replicas": replicas }))))
 }
 
@@ -283,7 +282,7 @@ async fn suspend(
     State(admin): State<Admin>,
     Path(function): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    admin.operate(Operation::Suspend { function })?;
+    admin.operate(Act::Suspend { function })?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -362,9 +361,9 @@ impl Admin {
         Problem { hint, ..Problem::new(StatusCode::NOT_FOUND, error.to_string()) }
     }
 
-    /// Carries out an operation; a function that is not there is told with the nearest name.
-    fn operate(&self, operation: Operation) -> Result<u32, Problem> {
-        self.plane.driver.operate(operation).map_err(|error| match error {
+    /// Carries out an act; a function that is not there is told with the nearest name.
+    fn operate(&self, act: Act) -> Result<u32, Problem> {
+        self.plane.driver.operate(act).map_err(|error| match error {
             OperationError::UnknownFunction(name) => self.unknown(&name),
             other => other.into(),
         })
@@ -376,7 +375,7 @@ async fn remove(
     Json(wish): Json<DeleteRequest>,
 ) -> Result<StatusCode, Problem> {
     let function = wish.function_name;
-    admin.operate(Operation::Remove { function: function.clone() })?;
+    admin.operate(Act::Remove { function: function.clone() })?;
     admin.plane.functions.write().remove(function.as_str());
     Ok(StatusCode::ACCEPTED)
 }

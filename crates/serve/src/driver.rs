@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use gatewright_control::health::Condition;
 use gatewright_control::{
-    Deployment, Effect, End, Event, FunctionKey, Invoke, Operation, OperationError, Outcome,
-    ReplicaKey, ReplicaState, RequestKey, System,
+    Act, Deployment, Effect, End, Event, FunctionKey, Invoke, OperationError, Outcome, ReplicaKey,
+    ReplicaState, RequestKey, System,
 };
 use gatewright_determinism::Time;
 use gatewright_record::{LifeState, ReplicaEvent, ScalingEvent};
@@ -209,9 +209,9 @@ impl Driver {
         })
     }
 
-    /// Carries out an operation; returns the number of replicas wanted afterwards.
-    pub(crate) fn operate(self: &Arc<Self>, operation: Operation) -> Result<u32, OperationError> {
-        self.act(|core, now| core.system.operate(now, operation, &mut core.effects))
+    /// Carries out an act; returns the number of replicas wanted afterwards.
+    pub(crate) fn operate(self: &Arc<Self>, act: Act) -> Result<u32, OperationError> {
+        self.act(|core, now| core.system.operate(now, act.into(), &mut core.effects))
     }
 
     /// Takes a request. The ticket gives it up when it is dropped before the end.

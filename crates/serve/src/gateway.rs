@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gatewright_control::Operation;
+use gatewright_control::Act;
 use gatewright_control::config::{self, SystemFile};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -200,7 +200,7 @@ impl Gateway {
         self.identities.iter().for_each(|identity| identity.reload());
         let functions: Vec<_> = self.plane.functions.read().values().cloned().collect();
         for function in functions {
-            let wish = Operation::Reload { function: function.name.to_string() };
+            let wish = Act::Reload { function: function.name.to_string() };
             if matches!(function.runtime, Runtime::Python(_))
                 && let Err(error) = self.plane.driver.operate(wish)
             {
@@ -256,8 +256,8 @@ impl Gateway {
         }
         let names: Vec<_> = self.plane.functions.read().keys().cloned().collect();
         for name in names {
-            let operation = Operation::Remove { function: name.to_string() };
-            if let Err(error) = self.plane.driver.operate(operation) {
+            let removed = self.plane.driver.operate(Act::Remove { function: name.to_string() });
+            if let Err(error) = removed {
                 tracing::debug!(%error, "removed already");
             }
         }

@@ -154,6 +154,12 @@ impl Trail {
         self.invocation.reason = Some(reason.into());
     }
 
+    /// The system ended it so.
+    fn ended(&mut self, end: End) {
+        self.invocation.status = status_of(end);
+        self.invocation.reason = end.reason().map(Into::into);
+    }
+
     /// It is answered by a refusal; what that means was said before, or is an error.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         if self.invocation.status == Status::Ok {
@@ -171,19 +177,21 @@ impl Trail {
     /// The answer was sent piece by piece and has come to its end.
     pub(crate) fn streamed(mut self, broken: Option<&BrokenOff>, bytes: u64) {
         if let Some(broken) = broken {
-            let status = match broken {
-                BrokenOff::TimedOut | BrokenOff::Silent => Status::Timeout,
-                BrokenOff::Upstream | BrokenOff::Unfit => Status::Error,
-                BrokenOff::Worker => Status::Lost,
-            };
-            self.failed(status, &broken.to_string());
+            match broken {
+                BrokenOff::TimedOut => self.ended(End::TimedOut),
+                BrokenOff::Worker => self.ended(End::Lost),
+                BrokenOff::Silent => self.failed(Status::Timeout, &broken.to_string()),
+                BrokenOff::Upstream | BrokenOff::Unfit => {
+                    self.failed(Status::Error, &broken.to_string());
+                }
+            }
         }
         self.write(bytes);
     }
 
     /// The client went away after so many bytes of the answer.
     pub(crate) fn abandoned(mut self, bytes: u64) {
-        self.failed(Status::Cancelled, "the client went away");
+        self.ended(End::Cancelled);
         self.write(bytes);
     }
 
@@ -226,7 +234,7 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if !self.closed {
-            self.failed(Status::Cancelled, "the client went away");
+            self.ended(End::Cancelled);
             self.write(0);
         }
     }

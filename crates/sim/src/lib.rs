@@ -9,6 +9,7 @@
 mod calendar;
 mod faults;
 mod flows;
+mod keys;
 mod law;
 pub mod llm;
 mod measured;
@@ -20,11 +21,10 @@ mod simulation;
 pub use calendar::Calendar;
 pub use faults::{Fault, Faults, Outage};
 pub use flows::{FlowEnd, Flows, GOODPUT};
+pub use keys::{Keys, MAX_KEYS};
 pub use law::{Law, LawError, Sampler};
-pub use model::{
-    CacheModel, DeviceModel, Fitted, FunctionModel, Keys, MAX_KEYS, Model, Range, Variant,
-};
-pub use scenario::{Act, Demand, Paths, Scenario, Step, Target};
+pub use model::{CacheModel, DeviceModel, Fitted, FunctionModel, Model, Range, Variant};
+pub use scenario::{Demand, Paths, Scenario, Step, Target};
 pub use sharing::Contention;
 pub use simulation::{
     Call, DemandReport, FunctionReport, FunctionSample, NodeReport, NodeSample, Phase, Policies,

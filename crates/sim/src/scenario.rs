@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_control::config::{ConfigError, HumanDuration, Override};
+use gatewright_control::{Act, Subject};
 use gatewright_workload::trace::{Streamed, TraceSource};
 use gatewright_workload::{Limits, Strategy};
 use schemars::JsonSchema;
@@ -55,58 +56,6 @@ pub struct Step {
     /// What.
     #[serde(rename = "do")]
     pub act: Act,
-}
-
-/// What operators do and machines suffer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Act {
-    /// So many replicas more are wanted.
-    ScaleUp {
-        /// The function.
-        function: String,
-        /// How many more.
-        by: u32,
-    },
-    /// So many replicas fewer are wanted.
-    ScaleDown {
-        /// The function.
-        function: String,
-        /// How many fewer.
-        by: u32,
-    },
-    /// So many replicas are wanted.
-    ScaleTo {
-        /// The function.
-        function: String,
-        /// How many.
-        replicas: u32,
-    },
-    /// No replica is wanted until somebody asks.
-    Suspend {
-        /// The function.
-        function: String,
-    },
-    /// Every replica is replaced by a new one.
-    Reload {
-        /// The function.
-        function: String,
-    },
-    /// The function is served no more.
-    Remove {
-        /// The function.
-        function: String,
-    },
-    /// A node fails, with the replicas and images on it.
-    NodeLost {
-        /// The node.
-        node: String,
-    },
-    /// A node is there again.
-    NodeBack {
-        /// The node.
-        node: String,
-    },
 }
 
 /// One path or several.
@@ -249,25 +198,14 @@ fn change(key: &str, value: &toml::Value) -> Override {
     Override { key: key.to_owned(), value: value.clone(), source: "[change]".to_owned() }
 }
 
-impl Act {
-    /// The function that it is about, or else the node.
-    pub(crate) fn subject(&self) -> Result<&str, &str> {
-        match self {
-            Self::ScaleUp { function, .. }
-            | Self::ScaleDown { function, .. }
-            | Self::ScaleTo { function, .. }
-            | Self::Suspend { function }
-            | Self::Reload { function }
-            | Self::Remove { function } => Ok(function),
-            Self::NodeLost { node } | Self::NodeBack { node } => Err(node),
-        }
-    }
-
+impl Step {
     /// Whether it may lead to replicas of a function being started.
     pub(crate) fn starts(&self, name: &str) -> bool {
-        match self.subject() {
-            Ok(function) => function == name && !matches!(self, Self::Remove { .. }),
-            Err(_) => true,
+        match self.act.subject() {
+            Subject::Function(function) => {
+                function == name && !matches!(self.act, Act::Remove { .. })
+            }
+            Subject::Node(_) => true,
         }
     }
 }
@@ -416,6 +354,33 @@ duration = "10m"
         assert_eq!(quoted[1], "function.square.replicas.max=16");
         let bare = TEXT.replace("\"function.square.replicas.max\"", "function.square.replicas.max");
         assert!(keys(&bare).contains(&"function.square.replicas.max=16".to_owned()));
+    }
+
+    #[test]
+    fn every_act_has_its_name() {
+        let of_functions = ["scale_up", "scale_down", "scale_to", "suspend", "reload", "remove"];
+        let number = |name| match name {
+            "scale_to" => ", replicas = 2",
+            "scale_up" | "scale_down" => ", by = 2",
+            _ => "",
+        };
+        let acts =
+            of_functions.map(|name| (name, format!("function = \"square\"{}", number(name))));
+        let acts = acts.into_iter();
+        let acts = acts.chain(["node_lost", "node_back"].map(|name| (name, "node = \"n\"".into())));
+        for (name, fields) in acts {
+            let step = |act: &str, fields: &str| {
+                let step =
+                    format!("[[operation]]\nat = \"1s\"\ndo = {{ {act} = {{ {fields} }} }}\n");
+                Scenario::parse(&TEXT.replace("[change]", &format!("{step}[change]")))
+            };
+            let scenario = step(name, &fields).unwrap();
+            assert_eq!(Scenario::parse(&toml::to_string(&scenario).unwrap()).unwrap(), scenario);
+            let misspelt = step(&format!("{name}x"), &fields).unwrap_err();
+            assert_eq!(misspelt.hint, Some(format!("did you mean `{name}`?")));
+            let unknown = step(name, &format!("{fields}, more = 1")).unwrap_err();
+            assert!(unknown.what.contains("more, available"), "{unknown}");
+        }
     }
 
     #[test]

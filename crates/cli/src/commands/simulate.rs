@@ -19,7 +19,7 @@ use crate::failure::{Exit, Outcome};
 use crate::files::{self, RecordFile};
 use crate::frames::Frames;
 use crate::rehearsal::Rehearsal;
-use crate::render::{Level, Sheet, count, duration, rate};
+use crate::render::{CONFIDENCE, Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
 use crate::sweep::{self, Plan};
 use crate::{output, replicate};
@@ -67,7 +67,7 @@ pub(crate) struct Simulate {
     #[arg(value_parser = clap::value_parser!(u32).range(10..=10_000))]
     batches: Option<u32>,
 
-    /// Run at every value of a key of the system file, and with several sweeps at every combination; a table as CSV.
+    /// Run at every value of a key of the system file, and with several sweeps at every combination; a table as CSV, or as its --output says.
     #[arg(long, value_name = "KEY=[VALUE,...]|MIN..MAX")]
     #[arg(conflicts_with_all = ["records", "frames", "format", "batches"])]
     sweep: Vec<Sweep>,
@@ -97,7 +97,7 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "SPAN", requires = "frames", value_parser = interval)]
     sample: Option<Duration>,
 
-    /// File for the result as JSON, or for the table of a sweep.
+    /// File for the result as JSON, or for the table of a sweep, .csv or .parquet.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -157,7 +157,6 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 const SCHEMA: &str = "gatewright.simulation/1";
-const CONFIDENCE: f64 = 0.95;
 
 impl Simulate {
     pub(crate) fn run(self, quiet: bool) -> Outcome {

@@ -17,9 +17,15 @@ const WIDTH: usize = 100;
 pub(super) fn page() -> String {
     let mut root = Cli::command().term_width(WIDTH).color(clap::ColorChoice::Never);
     root.build();
+    let mut root = without_values(root);
     let mut text = HEAD.to_owned();
     section(&mut root, "", &mut text);
     text
+}
+
+/// The same command without what the environment says just now: the page is the same everywhere.
+fn without_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
 }
 
 fn section(command: &mut clap::Command, parent: &str, text: &mut String) {

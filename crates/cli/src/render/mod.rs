@@ -17,4 +17,4 @@ pub(crate) use parquet_table::parquet_table;
 pub(crate) use report::page as report_page;
 pub(crate) use sheet::{Level, Sheet};
 pub(crate) use table::Table;
-pub(crate) use units::{Unit, count, duration, rate};
+pub(crate) use units::{CONFIDENCE, Unit, count, duration, rate};

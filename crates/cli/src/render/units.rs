@@ -1,3 +1,6 @@
+/// Of the intervals around estimates.
+pub(crate) const CONFIDENCE: f64 = 0.95;
+
 /// A unit of time, for the numbers of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {

@@ -291,6 +291,9 @@ fn frames_and_sweeps() {
     assert_eq!(rows.len(), 5);
     assert_eq!(rows[0][..3], ["function.f.replicas.min", "cluster.nodes.0.cpu", "replications"]);
     assert_eq!(rows[1][..4], ["2", "1", "3", "50"]);
+    let cell = |name: &str| rows[1][rows[0].iter().position(|column| *column == name).unwrap()];
+    assert_eq!(["response_p99_s", "joules"].map(cell), ["", ""], "too few requests; no watts said");
+    assert!(cell("response_p50_s").parse::<f64>().is_ok_and(|seconds| seconds > 0.0));
     let difference = |row: usize| rows[row][14].parse::<f64>().unwrap();
     assert_eq!((difference(1), difference(2)), (0.0, 0.0), "a faster node changes nothing here");
     assert!(difference(3) < 0.0, "a third replica helps, on the same luck: {table}");
@@ -323,6 +326,41 @@ fn a_sweep_goes_on_where_it_was_interrupted() {
     assert!(told(&output).contains("row 1 is not of this sweep"), "{}", told(&output));
     let ranges = "simulate scenario.toml --sweep function.square.replicas.max=4..20";
     assert!(told(&run(folder.path(), ranges)).contains("--samples 20"));
+}
+
+/// A sweep as Parquet has the numbers of the same sweep as CSV as numbers, and goes on where it was interrupted.
+#[test]
+fn a_sweep_as_parquet_is_the_table_with_types() {
+    let folder = folder(SCENARIO);
+    let sweep = "simulate scenario.toml --sweep function.square.replicas.max=[4,8] --sweep function.square.balance=[\"least_outstanding\",\"round_robin\"] --replications 2 --output";
+    stdout(folder.path(), &format!("{sweep} table.csv"));
+    let csv = std::fs::read_to_string(folder.path().join("table.csv")).unwrap();
+    // One row and a half were written when the program was killed.
+    let second = csv.match_indices('\n').nth(2).unwrap().0;
+    let partial = folder.path().join("table.parquet.partial");
+    std::fs::write(&partial, &csv[..second - 4]).unwrap();
+    stdout(folder.path(), &format!("{sweep} table.parquet --resume"));
+    assert!(!partial.exists());
+    let file = std::fs::File::open(folder.path().join("table.parquet")).unwrap();
+    let rows: Vec<_> =
+        gatewright_record::parquet_rows(file).unwrap().collect::<Result<_, _>>().unwrap();
+    let mut lines = csv::Reader::from_reader(csv.as_bytes());
+    let names: Vec<String> = lines.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(rows.len(), 4);
+    for (row, line) in rows.iter().zip(lines.records()) {
+        let row = serde_json::to_value(row).unwrap();
+        for (name, cell) in names.iter().zip(line.unwrap().iter()) {
+            let found = &row[name];
+            match cell.parse::<f64>() {
+                _ if cell.is_empty() => assert!(found.is_null(), "{name}: {row}"),
+                Ok(number) => assert_eq!(found.as_f64(), Some(number), "{name}: {row}"),
+                Err(_) => assert_eq!(found.as_str(), Some(cell), "{name}: {row}"),
+            }
+        }
+        assert_eq!(row["response_mean_s"].as_f64().map(|mean| mean > 0.0), Some(true));
+    }
+    let wrong = tell(folder.path(), &format!("{sweep} table.json"));
+    assert!(wrong.contains("its name says no format of tables"), "{wrong}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The system as a state machine.
 //!
 //! This file has its types, the entry [`System::handle`] and the look-ups; `requests` has what happens to a
-//! request, `replicas` the life of a replica, `nodes` where replicas are, `idle` those with nothing to do, `operations` deploy to suspend, `invariants`
-//! what must always hold.
+//! request, `replicas` the life of a replica, `nodes` where replicas are, `idle` those with nothing to do,
+//! `operations` deploy to suspend, `act` those of them that have a name in a scenario, `invariants` what must always
+//! hold.
 
+mod act;
 mod health;
 mod idle;
 #[cfg(test)]
@@ -40,6 +42,7 @@ use crate::timers::{Place, Places, TimerQueue, Timers};
 use idle::{Rest, Use};
 use nodes::{Fleet, Seat, Unplaced};
 
+pub use act::{Act, Subject};
 pub use invariants::InvariantViolation;
 pub use operations::{Operation, OperationError};
 pub use views::{FunctionView, ReplicaView, Totals};
@@ -140,16 +143,6 @@ pub enum Event {
     ReplicaStopped {
         /// The replica.
         replica: ReplicaKey,
-    },
-    /// A node is gone, with the replicas on it.
-    NodeLost {
-        /// The node.
-        node: NodeId,
-    },
-    /// A node that was gone is there again, empty.
-    NodeBack {
-        /// The node.
-        node: NodeId,
     },
     /// A check that was asked for by [`Effect::Probe`] has ended.
     Probed {
@@ -331,6 +324,23 @@ pub enum End {
     Shed(Shed),
     /// Its replica was lost, and it could not be tried again.
     Lost,
+}
+
+impl End {
+    /// Why a request ended so, in the words of its record, be it served or simulated. Nothing if all is well, and if the
+    /// answer itself says it.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ok | Self::Error => None,
+            Self::TimedOut => Some("deadline"),
+            Self::Cancelled => Some("client gone"),
+            Self::Shed(Shed::QueueFull) => Some("queue full"),
+            Self::Shed(Shed::Removed) => Some("function removed"),
+            Self::Shed(Shed::Unavailable) => Some("no replica available"),
+            Self::Lost => Some("replica lost"),
+        }
+    }
 }
 
 /// Why a request was not taken.
@@ -541,8 +551,6 @@ impl System {
                 self.join(now, function, effects);
             }
             Event::ReplicaStopped { replica } => self.replica_stopped(now, replica, effects),
-            Event::NodeLost { node } => self.node_lost(now, node, effects),
-            Event::NodeBack { node } => self.node_back(now, node, effects),
             Event::Probed { replica, well } => self.probed(now, replica, well, effects),
             Event::Operate(operation) => {
                 // A refused operation has changed nothing, and a replay refuses it again.

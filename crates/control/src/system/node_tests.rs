@@ -43,6 +43,10 @@ impl Rig {
         self.system.check_invariants().unwrap();
     }
 
+    fn operate(&mut self, act: Act) {
+        self.handle(Event::Operate(act.into()));
+    }
+
     fn function(&self, name: &str) -> FunctionView<'_> {
         self.system.function(self.system.lookup(name).unwrap()).unwrap()
     }
@@ -54,10 +58,6 @@ impl Rig {
                 self.handle(Event::ReplicaStopped { replica });
             }
         }
-    }
-
-    fn node(&self, name: &str) -> NodeId {
-        self.system.cluster().unwrap().node_named(name).unwrap()
     }
 }
 
@@ -140,17 +140,19 @@ fn replicas_of_a_lost_node_go_elsewhere() {
     let mut rig = Rig::new(TWO_NODES);
     rig.system.scale_to(Time::ZERO, "f", 4, &mut rig.effects).unwrap();
     assert_eq!(rig.started().len(), 4);
-    let second = rig.node("n-1");
-    rig.handle(Event::NodeLost { node: second });
-    rig.handle(Event::NodeLost { node: second });
+    rig.operate(Act::NodeLost { node: "n-1".to_owned() });
+    rig.operate(Act::NodeLost { node: "n-1".to_owned() });
     let view = rig.function("f");
     assert_eq!((view.running, view.totals.replicas_lost), (2, 2));
     assert_eq!(rig.started(), [], "there is no room, and a pause after a failure");
-    rig.handle(Event::NodeBack { node: second });
+    rig.operate(Act::NodeBack { node: "n-1".to_owned() });
     let due = rig.system.next_wakeup().unwrap();
     rig.system.handle(due + Duration::from_secs(60), Event::Wakeup, &mut rig.effects);
     assert_eq!(rig.started(), [Some(1), Some(1)]);
     assert_eq!(rig.function("f").running, 4);
+    let unknown = Act::NodeBack { node: "n-7".to_owned() };
+    let refused = rig.system.operate(Time::ZERO, unknown.into(), &mut rig.effects).unwrap_err();
+    assert_eq!(refused, OperationError::UnknownNode("n-7".to_owned()));
 }
 
 #[test]
@@ -177,8 +179,7 @@ fn work_of_a_lost_node_goes_to_another_node() {
         rig.handle(Event::Invoke(invoke));
     }
     rig.effects.clear();
-    let node = rig.node("n-0");
-    rig.handle(Event::NodeLost { node });
+    rig.operate(Act::NodeLost { node: "n-0".to_owned() });
     let mut handed = 0;
     for effect in std::mem::take(&mut rig.effects) {
         if let Effect::Dispatch { replica, attempt, .. } = effect {

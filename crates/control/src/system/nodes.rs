@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::{Effect, FunctionKey, Loss, Replica, ReplicaKey, System};
+use super::{Effect, FunctionKey, Loss, OperationError, Replica, ReplicaKey, System};
 use crate::cluster::{Cluster, ImageId, NodeId, Resources};
 use crate::placement::{self, Placement, Priority, Scheduler, Unschedulable};
 
@@ -171,27 +171,53 @@ impl System {
         }
     }
 
-    pub(super) fn node_lost(&mut self, now: Time, node: NodeId, effects: &mut Vec<Effect>) {
-        let Some(fleet) = &mut self.fleet else { return };
-        if node.index() >= fleet.cluster.nodes().len() || !fleet.cluster.node(node).is_up() {
-            return;
+    /// A node is gone, with the replicas on it. One that was gone already stays so.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn node_lost(
+        &mut self,
+        now: Time,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), OperationError> {
+        let (cluster, node) = self.node_named(name)?;
+        if cluster.node(node).is_up() {
+            cluster.lose(node);
+            let replicas = cluster.node(node).replicas().to_vec();
+            // All of them, before any work is handed on: it would go to another that is lost as well.
+            let withdraw =
+                |&key: &ReplicaKey| Some((key, self.withdraw_lost(now, key, Loss::Died)?));
+            let lost: Vec<_> = replicas.iter().filter_map(withdraw).collect();
+            for (replica, owner) in lost {
+                self.give_up_lost(now, replica, owner, effects);
+            }
         }
-        fleet.cluster.lose(node);
-        let replicas = fleet.cluster.node(node).replicas().to_vec();
-        // All of them, before any work is handed on: it would go to another that is lost as well.
-        let withdraw = |&key: &ReplicaKey| Some((key, self.withdraw_lost(now, key, Loss::Died)?));
-        let lost: Vec<_> = replicas.iter().filter_map(withdraw).collect();
-        for (replica, owner) in lost {
-            self.give_up_lost(now, replica, owner, effects);
-        }
+        Ok(())
     }
 
-    pub(super) fn node_back(&mut self, now: Time, node: NodeId, effects: &mut Vec<Effect>) {
-        let Some(fleet) = &mut self.fleet else { return };
-        if node.index() < fleet.cluster.nodes().len() && !fleet.cluster.node(node).is_up() {
-            fleet.cluster.regain(node);
+    /// A node that was gone is there again, empty.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn node_back(
+        &mut self,
+        now: Time,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), OperationError> {
+        let (cluster, node) = self.node_named(name)?;
+        if !cluster.node(node).is_up() {
+            cluster.regain(node);
             self.place_waiting(now, effects);
         }
+        Ok(())
+    }
+
+    fn node_named(&mut self, name: &str) -> Result<(&mut Cluster, NodeId), OperationError> {
+        let cluster = self.fleet.as_mut().map(|fleet| &mut fleet.cluster);
+        let node = cluster.and_then(|cluster| cluster.node_named(name).map(|node| (cluster, node)));
+        node.ok_or_else(|| OperationError::UnknownNode(name.to_owned()))
     }
 
     /// Whether what is taken of every node is what its replicas take.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::idle::Rest;
 use super::nodes::Unplaced;
-use super::{Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
+use super::{Act, Effect, End, Function, FunctionKey, Phase, Shed, System, Totals};
 use crate::Deployment;
 use crate::autoscale::Autoscaler;
 use crate::balance::{Balancer, Pool};
@@ -22,42 +22,8 @@ pub enum Operation {
     Deploy(Box<Deployment>),
     /// Serve a function in another way: its replicas are replaced one after another, and no request is lost.
     Update(Box<Deployment>),
-    /// Serve a function no more.
-    Remove {
-        /// Name of the function.
-        function: String,
-    },
-    /// Want `by` replicas more.
-    ScaleUp {
-        /// Name of the function.
-        function: String,
-        /// How many more.
-        by: u32,
-    },
-    /// Want `by` replicas fewer.
-    ScaleDown {
-        /// Name of the function.
-        function: String,
-        /// How many fewer.
-        by: u32,
-    },
-    /// Want exactly so many replicas.
-    ScaleTo {
-        /// Name of the function.
-        function: String,
-        /// How many.
-        replicas: u32,
-    },
-    /// Want none until somebody asks.
-    Suspend {
-        /// Name of the function.
-        function: String,
-    },
-    /// Replace every replica, one after another, without losing a request.
-    Reload {
-        /// Name of the function.
-        function: String,
-    },
+    /// Anything that needs no description of a function.
+    Act(Act),
 }
 
 /// Why an operation was refused. Nothing has changed.
@@ -66,6 +32,9 @@ pub enum OperationError {
     /// There is no function of this name.
     #[error("there is no function `{0}`")]
     UnknownFunction(String),
+    /// There is no node of this name.
+    #[error("there is no node `{0}`")]
+    UnknownNode(String),
     /// There is one already.
     #[error("function `{0}` is deployed already")]
     AlreadyDeployed(String),
@@ -88,10 +57,10 @@ pub enum OperationError {
 }
 
 impl System {
-    /// Carries out an operation. Returns the number of replicas wanted afterwards.
+    /// Carries out an operation. Returns the number of replicas wanted afterwards; 0 if it is about a node.
     ///
     /// # Errors
-    /// The function does not exist, or exists already; see [`OperationError`].
+    /// The function or node does not exist, or the function exists already; see [`OperationError`].
     pub fn operate(
         &mut self,
         now: Time,
@@ -104,14 +73,7 @@ impl System {
                 Ok(self.functions[key].desired)
             }
             Operation::Update(deployment) => self.update(now, *deployment, effects),
-            Operation::Remove { function } => self.remove(now, &function, effects).map(|()| 0),
-            Operation::ScaleUp { function, by } => self.scale_up(now, &function, by, effects),
-            Operation::ScaleDown { function, by } => self.scale_down(now, &function, by, effects),
-            Operation::ScaleTo { function, replicas } => {
-                self.scale_to(now, &function, replicas, effects)
-            }
-            Operation::Suspend { function } => self.suspend(now, &function, effects).map(|()| 0),
-            Operation::Reload { function } => self.reload(now, &function, effects),
+            Operation::Act(act) => self.act(now, &act, effects),
         }
     }
 

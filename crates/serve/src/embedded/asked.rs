@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gatewright_control::{End, Event, Operation, RequestKey};
+use gatewright_control::{Act, End, Event, RequestKey};
 use gatewright_protocol::Arguments;
 use parking_lot::Mutex;
 use slotmap::{Key, KeyData};
@@ -96,7 +96,7 @@ impl EmbeddedHub {
 
     /// Ends what waits, takes nothing more, and lets workers finish what they have.
     pub(super) fn end_waiting(&self) {
-        let removed = self.driver.operate(Operation::Remove { function: FUNCTION.to_owned() });
+        let removed = self.driver.operate(Act::Remove { function: FUNCTION.to_owned() });
         if let Err(error) = removed {
             tracing::debug!(%error, "closed already");
         }

@@ -113,7 +113,7 @@ impl Plane {
         function.metrics.rejected(Rejection::Rate);
         let refusal =
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many requests of one client");
-        Err(Failure { status: Status::Shed, refusal: refusal.come_back_in(wait) })
+        Err(Failure::new(Status::Shed, refusal.come_back_in(wait)))
     }
 }
 

@@ -8,7 +8,7 @@ use gatewright_control::cache::{
     decide, invalidated, on_failure,
 };
 use gatewright_control::compress::Coding;
-use gatewright_record::{CacheResult, Status};
+use gatewright_record::CacheResult;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::sync::oneshot;
@@ -420,7 +420,7 @@ fn alone() -> Forward {
 fn not_cached() -> Failure {
     let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "nothing stored answers the request")
         .hint("it says only-if-cached; without that, the upstream is asked");
-    Failure { status: Status::Error, refusal }
+    refusal.into()
 }
 
 pub(super) fn broken_off() -> Refusal {

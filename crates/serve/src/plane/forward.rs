@@ -282,7 +282,7 @@ impl Plane {
             SendError::Late(phase, limit) => {
                 let error = format!("the upstream of function `{name}`: {phase} took {limit:?}");
                 let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, error);
-                return Failure { status: Status::Timeout, refusal };
+                return Failure::new(Status::Timeout, refusal);
             }
         };
         Refusal::new(StatusCode::BAD_GATEWAY, error).into()

@@ -86,12 +86,31 @@ pub(crate) struct Plane {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
+    /// How the system ended it, if it did.
+    pub(crate) end: Option<End>,
     pub(crate) refusal: Refusal,
+}
+
+impl Failure {
+    pub(crate) const fn new(status: Status, refusal: Refusal) -> Self {
+        Self { status, end: None, refusal }
+    }
+
+    /// Notes it in the request's record.
+    fn note(&self, trail: &mut Trail) {
+        if let Some(reason) = self.end.and_then(End::reason) {
+            trail.failed(self.status, reason);
+        }
+        if self.status != Status::Ok {
+            trail.invocation.status = self.status;
+        }
+        trail.refused(&self.refusal);
+    }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self { status: Status::Error, refusal }
+        Self::new(Status::Error, refusal)
     }
 }
 
@@ -331,7 +350,7 @@ impl Plane {
         let Ok(read) = tokio::time::timeout(function.timeout, read).await else {
             let error = format!("the request's body did not come within {:?}", function.timeout);
             let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
-            return Err(Failure { status: Status::Timeout, refusal });
+            return Err(Failure::new(Status::Timeout, refusal));
         };
         let bytes = match read {
             Err(refusal) if refusal.status == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -340,7 +359,7 @@ impl Plane {
             }
             Err(refusal) if refusal.retry_after.is_some() => {
                 discard(body).await;
-                return Err(Failure { status: Status::Shed, refusal });
+                return Err(Failure::new(Status::Shed, refusal));
             }
             read => read?,
         };
@@ -391,10 +410,7 @@ fn finished(
         squeeze::apply(rules, *coding, *head, response);
     }
     let mut response = result.unwrap_or_else(|failure| {
-        if failure.status != Status::Ok {
-            trail.invocation.status = failure.status;
-        }
-        trail.refused(&failure.refusal);
+        failure.note(&mut trail);
         failure.refusal.response(asked.request_id.to_str().unwrap_or_default())
     });
     response.headers_mut().insert(REQUEST_ID, asked.request_id);
@@ -460,7 +476,7 @@ fn no_tunnel() -> Refusal {
 /// The answer to what comes after the functions are gone.
 fn stopping() -> Failure {
     let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-    Failure { status: Status::Shed, refusal: refusal.come_back() }
+    Failure::new(Status::Shed, refusal.come_back())
 }
 
 /// What an end without an answer means to the client.
@@ -499,5 +515,5 @@ fn without_answer(end: End, function: &Function) -> Failure {
             format!("function `{name}` ended the request without an answer"),
         ),
     };
-    Failure { status: status_of(end), refusal }
+    Failure { status: status_of(end), end: Some(end), refusal }
 }

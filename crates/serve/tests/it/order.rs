@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatewright_control::{End, Shed};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
@@ -156,4 +157,55 @@ async fn a_folder_of_records_has_a_stream_of_every_state() {
     let states: Vec<_> =
         lines(&served, "replicas.jsonl").iter().map(|event| event["state"].clone()).collect();
     assert_eq!(states, ["starting", "running", "draining", "suspended", "gone"]);
+}
+
+/// How requests end that nobody answers is said in the same words in every world: those of the system.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_say_in_the_words_of_the_system_why_nobody_answered() {
+    let gate = "process = [\"sh\", \"-c\", \"until [ -e go ]; do sleep 0.01; done\"]";
+    let served = recorded(&format!(
+        "[function.f]\n{gate}\nreplicas = {{ max = 1 }}\nqueue = {{ capacity = 1 }}\n\
+         [function.late]\n{gate}\ntimeout = \"200ms\"\n\
+         [function.none]\npython = \"models:NoStart\"\nreplicas = {{ min = 0 }}\n\
+         [function.lost]\npython = \"models:Suicide\"\nretries = {{ attempts = 1 }}\n",
+    ))
+    .await;
+    let ask = |name: &str| {
+        let (client, path) = (served.client.clone(), format!("/function/{name}"));
+        tokio::spawn(async move { client.send(Method::POST, &path, &[], "").await })
+    };
+    let left = ask("f");
+    served.until("f", |f| f["inFlight"] == 1).await;
+    let waits = ask("f");
+    served.until("f", |f| f["queued"] == 1).await;
+    for name in ["f", "late", "lost", "none"] {
+        ask(name).await.unwrap().unwrap();
+    }
+    let removal = r#"{"functionName": "f"}"#;
+    let json = [("content-type", "application/json")];
+    served.admin().send(Method::DELETE, "/system/functions", &json, removal).await.unwrap();
+    waits.await.unwrap().unwrap();
+    left.abort();
+    let Served { gateway, folder, client } = served;
+    gateway.stop().await;
+    drop(client);
+    let text = std::fs::read_to_string(folder.path().join("records/invocations.jsonl")).unwrap();
+    let mut found: Vec<[String; 3]> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|record| {
+            ["function", "status", "reason"].map(|key| record[key].as_str().unwrap().to_owned())
+        })
+        .collect();
+    found.sort_unstable();
+    let expected = [
+        ("f", "cancelled", End::Cancelled),
+        ("f", "shed", End::Shed(Shed::Removed)),
+        ("f", "shed", End::Shed(Shed::QueueFull)),
+        ("late", "timeout", End::TimedOut),
+        ("lost", "lost", End::Lost),
+        ("none", "shed", End::Shed(Shed::Unavailable)),
+    ];
+    let expected = expected.map(|(name, status, end)| [name, status, end.reason().unwrap()]);
+    assert_eq!(found, expected);
 }

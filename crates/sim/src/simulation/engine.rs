@@ -1,5 +1,5 @@
 use gatewright_control as control;
-use gatewright_control::{Effect, FunctionKey, Operation, ReplicaKey, System};
+use gatewright_control::{Act, Effect, FunctionKey, ReplicaKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
 use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
 use gatewright_workload::trace::StreamedRequests;
@@ -19,7 +19,6 @@ use super::sites::{NodeRun, Site};
 use super::store::Store;
 use super::transfers::Moves;
 use super::{Progress, RecordSink, Simulation, SimulationError, SimulationReport};
-use crate::Act;
 
 /// One run.
 pub(super) struct Engine<'a> {
@@ -168,7 +167,7 @@ impl<'a> Engine<'a> {
             functions: Vec::new(),
             demands: Vec::new(),
             stores: setup.caches.iter().map(Store::new).collect(),
-            reasons: Reasons::new(),
+            reasons: Reasons::default(),
             no_key: control::balance::hash(&0_u32.to_le_bytes()),
             open: Level::default(),
             sojourns: 0,
@@ -354,31 +353,17 @@ impl<'a> Engine<'a> {
 
     fn operate(&mut self, step: u32) {
         let act = &self.setup.steps[step as usize].1;
-        let operation = match act.clone() {
-            Act::ScaleUp { function, by } => Operation::ScaleUp { function, by },
-            Act::ScaleDown { function, by } => Operation::ScaleDown { function, by },
-            Act::ScaleTo { function, replicas } => Operation::ScaleTo { function, replicas },
-            Act::Suspend { function } => Operation::Suspend { function },
-            Act::Reload { function } => Operation::Reload { function },
-            Act::Remove { function } => Operation::Remove { function },
-            Act::NodeLost { node } | Act::NodeBack { node } => {
-                let node = self.system.cluster().and_then(|cluster| cluster.node_named(&node));
-                let Some(node) = node else { return };
-                if matches!(act, Act::NodeLost { .. }) {
-                    self.node_lost(node);
-                } else {
-                    self.tell(control::Event::NodeBack { node });
+        match act {
+            Act::Remove { function } => {
+                if let Some(key) = self.system.lookup(function) {
+                    let index = self.by_function[key];
+                    self.functions[index].removed = true;
                 }
-                return;
             }
-        };
-        if let (Operation::Remove { .. }, Ok(name)) = (&operation, act.subject())
-            && let Some(key) = self.system.lookup(name)
-        {
-            let index = self.by_function[key];
-            self.functions[index].removed = true;
+            Act::NodeLost { node } => self.node_lost(node),
+            _ => {}
         }
-        self.tell(control::Event::Operate(operation));
+        self.tell(control::Event::Operate(act.clone().into()));
         for index in 0..self.functions.len() {
             self.note(self.functions[index].key);
         }

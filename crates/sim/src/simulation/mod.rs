@@ -38,7 +38,7 @@ use std::time::Duration;
 use gatewright_control::cache::CachePolicy;
 use gatewright_control::cluster::{Cluster, ImageId, Route};
 use gatewright_control::placement::Placement;
-use gatewright_control::{Deployment, InvariantViolation, Totals};
+use gatewright_control::{Act, Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, WriteError};
 use gatewright_workload::trace::TraceError;
@@ -49,9 +49,10 @@ pub use policies::{Call, Policies, ServiceModel};
 pub use samples::{FunctionSample, NodeSample, ReplicaSample, Sample};
 pub use streams::{NodeReport, Phase, ReplicaStep, Transfer, TransferKind};
 
+use crate::keys::KeySampler;
 use crate::llm::LlmModel;
-use crate::model::{DeviceModel, KeySampler};
-use crate::{Act, Contention, Faults, Outage, Sampler};
+use crate::model::DeviceModel;
+use crate::{Contention, Faults, Outage, Sampler};
 
 /// A system, its model and a scenario, ready to be run with any number of seeds.
 #[derive(Clone, Debug)]

@@ -144,17 +144,15 @@ impl Engine<'_> {
         self.note(view.function);
     }
 
-    pub(super) fn node_lost(&mut self, node: NodeId) {
+    /// A node fails; the system is told next.
+    pub(super) fn node_lost(&mut self, name: &str) {
         let Some(cluster) = self.system.cluster() else { return };
+        let Some(node) = cluster.node_named(name) else { return };
         let replicas = cluster.node(node).replicas().to_vec();
         for &replica in &replicas {
             self.take_down(replica);
         }
         self.clear_node(node);
-        self.tell(control::Event::NodeLost { node });
-        for index in 0..self.functions.len() {
-            self.note(self.functions[index].key);
-        }
     }
 
     /// What a replica worked on is lost with it; the system is told next.

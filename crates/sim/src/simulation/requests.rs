@@ -12,36 +12,23 @@ use super::flights::{Attempt, Done, Flight, FlightId, NONE, Role, WorkId};
 use super::language;
 use super::policies::{Call, place_of};
 
-/// Why requests end otherwise than well, made once.
-pub(super) struct Reasons {
-    queue_full: Arc<str>,
-    removed: Arc<str>,
-    unavailable: Arc<str>,
-    deadline: Arc<str>,
-}
+/// Why requests end otherwise than well: the words of each end that there was, made once.
+#[derive(Default)]
+pub(super) struct Reasons(Vec<(End, Arc<str>)>);
 
 /// A stream that is answered in no time asks again after this many nanoseconds: a closed loop of immediate
 /// answers would stand still in time otherwise.
 const LEAST_TURN: u64 = 10_000;
 
 impl Reasons {
-    pub(super) fn new() -> Self {
-        Self {
-            queue_full: "queue full".into(),
-            removed: "function removed".into(),
-            unavailable: "no replica starts".into(),
-            deadline: "deadline".into(),
-        }
-    }
-
-    const fn of(&self, end: End) -> Option<&Arc<str>> {
-        match end {
-            End::Shed(Shed::QueueFull) => Some(&self.queue_full),
-            End::Shed(Shed::Removed) => Some(&self.removed),
-            End::Shed(Shed::Unavailable) => Some(&self.unavailable),
-            End::TimedOut => Some(&self.deadline),
-            End::Ok | End::Error | End::Cancelled | End::Lost => None,
-        }
+    fn of(&mut self, end: End) -> Option<&Arc<str>> {
+        let words = end.reason()?;
+        let known = self.0.iter().position(|(known, _)| *known == end);
+        let place = known.unwrap_or_else(|| {
+            self.0.push((end, words.into()));
+            self.0.len() - 1
+        });
+        Some(&self.0[place].1)
     }
 }
 
@@ -356,7 +343,7 @@ impl Engine<'_> {
             attempts: flight.attempts,
             status,
             code: (code > 0).then_some(code),
-            reason: if end == End::Ok { None } else { self.reasons.of(end) },
+            reason: self.reasons.of(end),
             cache: flight.role.result(),
             cold: flight.cold,
             ..Outline::default()

@@ -7,13 +7,14 @@ use gatewright_control::cluster::{Cluster, ImageId, Layer};
 use gatewright_control::config::{
     ConfigError, Function, HumanDuration, Route, SystemFile, nearest,
 };
-
+use gatewright_control::{Act, Subject};
 use gatewright_determinism::Time;
 
 use super::checks::{check_machines, check_needs};
 use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, LlmSetup, Simulation};
+use crate::keys::KeySampler;
 use crate::model::Variant;
-use crate::scenario::{Act, Demand, Scenario, Target};
+use crate::scenario::{Demand, Scenario, Target};
 use crate::sharing::ONE_CORE;
 use crate::{FunctionModel, Law, Model, Sampler, measured};
 
@@ -174,7 +175,7 @@ impl<'a> Builder<'a> {
         let function: &Function = &self.system.function[name];
         check_needs(name, function, model, cluster)?;
         let deployment = function.deployment(name);
-        let operated = self.scenario.operations.iter().any(|step| step.act.starts(name));
+        let operated = self.scenario.operations.iter().any(|step| step.starts(name));
         let starts = self.scenario.cold_start
             || deployment.scale.min == 0
             || deployment.autoscale != Autoscale::Fixed
@@ -307,16 +308,18 @@ impl<'a> Builder<'a> {
             let at = || format!("operation {number}");
             self.check_amount(&step.act).map_err(|what| ConfigError::new(at(), &what, None))?;
             match step.act.subject() {
-                Ok(function) if !names.contains(&function) => {
+                Subject::Function(function) if !names.contains(&function) => {
                     let hint = nearest(function, names.iter().copied());
                     let what = format!("no demand leads to a function `{function}`");
                     return Err(ConfigError::new(at(), &what, hint));
                 }
-                Err(node) if cluster.is_none_or(|cluster| cluster.node_named(node).is_none()) => {
+                Subject::Node(node)
+                    if cluster.is_none_or(|cluster| cluster.node_named(node).is_none()) =>
+                {
                     let what = format!("the cluster has no node `{node}`");
                     return Err(ConfigError::new(at(), &what, None));
                 }
-                Ok(_) | Err(_) => {}
+                Subject::Function(_) | Subject::Node(_) => {}
             }
             steps.push((Time::ZERO + step.at.get(), step.act.clone()));
         }
@@ -331,7 +334,7 @@ impl<'a> Builder<'a> {
         demand: &Demand,
         name: &str,
         route: &'a Route,
-    ) -> Result<Option<(usize, crate::model::KeySampler)>, ConfigError> {
+    ) -> Result<Option<(usize, KeySampler)>, ConfigError> {
         let Some(rule) = &route.cache else { return Ok(None) };
         let Some(model) = &self.model(name)?.cache else {
             let hint = format!(

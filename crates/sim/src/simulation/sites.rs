@@ -45,6 +45,8 @@ pub(super) struct NodeRun {
     /// The same, of replicas for each request in service.
     pub(super) busy: Level,
     pulled: u64,
+    /// How often it was lost: layers that were on their way to it then are not there when they come.
+    losses: u32,
     /// Requests in service on it, where these slow one another down.
     pub(super) shared: Shared<WorkId>,
 }
@@ -58,6 +60,7 @@ impl NodeRun {
             requested: Level::default(),
             busy: Level::default(),
             pulled: 0,
+            losses: 0,
             shared: Shared::new(Time::ZERO, cores),
         }
     }
@@ -182,13 +185,15 @@ impl Engine<'_> {
         let Some(fleet) = &self.setup.fleet else { return };
         let route = fleet.pulls[node.index()].clone().unwrap_or_default();
         let (source, sink) = (&fleet.registry, &fleet.nodes[node.index()]);
-        let cargo = Cargo::Layer { node, layer };
+        let cargo = Cargo::Layer { node, layer, losses: self.nodes[node.index()].losses };
         self.send(bytes, route, Arc::clone(source), Arc::clone(sink), cargo);
     }
 
-    /// A layer is on a node.
-    pub(super) fn pulled(&mut self, node: NodeId, layer: u32) {
-        let Some(place) = self.nodes[node.index()].layers.get_mut(&layer) else { return };
+    /// A layer is on a node, unless the node was lost meanwhile.
+    pub(super) fn pulled(&mut self, node: NodeId, layer: u32, losses: u32) {
+        let run = &mut self.nodes[node.index()];
+        let place = run.layers.get_mut(&layer).filter(|_| run.losses == losses);
+        let Some(place) = place else { return };
         for replica in place.take().unwrap_or_default() {
             let Some(site) = self.sites.get_mut(replica) else { continue };
             site.missing -= 1;
@@ -210,7 +215,9 @@ impl Engine<'_> {
 
     /// A node is gone with all it held.
     pub(super) fn clear_node(&mut self, node: NodeId) {
-        self.nodes[node.index()].layers.clear();
+        let run = &mut self.nodes[node.index()];
+        run.layers.clear();
+        run.losses += 1;
     }
 
     /// A request begins or ends to keep its replica's node busy.

@@ -34,10 +34,21 @@ struct Moving {
 /// What a transfer is for.
 #[derive(Clone, Copy)]
 pub(super) enum Cargo {
-    Layer { node: NodeId, layer: u32 },
-    Setup { replica: ReplicaKey },
-    Read { work: WorkId },
-    Write { work: WorkId },
+    /// For a node that was lost so often when it was asked for.
+    Layer {
+        node: NodeId,
+        layer: u32,
+        losses: u32,
+    },
+    Setup {
+        replica: ReplicaKey,
+    },
+    Read {
+        work: WorkId,
+    },
+    Write {
+        work: WorkId,
+    },
 }
 
 /// Bytes per second within a node, as in faas-sim.
@@ -180,7 +191,7 @@ impl Engine<'_> {
 
     fn delivered(&mut self, cargo: Cargo) {
         match cargo {
-            Cargo::Layer { node, layer } => self.pulled(node, layer),
+            Cargo::Layer { node, layer, losses } => self.pulled(node, layer, losses),
             Cargo::Setup { replica } => self.set_up(replica),
             Cargo::Read { work } | Cargo::Write { work } => self.step(work),
         }

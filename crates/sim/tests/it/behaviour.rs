@@ -207,7 +207,7 @@ fn a_start_that_takes_too_long_has_failed() {
     );
     let summary = run(&cold, 1).0.summary();
     assert_eq!(summary.statuses.shed, 30);
-    assert_eq!(summary.reasons["no replica starts"], 30);
+    assert_eq!(summary.reasons["no replica available"], 30);
 }
 
 /// One replica, three seconds a request, a time limit of one: the first is given up but holds its slot, the queue

@@ -1,12 +1,14 @@
 //! Closed forms at several loads, each within three standard errors by batch means: many servers with the percentiles
 //! of their waits, loss systems, finite sources, processor sharing, cold starts.
 
+use std::time::Duration;
+
 use gatewright_control::balance::{Asks, Balancer, Pool, Position};
 use gatewright_determinism::{Stream, Time};
-use gatewright_record::Estimate;
-use gatewright_sim::{Policies, Simulation};
+use gatewright_record::{Estimate, Invocation, WriteError};
+use gatewright_sim::{Phase, Policies, RecordSink, ReplicaStep, Simulation};
 
-use crate::rig::{assert_mean, queue, records, run, share, simulation};
+use crate::rig::{assert_mean, of_texts, queue, records, run, share, simulation};
 
 /// Erlang B by its recursion: the share of requests that find all of `servers` busy and are lost, `load` of them
 /// offered in the time of one service.
@@ -52,8 +54,7 @@ fn limited(servers: u32, room: u32, law: &str, rate: f64) -> Simulation {
 }
 
 fn lost(simulation: &Simulation) -> Vec<f64> {
-    let lost =
-        |record: &gatewright_record::Invocation| f64::from(u8::from(record.started.is_none()));
+    let lost = |record: &Invocation| f64::from(u8::from(record.started.is_none()));
     records(simulation, 1).iter().map(lost).collect()
 }
 
@@ -153,7 +154,7 @@ fn cold_starts_under_exponential_arrivals() {
             "service = { fixed = 0 }\nstart = { fixed = 0 }",
             &format!("arrival = {{ poisson = {{ rate = {rate} }} }}\nrequests = 300000"),
         );
-        let cold = |record: &gatewright_record::Invocation| f64::from(u8::from(record.cold));
+        let cold = |record: &Invocation| f64::from(u8::from(record.cold));
         let cold: Vec<f64> = records(&simulation, 1).iter().map(cold).collect();
         assert_mean("cold", &cold, libm::exp(-rate * stay));
     }
@@ -195,24 +196,61 @@ impl Balancer for Newest {
     }
 }
 
+/// How many replicas began to start from a moment on.
+struct Starts {
+    from: Time,
+    count: u64,
+}
+
+impl RecordSink for Starts {
+    fn invocation(&mut self, _: &Invocation) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    fn replica(&mut self, step: &ReplicaStep) -> Result<(), WriteError> {
+        self.count += u64::from(step.phase == Phase::Deploy && step.at >= self.from);
+        Ok(())
+    }
+}
+
+/// The mean over replications is that of the reference within three standard errors of their difference: the reference
+/// has an error of its own, as that of the replications but over 9 million requests in place of 2.9.
+fn assert_alike(what: &str, replications: &[f64], reference: f64) {
+    let batches = replications.len() as u32;
+    let Estimate { mean, standard_error, .. } =
+        gatewright_record::batch_means(replications, batches).unwrap();
+    let error = standard_error * (1.0f64 + 2.9 / 9.0).sqrt();
+    let off = (mean - reference) / error;
+    assert!(off.abs() < 3.0, "{what}: {mean} +- {error}, there {reference}: {off:.1} errors off");
+    assert!(error < 0.02 * reference, "{what}: +- {error} is too wide");
+}
+
 /// The example of SimFaaS (Mahmoudi and Khazaei, "SimFaaS: a performance simulator for serverless computing platforms",
 /// CLOSER 2021): 0.9 requests a second, 1.991 s of service, 2.244 s where a replica has to start, replicas that stay for
-/// 600 s, the newest first. A reference simulation of ten times its length has 0.001329 of them cold, 7.695 replicas, and
-/// 1.792 at work.
+/// 600 s, the newest first. A reference simulation of ten times its length has 0.001329 +- 0.00001 of them cold, 7.695
+/// replicas, and 1.792 at work. Each within three standard errors by replications, whose first hour is left out.
 #[test]
 fn cold_starts_of_overlapping_requests() {
-    let simulation = simulation(
-        "concurrency = 1\nreplicas = { min = 0, max = 1000 }\nautoscale = { policy = \"per_request\" }\nkeep_alive = { policy = \"fixed\", idle = \"600s\" }\nqueue = { capacity = 1000 }\ntimeout = \"1day\"",
-        "service = { exponential = { mean = 1.991 } }\nstart = { fixed = 0.253 }",
-        "arrival = { poisson = { rate = 0.9 } }\nrequests = 3000000",
+    let from = Duration::from_secs(3_600);
+    let simulation = of_texts(
+        "[function.f]\nhttp = \"http://127.0.0.1:1\"\nconcurrency = 1\nreplicas = { min = 0, max = 1000 }\nautoscale = { policy = \"per_request\" }\nkeep_alive = { policy = \"fixed\", idle = \"600s\" }\nqueue = { capacity = 1000 }\ntimeout = \"1day\"",
+        "[function.f]\nservice = { exponential = { mean = 1.991 } }\nstart = { fixed = 0.253 }",
+        "warm_up = \"1h\"\n[[demand]]\nfunction = \"f\"\narrival = { poisson = { rate = 0.9 } }\nrequests = 100000",
     );
-    let mut policies = Policies::default();
-    policies.balancer.insert("f".to_owned(), Box::new(Newest::default()));
-    let report = simulation.run_with(1, policies, None, &mut |_| ()).unwrap();
-    let [function] = &report.functions[..] else { panic!("one function") };
-    let started = function.totals.replicas_started as f64 / 3_000_000.0;
-    // Each started replica is a cold start there. Starts come in clusters: of 4,000, their share is known to 5 %.
-    assert!((started / 0.001_329 - 1.0).abs() < 0.05, "{started}");
-    assert!((function.replicas_mean / 7.695 - 1.0).abs() < 0.01, "{}", function.replicas_mean);
-    assert!((function.in_service_mean / 1.792 - 1.0).abs() < 0.005, "{}", function.in_service_mean);
+    let (mut cold, mut replicas, mut at_work) = (Vec::new(), Vec::new(), Vec::new());
+    for seed in 1..=30 {
+        let mut policies = Policies::default();
+        policies.balancer.insert("f".to_owned(), Box::new(Newest::default()));
+        let mut starts = Starts { from: Time::ZERO + from, count: 0 };
+        let report = simulation.run_with(seed, policies, Some(&mut starts), &mut |_| ()).unwrap();
+        let [function] = &report.functions[..] else { panic!("one function") };
+        // Each started replica is a cold start there.
+        cold.push(starts.count as f64 / report.summary().report().requests as f64);
+        replicas.push(function.replicas_mean);
+        at_work.push(function.in_service_mean);
+    }
+    // What is at work is rate times service (Little's law); there, cold requests are at work 0.253 s longer.
+    assert_mean("at work", &at_work, 0.9 * 1.991);
+    assert_alike("cold", &cold, 0.001_329);
+    assert_alike("replicas", &replicas, 7.695);
 }

@@ -106,6 +106,32 @@ fn layers_are_pulled_once() {
     assert_eq!(report.nodes[0].replicas_max, 3);
 }
 
+/// What was on its way to a node that is lost is not there when the node is back: it is pulled anew, as long as ever.
+#[test]
+fn a_pull_is_lost_with_its_node() {
+    let simulation = of_texts(
+        &format!("[function.f]\npython = \"m:C\"\nimages = [\"app\"]\n{NODE}"),
+        "[function.f]\nservice = { fixed = 0.1 }\nstart = { fixed = 1 }",
+        r#"
+cold_start = true
+[[operation]]
+at = "8s"
+do = { node_lost = { node = "n" } }
+[[operation]]
+at = "9s"
+do = { node_back = { node = "n" } }
+[[demand]]
+function = "f"
+arrival = "synchronous"
+requests = 1
+"#,
+    );
+    let log = Log::of(&simulation);
+    let (pulls, starts) = (log.at(Phase::Deploy), log.at(Phase::Startup));
+    assert_eq!((pulls.len(), starts.len()), (2, 1), "{pulls:?} {starts:?}");
+    assert!(starts[0] - pulls[1] > 11.0, "{pulls:?} {starts:?}");
+}
+
 #[test]
 fn a_chain_is_called_one_after_another() {
     let simulation = of_texts(

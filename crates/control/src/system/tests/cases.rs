@@ -142,21 +142,21 @@ fn scale_stays_within_its_bounds_while_replicas_are_pending() {
     let mut rig = Rig::new();
     let key = rig.deploy(Deployment { scale: Scale { min: 2, max: 20 }, ..function("f") });
     for _ in 0..31 {
-        rig.operate(Operation::ScaleUp { function: "f".into(), by: 1 });
+        rig.operate(Act::ScaleUp { function: "f".into(), by: 1 });
     }
     assert_eq!(rig.starting.len(), 20);
     rig.ready_all();
-    assert_eq!(rig.operate(Operation::ScaleDown { function: "f".into(), by: 12 }), 8);
-    assert_eq!(rig.operate(Operation::ScaleDown { function: "f".into(), by: 4 }), 4);
+    assert_eq!(rig.operate(Act::ScaleDown { function: "f".into(), by: 12 }), 8);
+    assert_eq!(rig.operate(Act::ScaleDown { function: "f".into(), by: 4 }), 4);
     assert_eq!(rig.system.discover(key).count(), 4);
-    assert_eq!(rig.operate(Operation::ScaleDown { function: "f".into(), by: 400 }), 2);
+    assert_eq!(rig.operate(Act::ScaleDown { function: "f".into(), by: 400 }), 2);
 }
 
 #[test]
 fn draining_finishes_what_was_taken() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let running = rig.invoke(key);
-    rig.operate(Operation::Suspend { function: "f".into() });
+    rig.operate(Act::Suspend { function: "f".into() });
     assert!(rig.stopping.is_empty());
     rig.finish(running, Outcome::Ok);
     assert_eq!(rig.stopping.len(), 1);
@@ -188,7 +188,7 @@ fn at_zero_a_request_wakes_the_function_and_is_served() {
 #[test]
 fn a_suspended_function_comes_back_with_its_minimum() {
     let (mut rig, key) = Rig::with(2, function("f"));
-    rig.operate(Operation::Suspend { function: "f".into() });
+    rig.operate(Act::Suspend { function: "f".into() });
     rig.stop_all();
     assert_eq!(rig.view(key).desired, 0);
     rig.invoke(key);
@@ -200,7 +200,7 @@ fn remove_leaves_nothing_and_frees_the_name() {
     let (mut rig, key) = Rig::with(1, function("f"));
     let running = rig.invoke(key);
     let waiting = rig.invoke(key);
-    rig.operate(Operation::Remove { function: "f".into() });
+    rig.operate(Act::Remove { function: "f".into() });
     assert_eq!(rig.ended[&waiting], End::Shed(Shed::Removed));
     rig.finish(running, Outcome::Ok);
     assert_eq!(rig.ended[&running], End::Ok);
@@ -221,9 +221,9 @@ fn who_joins_serves_beside_those_wanted_until_the_function_is_removed() {
     let replica = rig.work[&waiting];
     let view = rig.view(key);
     assert_eq!((view.desired, view.running, view.joined), (0, 1, 1));
-    rig.operate(Operation::Reload { function: "f".into() });
+    rig.operate(Act::Reload { function: "f".into() });
     assert_eq!(rig.view(key).running, 1, "nothing could take its place");
-    rig.operate(Operation::Remove { function: "f".into() });
+    rig.operate(Act::Remove { function: "f".into() });
     assert!(rig.stopping.is_empty(), "it finishes what it has");
     rig.finish(waiting, Outcome::Ok);
     assert_eq!((rig.stopping.as_slice(), rig.ended[&waiting]), (&[replica][..], End::Ok));
@@ -416,7 +416,7 @@ fn a_batch_is_handed_over_when_full_or_when_its_first_has_waited() {
 fn a_reload_replaces_one_after_another_and_never_has_fewer() {
     let (mut rig, key) = Rig::with(3, function("f"));
     let old: Vec<_> = rig.system.discover(key).map(|view| view.key).collect();
-    rig.operate(Operation::Reload { function: "f".into() });
+    rig.operate(Act::Reload { function: "f".into() });
     for _ in 0..3 {
         assert_eq!(rig.starting.len(), 1);
         rig.ready_all();

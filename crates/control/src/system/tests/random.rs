@@ -185,12 +185,12 @@ fn play(rig: &mut Rig, deployments: &[Deployment; 2], step: Step) {
 fn operation(deployments: &[Deployment; 2], step: &Step) -> Option<Operation> {
     let name = |which: usize| NAMES[which].to_owned();
     Some(match *step {
-        Step::ScaleTo(f, replicas) => Operation::ScaleTo { function: name(f), replicas },
-        Step::ScaleUp(f, by) => Operation::ScaleUp { function: name(f), by },
-        Step::ScaleDown(f, by) => Operation::ScaleDown { function: name(f), by },
-        Step::Reload(f) => Operation::Reload { function: name(f) },
-        Step::Suspend(f) => Operation::Suspend { function: name(f) },
-        Step::Remove(f) => Operation::Remove { function: name(f) },
+        Step::ScaleTo(f, replicas) => Act::ScaleTo { function: name(f), replicas }.into(),
+        Step::ScaleUp(f, by) => Act::ScaleUp { function: name(f), by }.into(),
+        Step::ScaleDown(f, by) => Act::ScaleDown { function: name(f), by }.into(),
+        Step::Reload(f) => Act::Reload { function: name(f) }.into(),
+        Step::Suspend(f) => Act::Suspend { function: name(f) }.into(),
+        Step::Remove(f) => Act::Remove { function: name(f) }.into(),
         Step::Redeploy(f) => Operation::Deploy(Box::new(named(&deployments[f], f))),
         // To the settings of the other one, as far as that may be.
         Step::Update(f) => {

@@ -77,9 +77,9 @@ impl Rig {
         self.take(effects);
     }
 
-    pub(super) fn operate(&mut self, operation: Operation) -> u32 {
+    pub(super) fn operate(&mut self, operation: impl Into<Operation>) -> u32 {
         let mut effects = Vec::new();
-        let wanted = self.system.operate(self.now, operation, &mut effects).unwrap();
+        let wanted = self.system.operate(self.now, operation.into(), &mut effects).unwrap();
         self.take(effects);
         wanted
     }

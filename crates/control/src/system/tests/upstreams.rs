@@ -47,7 +47,7 @@ fn each_endpoint_has_a_replica() {
         rig.system.discover(key).map(|replica| replica.endpoint).collect()
     };
     assert_eq!(places(&rig), [0, 1, 2]);
-    rig.operate(Operation::Reload { function: "o".to_owned() });
+    rig.operate(Act::Reload { function: "o".to_owned() });
     for _ in 0..10 {
         rig.ready_all();
         rig.stop_all();
@@ -246,7 +246,7 @@ fn checks_of_replicas_that_go_count_for_nothing() {
     let request = rig.invoke(key);
     assert_eq!(place(&rig, request), 0);
     let replica = rig.system.discover(key).next().unwrap().key;
-    rig.operate(Operation::Suspend { function: "o".to_owned() });
+    rig.operate(Act::Suspend { function: "o".to_owned() });
     for _ in 0..9 {
         rig.handle(Event::Probed { replica, well: false });
     }
