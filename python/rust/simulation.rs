@@ -1,16 +1,21 @@
 //! Simulations, and policies in Python for them.
 
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use flate2::bufread::MultiGzDecoder;
 use gatewright_control::config::{ConfigError, Override, SystemFile};
 use gatewright_record::{RunReport, RunSummary};
 use gatewright_sim::{
     FunctionReport, Model, NodeReport, Policies, RecordSink, Scenario, Simulation, SimulationError,
     SimulationReport,
 };
+use gatewright_workload::trace::TraceSource;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -68,7 +73,9 @@ pub(crate) fn simulate(
     service: Vec<(String, Py<PyAny>)>,
     scheduler: Option<Py<PyAny>>,
 ) -> PyResult<Left> {
-    let scenario = read(&folder, &scenario, Scenario::parse)?;
+    let mut scenario = read(&folder, &scenario, Scenario::parse)?;
+    let traces = scenario.read_traces(&|trace| source(folder.join(trace)));
+    traces.map_err(|fault| wrong("scenario", &fault))?;
     // Paths are seen from the scenario's folder, as where it is a file.
     let changes = overrides(&scenario, set)?;
     let system = system.unwrap_or_else(|| (true, scenario.system.clone()));
@@ -191,6 +198,19 @@ fn read<T>(
     let text = toml::to_string(&value).map_err(|fault| PyValueError::new_err(fault.to_string()))?;
     // Its lines are nobody's: only what is wrong is said.
     parse(&text).map_err(|fault| wrong("the given dict", &fault))
+}
+
+/// Where the trace at `path` is read from, by the check and by each run; it is compressed if its name ends in `.gz`.
+fn source(path: PathBuf) -> Arc<dyn TraceSource> {
+    let is_zipped = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    Arc::new(move || -> io::Result<Box<dyn BufRead + Send>> {
+        let file = BufReader::new(File::open(&path)?);
+        Ok(if is_zipped {
+            Box::new(BufReader::new(MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        })
+    })
 }
 
 /// The scenario's changes, and then those that were asked for.

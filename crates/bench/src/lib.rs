@@ -71,6 +71,7 @@ pub use report::{Machine, Report, SCHEMA, StepReport};
 pub use run::run;
 pub use scenario::{
     BUILTIN, Builtin, Client, Demand, OpenAiTarget, Prepared, Scenario, ScenarioError, TargetSpec,
+    open_trace,
 };
 pub use series::{EachStep, Series, SeriesOutcome, SeriesStep, StepOutcome, run_series};
 pub use tls::Trust;

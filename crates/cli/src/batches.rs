@@ -13,6 +13,8 @@ use crate::render::{CONFIDENCE, count, duration};
 /// The response times of a run in batches, its records going on to `records`, if there is one.
 pub(crate) struct Batches<'a> {
     series: BatchSeries,
+    /// Batches at least.
+    asked: usize,
     warm_up: Time,
     records: Option<&'a mut dyn RecordSink>,
 }
@@ -40,14 +42,21 @@ impl<'a> Batches<'a> {
         warm_up: Duration,
         records: Option<&'a mut dyn RecordSink>,
     ) -> Self {
-        Self { series: BatchSeries::new(batches), warm_up: Time::ZERO + warm_up, records }
+        Self {
+            series: BatchSeries::new(batches),
+            asked: batches as usize,
+            warm_up: Time::ZERO + warm_up,
+            records,
+        }
     }
 
     pub(crate) fn finish(self) -> Outcome<BatchReport> {
         let series = self.series;
-        let estimate = series.estimate().map_err(|_| {
-            let what = format!("{} requests are too few for batches", series.samples());
-            Failure::usage(what).hint("leave out --batches, or let the run be longer")
+        let estimate = series.estimate().ok().filter(|_| series.means().len() >= self.asked);
+        let estimate = estimate.ok_or_else(|| {
+            let what =
+                format!("{} requests are too few for {} batches", series.samples(), self.asked);
+            Failure::usage(what).hint("give fewer --batches, or let the run be longer")
         })?;
         Ok(BatchReport {
             response_time_mean_ns: estimate,

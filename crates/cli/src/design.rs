@@ -101,6 +101,12 @@ pub(crate) fn points(
     draw: Draw,
     seed: u64,
 ) -> Outcome<Vec<Vec<Override>>> {
+    for (number, sweep) in sweeps.iter().enumerate() {
+        if sweeps[..number].iter().any(|before| before.key == sweep.key) {
+            let what = format!("{} is swept twice", sweep.key);
+            return Err(Failure::usage(what).hint("give all its values in one --sweep"));
+        }
+    }
     match samples {
         Some(samples) => Ok(drawn(sweeps, samples, draw, seed)),
         None => grid(sweeps),

@@ -52,10 +52,20 @@ impl Failure {
         Self::usage(format!("{}: {fault}", path.display())).hint(hint)
     }
 
+    /// A scenario of a simulation that is wrong.
+    pub(crate) fn of_scenario(path: &Path, fault: ConfigError) -> Self {
+        let hint = fault.hint.clone().unwrap_or_else(|| {
+            "`gatewright config schema scenario` says which keys there are and what they hold"
+                .to_owned()
+        });
+        Self::usage(format!("{}: {fault}", path.display())).hint(hint)
+    }
+
     /// A model file that is wrong.
     pub(crate) fn of_model(path: &Path, fault: ConfigError) -> Self {
         let hint = fault.hint.clone().unwrap_or_else(|| {
-            "`gatewright calibrate` writes such files; docs/guides/rehearse.md shows one".to_owned()
+            "`gatewright config schema model` says which keys there are and what they hold"
+                .to_owned()
         });
         Self::usage(format!("{}: {fault}", path.display())).hint(hint)
     }

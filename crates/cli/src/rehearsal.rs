@@ -1,9 +1,13 @@
 //! Reads what a simulation is made of: a scenario, its system file and its models.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use gatewright_control::config::{Cache, Override, SystemFile, Timeouts};
+use gatewright_control::config::{Cache, HumanDuration, Override, SystemFile, Timeouts};
+use gatewright_determinism::Time;
 use gatewright_sim::{Model, Scenario, Simulation};
+use gatewright_workload::trace::TraceSource;
 
 use crate::failure::{Failure, Outcome};
 use crate::{render, settings};
@@ -26,8 +30,10 @@ impl Rehearsal {
     /// then `set` over the system file and the environment.
     pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
         let text = settings::read(path)?;
-        let scenario = Scenario::parse(&text).map_err(|fault| Failure::of_config(path, fault))?;
+        let wrong = |fault| Failure::of_scenario(path, fault);
+        let mut scenario = Scenario::parse(&text).map_err(wrong)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        scenario.read_traces(&|trace| source(folder.join(trace))).map_err(wrong)?;
         let changes: Vec<_> = scenario.overrides().into_iter().chain(set.to_vec()).collect();
         let system = settings::load(&folder.join(&scenario.system), &changes)?.system;
         let named = || scenario.model.all().iter().map(|name| folder.join(name)).collect();
@@ -39,7 +45,7 @@ impl Rehearsal {
     /// Puts it together.
     pub(crate) fn simulation(&self, path: &Path) -> Outcome<Simulation> {
         Simulation::new(&self.system, &self.model, &self.scenario)
-            .map_err(|fault| Failure::of_config(path, fault))
+            .map_err(|fault| Failure::of_scenario(path, fault))
     }
 
     /// Settings that matter where the system is served, and that a simulation has no model of.
@@ -68,6 +74,25 @@ impl Rehearsal {
         let checked = self.system.routes.iter().filter(|route| route.check.is_some());
         found.extend(checked.map(|route| format!("check of route {}", route.path)));
         found
+    }
+
+    /// What the scenario and the model plan for after the run has ended.
+    pub(crate) fn unreached(&self, end: Time) -> Vec<String> {
+        let ended = |what: String| {
+            let span = HumanDuration::new(Duration::from_millis((end.as_secs_f64() * 1e3) as u64));
+            format!("{what} was not reached: the run ended after {span}")
+        };
+        let is_late = |at: HumanDuration| Time::ZERO + at.get() > end;
+        let steps = (1..).zip(&self.scenario.operations).filter(|(_, step)| is_late(step.at));
+        let steps =
+            steps.map(|(number, step)| ended(format!("operation {number}, at {},", step.at)));
+        let outages = self.model.function.iter().flat_map(|(name, function)| {
+            let late = (1..).zip(&function.outages).filter(|(_, outage)| is_late(outage.at));
+            late.map(move |(number, outage)| {
+                format!("outage {number} of function `{name}`, at {},", outage.at)
+            })
+        });
+        steps.chain(outages.map(ended)).collect()
     }
 
     /// Where the scenario goes beyond what its models were fitted on.
@@ -105,6 +130,11 @@ impl Rehearsal {
         let functions = functions.map(|(name, _)| say(format!("function `{name}`")));
         functions.chain(routes.map(|route| say(format!("route `{}`", route.path)))).collect()
     }
+}
+
+/// Where the trace at `path` is read from, by the check and by each run.
+fn source(path: PathBuf) -> Arc<dyn TraceSource> {
+    Arc::new(move || gatewright_bench::open_trace(&path))
 }
 
 /// Reads model files into one model.

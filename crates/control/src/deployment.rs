@@ -79,6 +79,15 @@ pub struct ImageChoice {
     pub requests: Resources,
 }
 
+impl ImageChoice {
+    /// How many of `max` replicas may run it: its share, rounded down.
+    #[must_use]
+    pub fn at_most(&self, max: u32) -> u32 {
+        // 0.29 of 100 is 28.999999999999996 in binary, and yet 29.
+        (self.share * f64::from(max) + 1e-6) as u32
+    }
+}
+
 /// Data that a function needs, each as "bucket/item".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
@@ -156,5 +165,20 @@ impl Default for Deployment {
             capabilities: BTreeMap::new(),
             data: Data::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_rounded_down_as_people_do() {
+        let of = |share: f64, max| {
+            let requests = Resources::default();
+            ImageChoice { image: "i".to_owned(), share, requests }.at_most(max)
+        };
+        // In binary, 0.29 of 100 is 28.999999999999996.
+        assert_eq!((of(0.29, 100), of(0.5, 5), of(0.01, 4), of(1.0, 7)), (29, 2, 0, 7));
     }
 }

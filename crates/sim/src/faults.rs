@@ -56,6 +56,19 @@ pub struct Outage {
     pub fault: Fault,
 }
 
+impl Outage {
+    /// What is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// It lasts no time, or hits nothing.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.span.get().is_zero() {
+            return Err("`for` must be above 0");
+        }
+        if self.replicas == Some(0) { Err("`replicas` must be at least 1") } else { Ok(()) }
+    }
+}
+
 impl Faults {
     /// What is wrong with it, if anything.
     ///
@@ -83,5 +96,28 @@ impl Faults {
             below += share;
             (unit < below).then_some(fault)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_has_its_share() {
+        let faults =
+            Faults { refused: 0.2, unavailable: 0.3, busy: 0.1, hangs: 0.1, ..Faults::default() };
+        let at = [0.0, 0.19, 0.21, 0.49, 0.51, 0.61, 0.69].map(|unit| faults.of(unit));
+        let expected = [
+            Fault::Refused,
+            Fault::Refused,
+            Fault::Unavailable,
+            Fault::Unavailable,
+            Fault::Busy,
+            Fault::Hangs,
+            Fault::Hangs,
+        ];
+        assert_eq!(at, expected.map(Some));
+        assert_eq!([0.71, 0.99].map(|unit| faults.of(unit)), [None, None]);
     }
 }

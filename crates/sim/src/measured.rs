@@ -16,11 +16,8 @@ const PREFIX: &str = "faas-workloads/";
 pub(crate) fn law(workload: &str, device: &str) -> Result<Law, ConfigError> {
     let rows = || TABLE.lines().skip(1).filter_map(Row::read);
     let of_workload = || rows().filter(|row| row.workload == workload);
+    check(workload)?;
     let at = format!("measured = \"{workload}\"");
-    if of_workload().next().is_none() {
-        let hint = nearest(workload, rows().map(|row| row.workload));
-        return Err(ConfigError::new(at, "no workload of this name was measured", hint));
-    }
     let found = of_workload().find(|row| row.device == device).map(|row| row.law);
     found.ok_or_else(|| {
         let devices: Vec<_> = of_workload().map(|row| row.device).collect();
@@ -28,6 +25,20 @@ pub(crate) fn law(workload: &str, device: &str) -> Result<Law, ConfigError> {
         let hint = format!("it was on {}; or give service in `on.{device}`", devices.join(", "));
         ConfigError::new(at, &what, Some(hint))
     })
+}
+
+/// Whether a workload of this name was measured anywhere.
+///
+/// # Errors
+/// It was not; the message says which is the nearest.
+pub(crate) fn check(workload: &str) -> Result<(), ConfigError> {
+    let names = TABLE.lines().skip(1).filter_map(Row::read).map(|row| row.workload);
+    if names.clone().any(|name| name == workload) {
+        return Ok(());
+    }
+    let hint = nearest(workload, names);
+    let at = format!("measured = \"{workload}\"");
+    Err(ConfigError::new(at, "no workload of this name was measured", hint))
 }
 
 struct Row<'a> {

@@ -199,6 +199,10 @@ impl Model {
                 let what = "watts and prices must be 0 to 1000000000";
                 return Err(ConfigError::new(format!("device `{name}`"), what, None));
             }
+            if device.idle_watts > device.busy_watts {
+                let what = "`idle_watts` is above `busy_watts`";
+                return Err(ConfigError::new(format!("device `{name}`"), what, None));
+            }
         }
         if let Some(Err(what)) = self.node_contention.as_ref().map(Contention::check) {
             return Err(ConfigError::new("`node_contention`", &what, None));
@@ -305,6 +309,11 @@ impl FunctionModel {
         }
         if let Some(Err(what)) = self.faults.as_ref().map(Faults::check) {
             return wrong(&format!("faults: {what}"));
+        }
+        if let Some((number, Err(what))) =
+            (1..).zip(self.outages.iter().map(Outage::check)).find(|(_, check)| check.is_err())
+        {
+            return wrong(&format!("outage {number}: {what}"));
         }
         if self.workers == Some(0) {
             return wrong("`workers` must be at least 1");

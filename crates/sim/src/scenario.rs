@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatewright_control::config::{ConfigError, HumanDuration, Override};
 use gatewright_control::{Act, Subject};
+use gatewright_workload::trace::{Streamed, TraceSource};
 use gatewright_workload::{Limits, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,7 @@ pub struct Scenario {
 /// An operation at a moment of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "TimedOperation")]
 pub struct Step {
     /// When, from the start of the run.
     pub at: HumanDuration,
@@ -90,6 +93,10 @@ pub struct Demand {
     /// How popular the keys are, in place of what the model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Keys>,
+    /// Of a `replay`: whether each request is served for as long as it took when the trace was recorded, in place of
+    /// the model's `service`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_recorded: bool,
 }
 
 /// What a [`Demand`] asks for.
@@ -101,6 +108,8 @@ pub enum Target<'a> {
     Route(&'a str),
 }
 
+/// The longest run: moments are counted in nanoseconds, which last for five.
+const CENTURY: Duration = Duration::from_secs(36_525 * 86_400);
 /// More would not fit into the numbering of requests.
 const MAX_DEMANDS: usize = 1_000;
 
@@ -138,6 +147,24 @@ impl Scenario {
         }
         let mut numbered = (1..).zip(&self.demand);
         numbered.try_for_each(|(number, demand)| demand.check(&format!("demand {number}")))
+    }
+
+    /// Has the traces read that demands replay; `open` gives the source of the file that a demand names.
+    ///
+    /// # Errors
+    /// The first trace that cannot be read, or has nothing of what is wanted.
+    pub fn read_traces(
+        &mut self,
+        open: &dyn Fn(&str) -> Arc<dyn TraceSource>,
+    ) -> Result<(), ConfigError> {
+        for (number, demand) in (1..).zip(&mut self.demand) {
+            let Strategy::Replay(replay) = &mut demand.arrival else { continue };
+            let at = format!("demand {number}, trace `{}`", replay.trace);
+            let read = replay.stream(open(&replay.trace), self.seed);
+            let hint = "its path is seen from the scenario's folder; docs/guides/simulate-a-cluster.md names the formats";
+            read.map_err(|fault| ConfigError::new(at, &fault.to_string(), Some(hint.to_owned())))?;
+        }
+        self.check()
     }
 
     /// The changes to the system file, for `SystemFile::parse`.
@@ -195,6 +222,7 @@ impl Demand {
             requests: Some(requests),
             errors: None,
             keys: None,
+            as_recorded: false,
         }
     }
 
@@ -221,16 +249,52 @@ impl Demand {
         }
     }
 
+    /// When it stops, or its trace ends.
+    pub(crate) fn offered(&self) -> Limits {
+        let trace = match &self.arrival {
+            Strategy::Replay(replay) => replay.streamed.as_deref().map(Streamed::count),
+            _ => None,
+        };
+        let limits = self.limits();
+        match (limits.requests, limits.duration) {
+            (None, None) => Limits { requests: trace, ..limits },
+            _ => limits,
+        }
+    }
+
     fn check(&self, at: &str) -> Result<(), ConfigError> {
         let wrong = |what: &str| Err(ConfigError::new(at, what, None));
         self.target().or_else(|what| wrong(what).map(|()| Target::Function("")))?;
         self.arrival.check().or_else(|fault| wrong(&fault.to_string()))?;
         self.limits().check().or_else(|fault| wrong(&fault.to_string()))?;
+        if self.duration.is_some_and(|span| span.get() > CENTURY) {
+            return wrong("its `duration` is more than a century");
+        }
         if !self.limits().are_finite() && !self.arrival.is_finite() {
             let hint = Some("give it `duration` or `requests`".to_owned());
             return Err(ConfigError::new(at, "it never ends", hint));
         }
+        self.check_recorded(at)?;
         self.keys.as_ref().map_or(Ok(()), |keys| keys.check(&format!("{at}, `keys`")))
+    }
+}
+
+impl Demand {
+    /// Whether what is to be as it was recorded was recorded.
+    fn check_recorded(&self, at: &str) -> Result<(), ConfigError> {
+        if !self.as_recorded {
+            return Ok(());
+        }
+        let wrong = |what: &str| Err(ConfigError::new(format!("{at}, `as_recorded`"), what, None));
+        let Strategy::Replay(replay) = &self.arrival else {
+            return wrong("it is for an `arrival` that is a `replay`");
+        };
+        if self.route.is_some() {
+            return wrong("it is for a demand for a `function`, not for a `route`");
+        }
+        let silent = replay.recorded.as_ref().is_some_and(|trace| !trace.tells_durations())
+            || replay.streamed.as_ref().is_some_and(|trace| !trace.tells_durations());
+        if silent { wrong("the trace does not tell how long requests took") } else { Ok(()) }
     }
 }
 

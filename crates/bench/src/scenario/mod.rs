@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use builtin::{BUILTIN, Builtin};
-pub use prepare::{Prepared, ScenarioError};
+pub use prepare::{Prepared, ScenarioError, open_trace};
 pub use target::{OpenAiTarget, TargetSpec};
 
 use crate::gate::Gate;

@@ -204,16 +204,19 @@ impl Scenario {
 fn read(strategy: &mut Strategy, folder: &Path, seed: u64) -> Result<(), ScenarioError> {
     let Strategy::Replay(replay) = strategy else { return Ok(()) };
     let path = folder.join(&replay.trace);
-    let file =
-        File::open(&path).map_err(|source| ScenarioError::File { path: path.clone(), source })?;
-    let is_zipped = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
-    let file = BufReader::new(file);
-    let input: Box<dyn BufRead> = if is_zipped {
-        Box::new(BufReader::new(MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    };
+    let input =
+        open_trace(&path).map_err(|source| ScenarioError::File { path: path.clone(), source })?;
     replay.read(input, seed).map_err(|source| ScenarioError::Trace { path, source })
+}
+
+/// Opens the file of a trace, compressed if its name ends in `.gz`.
+///
+/// # Errors
+/// There is no such file, or it may not be read.
+pub fn open_trace(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
+    let is_zipped = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    let file = BufReader::new(File::open(path)?);
+    Ok(if is_zipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
 }
 
 impl TargetSpec {

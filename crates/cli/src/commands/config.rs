@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use gatewright_control::config::Override;
 use schemars::schema_for;
 
@@ -37,8 +37,25 @@ Examples:
     /// Print the JSON Schema of the file, for editors.
     #[command(after_long_help = "\
 Examples:
-  gatewright config schema > gatewright.schema.json")]
-    Schema,
+  gatewright config schema > gatewright.schema.json
+  gatewright config schema scenario")]
+    Schema {
+        /// Which kind of file.
+        #[arg(value_enum, default_value_t)]
+        of: Kind,
+    },
+}
+
+/// A kind of file.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// A system: gatewright.toml.
+    #[default]
+    System,
+    /// What is asked of it in a simulation.
+    Scenario,
+    /// What its functions are like.
+    Model,
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +90,11 @@ impl Config {
                 })?;
                 output::data(&text)?;
             }
-            Action::Schema => output::json(&schema())?,
+            Action::Schema { of } => output::json(&match of {
+                Kind::System => schema(),
+                Kind::Scenario => schema_for!(gatewright_sim::Scenario),
+                Kind::Model => schema_for!(gatewright_sim::Model),
+            })?,
         }
         Ok(Exit::Done)
     }

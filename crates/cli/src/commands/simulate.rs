@@ -94,7 +94,7 @@ pub(crate) struct Simulate {
     frames: Option<PathBuf>,
 
     /// How often the frames of utilisation get rows, for each function, replica and node; in the end only unless set.
-    #[arg(long, value_name = "SPAN", requires = "frames", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "SPAN", requires = "frames", value_parser = interval)]
     sample: Option<Duration>,
 
     /// File for the result as JSON, or for the table of a sweep, .csv or .parquet.
@@ -150,6 +150,12 @@ struct Estimates {
     response_time_p99_ns: Option<Estimate>,
 }
 
+/// Reads how often something is looked at.
+fn interval(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|fault| fault.to_string())?;
+    if span < Duration::from_millis(1) { Err("give at least 1ms".to_owned()) } else { Ok(span) }
+}
+
 const SCHEMA: &str = "gatewright.simulation/1";
 
 impl Simulate {
@@ -175,6 +181,13 @@ impl Simulate {
             batches = of_batches;
             vec![report]
         };
+        let end = reports.iter().map(|report| report.end).max().unwrap_or_default();
+        rehearsal.unreached(end).iter().for_each(|text| output::warning(text));
+        if reports.iter().all(|report| report.summary().requests() == 0)
+            && rehearsal.scenario.warm_up.is_some()
+        {
+            output::warning("every request was sent during the warm-up: nothing is left to sum up");
+        }
         let document = document(self.scenario.display().to_string(), seed, &reports, batches);
         if let Some(path) = &self.output {
             files::write(path, &output::to_json(&document)?)?;
@@ -326,7 +339,7 @@ fn text(document: &Document) -> String {
         format!(
             "seeds {} to {}",
             document.seed,
-            document.seed + u64::from(document.replications) - 1
+            document.seed.wrapping_add(u64::from(document.replications) - 1)
         )
     } else {
         format!("seed {}", document.seed)

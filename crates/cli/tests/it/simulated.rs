@@ -1,5 +1,6 @@
 //! `simulate`: its table, its JSON, its errors.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use insta::assert_snapshot;
@@ -217,7 +218,7 @@ fn what_is_wrong_is_said_with_its_place() {
     --- stderr
     error: scenario.toml: line 5, column 32: invalid type: string "fast", expected f64
 
-    hint: `gatewright config schema` says which keys there are and what they hold
+    hint: `gatewright config schema scenario` says which keys there are and what they hold
     "#);
     assert_snapshot!(told(&SCENARIO.replace("duration = \"1m\"", "")), @r#"
     exit: 2
@@ -412,4 +413,73 @@ fn language_models_have_tokens() {
     let text = stdout(folder.path(), "simulate scenario.toml --set function.square.concurrency=8");
     assert!(text.contains("time to first token p50"), "{text}");
     assert!(text.contains("of answers a second"), "{text}");
+}
+
+/// Every trace of the examples is replayed, as it is and compressed.
+#[test]
+fn traces_are_replayed() {
+    let traces = workspace().join("examples/traces");
+    let counts = [
+        ("azure_llm_2023_code.csv", 8_819),
+        ("azure_functions_2021.csv", 199),
+        ("azure_functions_2019.csv", 4_525),
+        ("mooncake_conversation.jsonl", 300),
+        ("opendc_faas.csv", 6),
+    ];
+    for (name, count) in counts {
+        let demand =
+            "[[demand]]\nfunction = \"square\"\narrival = { replay = { trace = \"t.csv.gz\" } }\n";
+        let folder = folder(&format!("model = \"square.model.toml\"\n{demand}"));
+        let file = std::fs::File::create(folder.path().join("t.csv.gz")).unwrap();
+        let mut zipped = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        zipped.write_all(&std::fs::read(traces.join(name)).unwrap()).unwrap();
+        zipped.finish().unwrap();
+        let line =
+            "simulate scenario.toml --format json --set function.square.queue.capacity=1000000";
+        let json: serde_json::Value = serde_json::from_str(&stdout(folder.path(), line)).unwrap();
+        assert_eq!(json["report"]["requests"], count, "{name}");
+    }
+    let missing = folder(
+        "[[demand]]\nfunction = \"square\"\narrival = { replay = { trace = \"no.csv\" } }\n",
+    );
+    let text = tell(missing.path(), "simulate scenario.toml");
+    assert!(text.starts_with("exit: 2"), "{text}");
+    assert!(text.contains("demand 1, trace `no.csv`") && text.contains("hint: its path"), "{text}");
+}
+
+#[test]
+fn what_the_run_did_not_reach_is_said() {
+    let later = "[[operation]]\nat = \"1h\"\ndo = { suspend = { function = \"square\" } }\n";
+    let folder = folder(&format!("{SCENARIO}{later}"));
+    let told = |line: &str| told(&run(folder.path(), line));
+    let text = told("simulate scenario.toml");
+    assert!(text.contains("operation 1, at 1h, was not reached: the run ended after 1m"), "{text}");
+    std::fs::write(
+        folder.path().join("scenario.toml"),
+        SCENARIO.replace("duration = \"1m\"", "requests = 3") + "duration = \"2h\"\n",
+    )
+    .unwrap();
+    let text = told("simulate scenario.toml --warm-up 1h");
+    assert!(text.contains("every request was sent during the warm-up"), "{text}");
+}
+
+/// What would have no effect, or none that could be computed, is refused.
+#[test]
+fn odd_flags_are_refused() {
+    let folder = folder(SCENARIO);
+    let cases = [
+        ("--batches 1000", "too few for 1000 batches"),
+        ("--frames f --sample 0s", "give at least 1ms"),
+        (
+            "--sweep function.square.replicas.max=[4,5] --sweep function.square.replicas.max=[6]",
+            "is swept twice",
+        ),
+    ];
+    for (flags, expected) in cases {
+        let output = run(folder.path(), &format!("simulate scenario.toml {flags}"));
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+        assert!(told(&output).contains(expected), "{flags}: {}", told(&output));
+    }
+    let last = "simulate scenario.toml --seed 18446744073709551615 --replications 2";
+    assert!(stdout(folder.path(), last).contains("seeds 18446744073709551615 to 0"));
 }

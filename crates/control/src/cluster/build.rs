@@ -1,16 +1,23 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::topology::VertexId;
 use super::{
     Bucket, Cluster, Device, Image, ImageId, Layer, Node, NodeId, Resources, Topology, arch_name,
 };
-use crate::config::{self, Bandwidth, Build, ConfigError, Cores, HumanSize, NodeGroup, nearest};
+use crate::config::{
+    self, Bandwidth, Build, ConfigError, Cores, HumanDuration, HumanSize, NodeGroup, Scene, nearest,
+};
 
 /// The place that everything is joined to in the end.
 pub(super) const INTERNET: &str = "internet";
 /// Label of skippy that says whether a node is at the edge of the network or in the cloud.
 pub(crate) const LOCALITY: &str = "locality.skippy.io/type";
 const MAX_NODES: usize = 100_000;
+/// So that no way through the network takes longer than can be counted.
+const LONGEST_LATENCY: Duration = Duration::from_secs(3_600);
+/// Bytes of an image at most: a petabyte.
+const LARGEST_IMAGE: u64 = 1_000_000_000_000_000;
 
 pub(super) struct Builder<'a> {
     config: &'a config::Cluster,
@@ -41,6 +48,7 @@ impl Cluster {
         let mut builder = Builder { config, topology: Topology::default(), nodes: Vec::new() };
         builder.topology.switch(INTERNET);
         if let Some(scene) = &config.topology {
+            check_scene(scene)?;
             builder.scene(scene);
         }
         builder.links()?;
@@ -61,10 +69,11 @@ impl Cluster {
             return Err(ConfigError::new("cluster", &what, None));
         }
         if nodes.is_empty() {
-            return Ok(None);
+            return if *config == config::Cluster::default() { Ok(None) } else { Err(no_nodes()) };
         }
-        let images: Vec<Image> =
+        let images: Result<Vec<Image>, _> =
             images.iter().map(|(name, image)| build_image(name, image)).collect();
+        let images = images?;
         let image_ids =
             (0..).zip(&images).map(|(index, image)| (image.name.clone(), ImageId::new(index)));
         Ok(Some(Self {
@@ -87,14 +96,24 @@ impl Cluster {
 
 impl Builder<'_> {
     fn links(&mut self) -> Result<(), ConfigError> {
+        let mut joined = BTreeSet::new();
         for (number, link) in (1..).zip(&self.config.links) {
+            let at = || format!("cluster.links {number}");
+            if link.from == link.to {
+                let what = format!("it leads from `{}` to itself", link.from);
+                return Err(ConfigError::new(at(), &what, None));
+            }
+            if !joined.insert((&link.from, &link.to)) || joined.contains(&(&link.to, &link.from)) {
+                let what = format!("another link joins `{}` and `{}`", link.from, link.to);
+                let hint = "a link goes both ways; `back` is its bandwidth in the other direction";
+                return Err(ConfigError::new(at(), &what, Some(hint.to_owned())));
+            }
             if link.shared && link.back.is_some() {
-                let at = format!("cluster.links {number}");
                 let what = "it has both `shared` and `back`: its directions share one bandwidth, or have one each";
-                return Err(ConfigError::new(at, what, None));
+                return Err(ConfigError::new(at(), what, None));
             }
             let (from, to) = (self.topology.switch(&link.from), self.topology.switch(&link.to));
-            let latency = u64::try_from(link.latency.get().as_nanos()).unwrap_or(u64::MAX);
+            let latency = nanos(&at(), link.latency)?;
             let name = format!("{}-{}", link.from, link.to);
             let there = self.topology.link(&name, link.bandwidth.bytes_per_second());
             self.topology.connect(from, there, latency);
@@ -123,6 +142,9 @@ impl Builder<'_> {
             );
             return Err(ConfigError::new(at, &what, nearest(device, names)));
         }
+        if group.name.is_empty() {
+            return Err(ConfigError::new("cluster.nodes", "a node has an empty name", None));
+        }
         if group.count == 0 || group.count as usize > MAX_NODES {
             let what = format!("its count is {}; give 1 to {MAX_NODES}", group.count);
             return Err(ConfigError::new(at, &what, None));
@@ -144,7 +166,7 @@ impl Builder<'_> {
         if let Some(device) = device {
             labels.entry(LOCALITY.to_owned()).or_insert_with(|| locality(device.edge).to_owned());
         }
-        let latency = u64::try_from(group.latency.get().as_nanos()).unwrap_or(u64::MAX);
+        let latency = nanos(&at, group.latency)?;
         for number in 0..group.count {
             let name = if group.count == 1 {
                 group.name.clone()
@@ -232,11 +254,56 @@ impl Builder<'_> {
     }
 }
 
+fn no_nodes() -> ConfigError {
+    let hint = "give it `nodes` or a `topology`, or leave out all of [cluster]";
+    ConfigError::new("cluster", "it has no nodes", Some(hint.to_owned()))
+}
+
+/// A latency in nanoseconds.
+fn nanos(at: &str, latency: HumanDuration) -> Result<u64, ConfigError> {
+    if latency.get() > LONGEST_LATENCY {
+        let what = format!("its latency is {latency}; give at most 1h");
+        return Err(ConfigError::new(at, &what, None));
+    }
+    Ok(latency.get().as_nanos() as u64)
+}
+
+/// Whether a place that is made up has machines, and not too many, before it is made.
+fn check_scene(scene: &Scene) -> Result<(), ConfigError> {
+    let racks = |[servers, racks]: [u32; 2]| u64::from(servers) * u64::from(racks);
+    // Of each part: how many there are, and machines in each.
+    let (part, count, machines) = match scene {
+        Scene::UrbanSensing { cells, density: 0, .. } if *cells > 0 => ("density", 0, 0),
+        Scene::UrbanSensing { cells, density, cloudlet } => {
+            let cell = 4 * u64::from(*density) + 1;
+            ("cells", u64::from(*cells), cell.saturating_add(racks(*cloudlet)))
+        }
+        Scene::IndustrialIot { premises } => ("premises", u64::from(*premises), 20),
+        Scene::CloudRegions { regions, latency, racks: each } => {
+            nanos("cluster.topology", *latency)?;
+            ("regions", regions.len() as u64, racks(*each))
+        }
+        Scene::EdgeCloudlets { cloudlets, racks: each } => {
+            ("cloudlets", u64::from(*cloudlets), racks(*each))
+        }
+    };
+    let all = count.saturating_mul(machines);
+    let wrong = |what: String| Err(ConfigError::new("cluster.topology", &what, None));
+    match (count, all) {
+        (0, _) => wrong(format!("it has no {part}; give at least 1")),
+        (_, 0) => wrong("its racks have no servers; give at least [1, 1]".to_owned()),
+        (_, all) if all > MAX_NODES as u64 => {
+            wrong(format!("it would have about {all} nodes; give at most {MAX_NODES}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 const fn locality(edge: bool) -> &'static str {
     if edge { "edge" } else { "cloud" }
 }
 
-fn build_image(name: &str, image: &config::Image) -> Image {
+fn build_image(name: &str, image: &config::Image) -> Result<Image, ConfigError> {
     let layers = |arch: &str, build: &Build| match build {
         Build::Size(size) => {
             vec![Layer { name: format!("{name}:{arch}"), size: size.bytes() }]
@@ -248,5 +315,13 @@ fn build_image(name: &str, image: &config::Image) -> Image {
     };
     let builds =
         image.0.iter().map(|(arch, build)| (arch_name(arch).to_owned(), layers(arch, build)));
-    Image { name: name.to_owned(), builds: builds.collect() }
+    let builds: BTreeMap<String, Vec<Layer>> = builds.collect();
+    let size = |layers: &Vec<Layer>| {
+        layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size))
+    };
+    if builds.values().any(|layers| size(layers) > LARGEST_IMAGE) {
+        let what = "a build of it has more than a petabyte";
+        return Err(ConfigError::new(format!("image `{name}`"), what, None));
+    }
+    Ok(Image { name: name.to_owned(), builds })
 }

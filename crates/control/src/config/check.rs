@@ -6,8 +6,8 @@ use super::{
     Cache, Check, ConfigError, Function, Gateway, Hub, ImageRule, ProcessMode, RateLimit, Replicas,
     Runtime, SystemFile, Timeouts, nearest,
 };
-use crate::Scale;
 use crate::cluster::Cluster;
+use crate::{ImageChoice, Scale};
 
 /// A busy worker answers a ping within about 0.3 s, from its second thread.
 const MIN_LIVENESS: Duration = Duration::from_millis(500);
@@ -80,6 +80,11 @@ pub(super) fn check_function(name: &str, function: &Function) -> Result<(), Conf
         (function.retries.attempts <= 100, "retries.attempts is above 100"),
         ((0.0..=1_000.0).contains(&function.retries.budget), "retries.budget must be 0 to 1000"),
         (!function.timeout.get().is_zero(), "timeout must be above 0"),
+        (!function.start_timeout.get().is_zero(), "start_timeout must be above 0"),
+        (
+            function.batch.as_ref().is_none_or(|batch| batch.max_size >= 1),
+            "batch.max_size must be at least 1",
+        ),
         (
             function.process.is_some() || function.mode.is_none(),
             "`mode` is for `process` functions",
@@ -210,6 +215,7 @@ pub(super) fn check_cluster(file: &SystemFile) -> Result<(), ConfigError> {
             }
         }
         let Some(cluster) = &cluster else { continue };
+        check_shares(name, function)?;
         let data = &function.data;
         for item in data.setup.iter().chain(&data.reads).chain(&data.writes) {
             if cluster.item(item).is_none() {
@@ -226,6 +232,25 @@ pub(super) fn check_cluster(file: &SystemFile) -> Result<(), ConfigError> {
         })?;
     }
     Ok(())
+}
+
+/// Whether the images' shares leave room for the replicas that a function begins with.
+fn check_shares(name: &str, function: &Function) -> Result<(), ConfigError> {
+    let deployment = function.deployment(name);
+    if deployment.images.is_empty() {
+        return Ok(());
+    }
+    let room = |choice: &ImageChoice| choice.at_most(deployment.scale.max);
+    let room: u64 = deployment.images.iter().map(|choice| u64::from(room(choice))).sum();
+    let least = deployment.scale.min.max(1);
+    if room >= u64::from(least) {
+        return Ok(());
+    }
+    let what = format!(
+        "the shares of its images leave room for {room} of its replicas, and {least} are to run"
+    );
+    let hint = "raise a `share`, or replicas.max, of which it is one".to_owned();
+    Err(ConfigError::new(format!("function `{name}`"), &what, Some(hint)))
 }
 
 /// What is wrong with the keys for upstreams, if anything.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Bandwidth, Cores, Function, HumanDuration, HumanSize, SystemFile};
 use crate::cluster::Resources;
@@ -15,7 +15,7 @@ use crate::{Data, ImageChoice};
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
     /// The machines.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some_nodes")]
     pub nodes: Vec<NodeGroup>,
     /// A made-up place with machines and a network, besides `nodes`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,6 +31,16 @@ pub struct Cluster {
     pub storage: BTreeMap<String, Bucket>,
     /// Which node a replica goes to.
     pub placement: Placement,
+}
+
+/// A list of machines that somebody wrote has some.
+fn some_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeGroup>, D::Error> {
+    let nodes = Vec::<NodeGroup>::deserialize(deserializer)?;
+    if nodes.is_empty() {
+        let what = "there are no nodes in the list: give some, or leave out all of [cluster]";
+        return Err(de::Error::custom(what));
+    }
+    Ok(nodes)
 }
 
 /// Machines of one kind.

@@ -144,6 +144,9 @@ items = { photos = "1GB", labels = "250MB" }
     let data = "data = { reads = [\"data/photos\"], writes = [\"data/labels\"] }";
     // 1 GB and 250 MB at 125 MB/s take 8 s and 2 s, at 12.5 MB/s 80 s and 20 s; nothing on the node that has them.
     assert_eq!(rig(data, storage).scores(PriorityName::DataLocality, 10), [10, 9, 0]);
+    // Of several places, as skippy has it, the one behind the narrowest link counts: for all but the places themselves.
+    let twice = storage.replace("at = [\"store\"]", "at = [\"store\", \"far\"]");
+    assert_eq!(rig(data, &twice).scores(PriorityName::DataLocality, 10), [10, 0, 10]);
 }
 
 #[test]

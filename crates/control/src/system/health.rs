@@ -173,6 +173,10 @@ impl System {
     /// Sees whether a replica's condition has changed, and what follows.
     fn reconsider(&mut self, now: Time, key: ReplicaKey, effects: &mut Vec<Effect>) {
         let replica = &mut self.replicas[key];
+        // One that goes is given nothing any more, however it is.
+        if replica.position.is_none() {
+            return;
+        }
         let Some(health) = &replica.health else { return self.regulate(key) };
         self.health.set(key, health.next());
         let to = health.condition();

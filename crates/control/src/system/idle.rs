@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gatewright_determinism::Time;
 
-use super::{Effect, FunctionKey, Phase, ReplicaKey, ReplicaState, System};
+use super::{Effect, Function, FunctionKey, Phase, ReplicaKey, ReplicaState, System};
 use crate::autoscale::Sample;
 use crate::keep_alive::{KeepAliveRule, Worth};
 
@@ -39,6 +39,14 @@ impl Rest {
         self.requests += 1;
         self.stay = None;
         self.rule.arrived(self.since.take().map(|since| now - since));
+    }
+}
+
+impl Function {
+    /// Replicas that stay, though they have nothing to do: the minimum, and one for what waits, such as a batch that is not
+    /// full yet.
+    fn fewest(&self) -> u32 {
+        self.deployment.scale.min.max(u32::from(self.queue.len() > 0))
     }
 }
 
@@ -89,7 +97,7 @@ impl System {
         }
         let owner = replica.function;
         let function = &mut self.functions[owner];
-        let least = function.deployment.scale.min;
+        let least = function.fewest();
         if function.phase != Phase::Serving || function.outdated > 0 || function.desired <= least {
             return;
         }
@@ -112,7 +120,7 @@ impl System {
     pub(super) fn expendable(&self) -> Vec<(f64, ReplicaKey)> {
         let mut found = Vec::new();
         for function in self.functions.values() {
-            let spare = function.desired.saturating_sub(function.deployment.scale.min) as usize;
+            let spare = function.desired.saturating_sub(function.fewest()) as usize;
             if function.rest.is_none() || function.phase != Phase::Serving || spare == 0 {
                 continue;
             }

@@ -211,8 +211,23 @@ fn who_is_worth_least_makes_room() {
         rig.ask(50, "b");
         rig.ask(80, "c");
         rig.until(120);
-        ["a", "b", "c"].map(|name| rig.running(name))
+        (["a", "b", "c"].map(|name| rig.running(name)), rig.system.pressure())
     };
-    assert_eq!(alive("lru"), [0, 1, 1], "a was used longest ago");
-    assert_eq!(alive("greedy_dual"), [1, 0, 1], "a is used more often");
+    assert_eq!(alive("lru").0, [0, 1, 1], "a was used longest ago");
+    // The clock of greedy-dual is what the last one was worth: one request, and 10 s of a start, over 100 MiB.
+    assert_eq!(alive("greedy_dual"), ([1, 0, 1], 0.1), "a is used more often");
+}
+
+/// A batch that is not full yet keeps the only replica, whoever else wants its room.
+#[test]
+fn what_waits_keeps_a_replica() {
+    let batch = "batch = { max_size = 4, max_wait = \"5m\" }\nkeep_alive = { policy = \"fixed\", idle = \"60s\" }";
+    let mut rig = Rig::new(&function("f", batch));
+    for second in [0, 0, 0, 0, 30] {
+        rig.ask(second, "f");
+    }
+    rig.until(200);
+    assert_eq!(rig.running("f"), 1, "one still waits for others");
+    rig.until(400);
+    assert_eq!((rig.cold.len(), rig.running("f")), (5, 0));
 }

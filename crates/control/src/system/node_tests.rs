@@ -167,3 +167,28 @@ fn removed_functions_leave_room() {
     let cluster = rig.system.cluster().unwrap();
     assert!(cluster.nodes().iter().all(|node| *node.free() == node.capacity));
 }
+
+/// What a lost node worked on is not handed to another replica on it, which is lost as well.
+#[test]
+fn work_of_a_lost_node_goes_to_another_node() {
+    let retries = "replicas = { min = 4, max = 4 }\nconcurrency = 2\nretries = { attempts = 9, budget = 9.0 }";
+    let mut rig = Rig::new(&TWO_NODES.replace("replicas = { min = 1, max = 10 }", retries));
+    assert_eq!(rig.started().len(), 4);
+    let function = rig.system.lookup("f").unwrap();
+    for id in 0..4 {
+        let invoke =
+            Invoke { function, id, timeout: None, urgency: URGENCY_DEFAULT, key: 0, tag: 0 };
+        rig.handle(Event::Invoke(invoke));
+    }
+    rig.effects.clear();
+    rig.operate(Act::NodeLost { node: "n-0".to_owned() });
+    let mut handed = 0;
+    for effect in std::mem::take(&mut rig.effects) {
+        if let Effect::Dispatch { replica, attempt, .. } = effect {
+            let view = rig.system.replica(replica).expect("it is not lost");
+            assert_eq!((view.node.map(NodeId::index), attempt), (Some(1), 2));
+            handed += 1;
+        }
+    }
+    assert_eq!(handed, 2);
+}

@@ -184,8 +184,13 @@ impl System {
         let (cluster, node) = self.node_named(name)?;
         if cluster.node(node).is_up() {
             cluster.lose(node);
-            for replica in cluster.node(node).replicas().to_vec() {
-                self.replica_lost(now, replica, Loss::Died, effects);
+            let replicas = cluster.node(node).replicas().to_vec();
+            // All of them, before any work is handed on: it would go to another that is lost as well.
+            let withdraw =
+                |&key: &ReplicaKey| Some((key, self.withdraw_lost(now, key, Loss::Died)?));
+            let lost: Vec<_> = replicas.iter().filter_map(withdraw).collect();
+            for (replica, owner) in lost {
+                self.give_up_lost(now, replica, owner, effects);
             }
         }
         Ok(())
@@ -250,9 +255,9 @@ impl Fleet {
         by_choice.resize(deployment.images.len().max(1), 0);
         let mut reason = "every image has its share of replicas".to_owned();
         for (choice, want) in placement::wants(&self.cluster, deployment).enumerate() {
-            let share = deployment.images.get(choice).map_or(1.0, |image| image.share);
-            let most = (share * f64::from(deployment.scale.max)) as u32;
-            if share < 1.0 && by_choice[choice] >= most {
+            let limited = deployment.images.get(choice).filter(|image| image.share < 1.0);
+            if limited.is_some_and(|image| by_choice[choice] >= image.at_most(deployment.scale.max))
+            {
                 continue;
             }
             match self.scheduler.place(&self.cluster, &want, luck) {

@@ -343,7 +343,19 @@ impl System {
         loss: Loss,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(replica) = self.replicas.get_mut(key) else { return };
+        if let Some(owner) = self.withdraw_lost(now, key, loss) {
+            self.give_up_lost(now, key, owner, effects);
+        }
+    }
+
+    /// A replica is lost: nothing is given to it again. Returns its function.
+    pub(super) fn withdraw_lost(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        loss: Loss,
+    ) -> Option<FunctionKey> {
+        let replica = self.replicas.get_mut(key)?;
         let owner = replica.function;
         let function = &mut self.functions[owner];
         match replica.state {
@@ -354,9 +366,19 @@ impl System {
         if replica.state <= ReplicaState::Running || (replica.joined && replica.leaving) {
             function.count_loss(now, replica, loss);
         }
-        // Marked before its requests are looked at: nothing may be given to it again.
         replica.state = ReplicaState::Suspended;
         self.restarts.clear(key);
+        Some(owner)
+    }
+
+    /// What a lost replica worked on is tried elsewhere, and another is started in its place.
+    pub(super) fn give_up_lost(
+        &mut self,
+        now: Time,
+        key: ReplicaKey,
+        owner: FunctionKey,
+        effects: &mut Vec<Effect>,
+    ) {
         self.release_work(now, key, effects);
         self.forget(now, key, effects);
         self.reconcile(now, owner, effects);

@@ -2,6 +2,7 @@ use gatewright_control as control;
 use gatewright_control::{Act, Effect, FunctionKey, ReplicaKey, System};
 use gatewright_determinism::{Purpose, Streams, Time};
 use gatewright_record::{Invocation, RunSummary, TokenSummary, World};
+use gatewright_workload::trace::StreamedRequests;
 use gatewright_workload::{Pacing, Schedule, SessionStarts, Sessions};
 use slotmap::SecondaryMap;
 
@@ -10,6 +11,7 @@ use super::event::{Event, Turn};
 use super::faults::Down;
 use super::flights::{Done, FlightId, Flights, WorkId};
 use super::level::Level;
+use super::played::{self, Told};
 use super::policies::{Policies, ServiceModel};
 use super::requests::Reasons;
 use super::samples::Sampling;
@@ -62,11 +64,14 @@ pub(super) struct Engine<'a> {
     pub(super) sampling: Option<Sampling>,
     /// Outages that last.
     pub(super) down: Vec<Down>,
+    /// Nanoseconds of service by flight, where traces tell them; 0 where not.
+    pub(super) recorded_spans: Vec<u64>,
 }
 
 /// What says when a demand's requests are due, or its sessions begin.
 pub(super) enum Arrivals {
     Requests(Schedule),
+    Trace(Box<StreamedRequests>),
     Sessions(SessionStarts),
 }
 
@@ -96,6 +101,8 @@ pub(super) struct DemandRun {
     pub(super) sessions: Option<Sessions>,
     /// The session whose start is in the calendar.
     next_session: u32,
+    /// What a trace tells of the next request.
+    pub(super) told: Told,
     pub(super) offered: u64,
     pub(super) failed: u64,
     /// Requests offered, and failed, at most.
@@ -143,6 +150,7 @@ impl<'a> Engine<'a> {
         let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
             down: Vec::new(),
+            recorded_spans: Vec::new(),
             warm: setup.warm_up == Time::ZERO,
             sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,
@@ -179,7 +187,15 @@ impl<'a> Engine<'a> {
     pub(super) fn open_demands(&mut self) {
         for (number, setup) in (0..).zip(&self.setup.demands) {
             let function = &self.setup.functions[setup.function].name;
+            let streamed = played::requests(&setup.arrival, self.seed).transpose();
+            let streamed = streamed.unwrap_or_else(|fault| {
+                self.failure = Some(fault);
+                None
+            });
             let (arrivals, streams, sessions) = match setup.arrival.pacing(self.seed, number) {
+                Pacing::Open(_) if let Some(requests) = streamed => {
+                    (Some(Arrivals::Trace(Box::new(requests))), 0, None)
+                }
                 Pacing::Open(schedule) => (Some(Arrivals::Requests(schedule)), 0, None),
                 Pacing::Closed { streams } => (None, streams, None),
                 Pacing::Sessions(sessions) => {
@@ -195,6 +211,7 @@ impl<'a> Engine<'a> {
                 streams,
                 sessions,
                 next_session: 0,
+                told: Told::default(),
                 offered: 0,
                 failed: 0,
                 cut: false,
@@ -367,6 +384,13 @@ impl<'a> Engine<'a> {
         let next = match &mut run.arrivals {
             None => None,
             Some(Arrivals::Requests(schedule)) => schedule.next(),
+            Some(Arrivals::Trace(_)) => {
+                let arrival = &self.setup.demands[demand as usize].arrival;
+                run.next_of_trace(arrival).unwrap_or_else(|fault| {
+                    self.failure = Some(fault);
+                    None
+                })
+            }
             Some(Arrivals::Sessions(starts)) => starts.next().map(|(session, at)| {
                 run.next_session = session as u32;
                 at

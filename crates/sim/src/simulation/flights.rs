@@ -217,6 +217,11 @@ impl Flights {
         flight
     }
 
+    /// Requests of no client that have not ended.
+    pub(super) fn refreshing(&self) -> impl Iterator<Item = &Flight> {
+        self.places.iter().filter(|flight| flight.role == Role::Refresh && !flight.ended)
+    }
+
     /// What replicas work on.
     pub(super) fn works(&self) -> impl Iterator<Item = (WorkId, &Flight, &Attempt)> {
         (0..).zip(&self.places).filter_map(|(id, flight)| {

@@ -51,14 +51,8 @@ impl Engine<'_> {
     /// What a request asks for: by its trace if that tells, else by its own luck.
     fn asked(&mut self, llm: &LlmSetup, id: FlightId) -> Asked {
         let flight = *self.flights.get_mut(id);
-        let demands = self.setup.demands.len() as u64;
-        let arrival = match &self.setup.demands[flight.demand as usize].arrival {
-            Strategy::Replay(replay) => replay.recorded.as_ref().and_then(|recorded| {
-                let number = usize::try_from(flight.id / demands).ok()?;
-                recorded.arrivals().get(number)
-            }),
-            _ => None,
-        };
+        let arrival = &self.setup.demands[flight.demand as usize].arrival;
+        let told = if matches!(arrival, Strategy::Replay(_)) { flight.tokens } else { [0; 2] };
         let mut luck = self.luck(Purpose::Content, flight.id);
         // Another place of the stream than the key's.
         let mut luck = Stream::new(luck.bits(), Purpose::Content, u64::from(flight.stage) + 1);
@@ -69,7 +63,6 @@ impl Engine<'_> {
             .model
             .prefix
             .map(|prefix| (luck.below(u64::from(prefix.count)) as u32, prefix.tokens));
-        let told = arrival.map_or([0; 2], |arrival| [arrival.tokens_in, arrival.tokens_out]);
         let [prompt, output] = [0, 1].map(|nth| if told[nth] > 0 { told[nth] } else { drawn[nth] });
         Asked { prompt, output, prefix }
     }

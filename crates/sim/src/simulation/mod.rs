@@ -1,15 +1,16 @@
 //! A scenario run in virtual time.
 //!
-//! This file has what goes in and comes out; `setup` turns files into it, `engine` is the loop over
-//! the `agenda` of `event`s, `effects` does what the system says, and `outcome` is the end; `requests` what happens to
-//! a request, `caching` before that, `work` at its replica, `language` if that is a language model, `faults` how it
-//! fails; `replicas` the life of replicas
-//! and `sites` their places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level`
+//! This file has what goes in and comes out; `setup` turns files into it, with `checks` of what they say together,
+//! `engine` is the loop over the `agenda` of `event`s, `effects` does what the system says, and `outcome` is the end;
+//! `requests` what happens to a request, `played` where it is of a trace, `caching` before that, `work` at its replica,
+//! `language` if that is a language model, `faults` how it fails; `replicas` the life of replicas and `sites` their
+//! places on nodes, `transfers` what moves over the network, `store` the cache of a route, `level`
 //! quantities over time, `samples` what is seen of them now and then, `streams` what a run leaves behind, `policies`
 //! those of an experiment.
 
 mod agenda;
 mod caching;
+mod checks;
 mod effects;
 mod engine;
 mod event;
@@ -18,6 +19,7 @@ mod flights;
 mod language;
 mod level;
 mod outcome;
+mod played;
 mod policies;
 mod replicas;
 mod requests;
@@ -39,6 +41,7 @@ use gatewright_control::placement::Placement;
 use gatewright_control::{Act, Deployment, InvariantViolation, Totals};
 use gatewright_determinism::Time;
 use gatewright_record::{Invocation, RecordWriter, RunSummary, TokenSummary, WriteError};
+use gatewright_workload::trace::TraceError;
 use gatewright_workload::{Limits, Strategy};
 use serde::Serialize;
 
@@ -148,6 +151,8 @@ struct DemandSetup {
     cache: Option<(usize, KeySampler)>,
     arrival: Strategy,
     limits: Limits,
+    /// Whether requests are served for as long as their trace says.
+    as_recorded: bool,
 }
 
 /// Takes what a run leaves behind, while it goes on.
@@ -289,6 +294,9 @@ pub enum SimulationError {
         "a policy is given that chooses nodes, and the system has none: add [cluster] with nodes or a topology"
     )]
     NoNodes,
+    /// A trace that was well when it was checked cannot be read any more.
+    #[error("a trace has changed since it was checked: {0}")]
+    Trace(TraceError),
     /// The records could not be written.
     #[error(transparent)]
     Records(#[from] WriteError),

@@ -28,7 +28,7 @@ impl Engine<'_> {
         let functions = functions.collect();
         let nodes = self.node_reports(end);
         let demands = self.demands.into_iter().zip(&self.setup.demands).map(|(mut run, setup)| {
-            if let (Some(span), Some(Arrivals::Requests(_)), false) =
+            if let (Some(span), Some(Arrivals::Requests(_) | Arrivals::Trace(_)), false) =
                 (setup.limits.duration, &run.arrivals, run.cut)
             {
                 run.summary.set_offered_over(span.saturating_sub(self.setup.warm_up - Time::ZERO));
@@ -68,17 +68,29 @@ impl Engine<'_> {
         for (_, flight, attempt) in self.flights.works() {
             served[flight.function as usize] += u128::from(self.now.nanos_since(attempt.since));
         }
-        for ((run, setup), served) in self.functions.iter().zip(&self.setup.functions).zip(served) {
+        let refreshing = self.refreshing();
+        let functions = self.functions.iter().zip(&self.setup.functions);
+        for (((run, setup), served), open) in functions.zip(served).zip(refreshing) {
             let area = run.in_service.area(self.now);
             if area != served {
                 let what = format!("utilisation of `{}`: {area} is not {served}", setup.name);
                 return broken(what);
             }
             let totals = self.system.function(run.key).map(|view| view.totals).unwrap_or_default();
-            if !run.removed && totals.arrived != totals.ended() {
+            if !run.removed && totals.arrived != totals.ended() + open {
                 return broken(format!("function `{}` owes answers", setup.name));
             }
         }
         Ok(())
+    }
+
+    /// Requests of no client that are under way, by function: those that fetch anew what is stale. Nobody waits for them,
+    /// so a run may end before they do.
+    fn refreshing(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.functions.len()];
+        for flight in self.flights.refreshing() {
+            counts[flight.function as usize] += 1;
+        }
+        counts
     }
 }

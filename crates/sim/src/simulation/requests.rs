@@ -38,6 +38,8 @@ impl Engine<'_> {
         let setup = &self.setup.demands[demand as usize];
         let function = &self.setup.functions[setup.function];
         let run = &mut self.demands[demand as usize];
+        run.look_up(&setup.arrival, turn);
+        let told = run.told;
         // The n-th request of a demand has the same number, and so the same luck, whatever the others do.
         let id = run.offered * self.setup.demands.len() as u64 + u64::from(demand);
         run.offered += 1;
@@ -56,8 +58,11 @@ impl Engine<'_> {
             .map_or(0, |(_, keys)| keys.draw(&mut Stream::new(self.seed, Purpose::Content, id)));
         // Long before it is needed: what is due then is compared with what is due, which would wait for it.
         let plain = self.functions[setup.function].plain;
-        let span =
-            if plain { function.laws[0].service.draw(&mut self.service_luck.of(id)) } else { 0 };
+        let span = match told.span {
+            told if setup.as_recorded && told > 0 => told,
+            _ if plain => function.laws[0].service.draw(&mut self.service_luck.of(id)),
+            _ => 0,
+        };
         let flight = self.flights.insert(Flight {
             id,
             span,
@@ -75,7 +80,7 @@ impl Engine<'_> {
             replica: 0,
             attempts: 0,
             in_flight: 0,
-            tokens: [0; 2],
+            tokens: told.tokens,
             first_token: None,
             code: 0,
             cold: false,
@@ -86,6 +91,9 @@ impl Engine<'_> {
             ended: false,
             work: None,
         });
+        if setup.as_recorded {
+            self.keep_span(flight, told.span);
+        }
         if admitted == self.now {
             self.admit(flight);
         } else {
@@ -137,6 +145,7 @@ impl Engine<'_> {
             let waited = attempt > 1 || flight.admitted != now;
             flight.queued_out = Some(if waited { now } else { flight.received });
             flight.started = Some(now);
+            flight.first_token = None;
             flight.attempts = attempt;
             flight.in_flight = in_flight;
         }
@@ -184,9 +193,12 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            self.batch_span = match &mut run.model {
-                None => setup.laws[laws].service.draw(&mut luck),
-                Some(model) => {
+            let told = self.recorded_spans.get(work.flight as usize);
+            let told = told.filter(|&&span| span > 0 && flight.stage == 0);
+            self.batch_span = match (&mut run.model, told) {
+                (None, Some(span)) => *span,
+                (None, None) => setup.laws[laws].service.draw(&mut luck),
+                (Some(model), _) => {
                     let (request, cold) = (flight.id, flight.cold);
                     let (replica, node) = place_of(&self.system, replica);
                     let call = Call { now, request, attempt, replica, in_flight, cold, node };

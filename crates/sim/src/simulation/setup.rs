@@ -10,6 +10,7 @@ use gatewright_control::config::{
 use gatewright_control::{Act, Subject};
 use gatewright_determinism::Time;
 
+use super::checks::{check_machines, check_needs};
 use super::{CacheSetup, DemandSetup, FleetSetup, FunctionSetup, Laws, LlmSetup, Simulation};
 use crate::keys::KeySampler;
 use crate::model::Variant;
@@ -49,6 +50,7 @@ impl<'a> Builder<'a> {
         let mut asked = Vec::new();
         for (number, demand) in (1..).zip(&self.scenario.demand) {
             let at = format!("demand {number}");
+            self.check_keys(&at, demand)?;
             let ready = demand.arrival.ready();
             ready.map_err(|fault| ConfigError::new(&at, &fault.to_string(), None))?;
             asked.push(self.resolve(&at, demand)?);
@@ -61,6 +63,7 @@ impl<'a> Builder<'a> {
         names.sort_unstable();
         names.dedup();
         let cluster = Cluster::new(&self.system.cluster, &self.system.image)?;
+        check_machines(self.system, self.model, cluster.as_ref())?;
         let functions: Result<Vec<_>, _> =
             names.iter().map(|name| self.function(name, &names, cluster.as_ref())).collect();
         let functions = functions?;
@@ -84,10 +87,25 @@ impl<'a> Builder<'a> {
                 route: route.map(|route| Arc::from(route.path.as_str())),
                 cache,
                 arrival: demand.arrival.clone(),
-                limits: demand.limits(),
+                limits: demand.offered(),
+                as_recorded: demand.as_recorded,
             });
         }
         Ok(simulation)
+    }
+
+    /// Keys are those of a cache.
+    fn check_keys(&self, at: &str, demand: &Demand) -> Result<(), ConfigError> {
+        let cached = |path: &String| {
+            let mut routes = self.system.routes.iter();
+            // A route that is not there is a fault of its own.
+            routes.find(|route| route.path == *path).is_none_or(|route| route.cache.is_some())
+        };
+        if demand.keys.is_none() || demand.route.as_ref().is_some_and(cached) {
+            return Ok(());
+        }
+        let what = "they are for a `route` that has a `cache`";
+        Err(ConfigError::new(format!("{at}, `keys`"), what, None))
     }
 
     /// The function that a demand leads to, and its route.
@@ -155,6 +173,7 @@ impl<'a> Builder<'a> {
     ) -> Result<FunctionSetup, ConfigError> {
         let model = self.model(name)?;
         let function: &Function = &self.system.function[name];
+        check_needs(name, function, model, cluster)?;
         let deployment = function.deployment(name);
         let operated = self.scenario.operations.iter().any(|step| step.starts(name));
         let starts = self.scenario.cold_start
@@ -259,6 +278,25 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Whether an operation asks for what there may be.
+    fn check_amount(&self, act: &Act) -> Result<(), String> {
+        match act {
+            Act::ScaleUp { by: 0, .. } | Act::ScaleDown { by: 0, .. } => {
+                Err("`by` is 0; give at least 1".to_owned())
+            }
+            Act::ScaleTo { function: name, replicas } => {
+                let function = self.system.function.get(name);
+                let most =
+                    function.map_or(u32::MAX, |function| function.deployment(name).scale.max);
+                if *replicas <= most {
+                    return Ok(());
+                }
+                Err(format!("`replicas` is {replicas}, and replicas.max of `{name}` is {most}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The operations in the order of their moments, checked.
     fn steps(
         &self,
@@ -268,6 +306,7 @@ impl<'a> Builder<'a> {
         let mut steps = Vec::new();
         for (number, step) in (1..).zip(&self.scenario.operations) {
             let at = || format!("operation {number}");
+            self.check_amount(&step.act).map_err(|what| ConfigError::new(at(), &what, None))?;
             match step.act.subject() {
                 Subject::Function(function) if !names.contains(&function) => {
                     let hint = nearest(function, names.iter().copied());

@@ -168,6 +168,25 @@ fn calls_read_and_write_data() {
     assert_eq!((&*log.transfers[1].source, &*log.transfers[1].sink), ("n", "internet"));
 }
 
+/// Of the places that have an item, the one behind the widest links is read.
+#[test]
+fn data_come_from_where_it_is_quickest() {
+    let cluster = NODE.replace("[\"internet\"]", "[\"thin\", \"internet\"]").replace(
+        "[cluster.storage",
+        "links = [{ from = \"thin\", to = \"internet\", bandwidth = \"8Mbit\" }]\n[cluster.storage",
+    );
+    let simulation = of_texts(
+        &format!(
+            "[function.f]\npython = \"m:C\"\ndata = {{ reads = [\"models/small\"] }}\n{cluster}"
+        ),
+        "[function.f]\nservice = { fixed = 0.5 }",
+        "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 3",
+    );
+    let log = Log::of(&simulation);
+    assert!(log.transfers.iter().all(|transfer| &*transfer.source == "internet"));
+    assert_eq!(log.transfers.len(), 3);
+}
+
 /// M/G/1 processor sharing: mean response E[S] / (1 - rho), whatever the law of service.
 #[test]
 fn processor_sharing_does_not_mind_the_law() {
@@ -353,6 +372,143 @@ fn faults_are_named_before_a_run() {
     let contention =
         "[function.a]\nservice = { fixed = 1 }\ncontention = { linear = { slope = -1 } }";
     assert_eq!(parse(contention), "function `a`: contention: slope is -1; give 0 to 100");
+}
+
+/// Bad scenarios, each with what is said of it: lines for the system, the model, and the scenario.
+const BAD: [(&str, &str, &str, &str); 29] = [
+    ("[cluster]\nnodes = []", "", "", "there are no nodes in the list"),
+    ("[cluster]\nregistry = \"internet\"", "", "", "cluster: it has no nodes"),
+    ("[cluster]\nnodes = [{ name = \"\" }]", "", "", "a node has an empty name"),
+    ("[cluster]\nnodes = [{ name = \"n\", latency = \"500years\" }]", "", "", "its latency is"),
+    (
+        "[cluster]\nnodes = [{ name = \"n\" }]\nlinks = [{ from = \"x\", to = \"x\", bandwidth = \"1Mbit\" }]",
+        "",
+        "",
+        "cluster.links 1: it leads from `x` to itself",
+    ),
+    (
+        "[cluster]\nnodes = [{ name = \"n\" }]\nlinks = [{ from = \"x\", to = \"y\", bandwidth = \"1Mbit\" }, { from = \"y\", to = \"x\", bandwidth = \"1Mbit\" }]",
+        "",
+        "",
+        "cluster.links 2: another link joins `y` and `x`",
+    ),
+    ("[cluster]\ntopology = { urban_sensing = { cells = 0 } }", "", "", "it has no cells"),
+    ("[cluster]\ntopology = { urban_sensing = { density = 0 } }", "", "", "it has no density"),
+    ("[cluster]\ntopology = { urban_sensing = { cells = 4000000000 } }", "", "", "at most 100000"),
+    (
+        "[cluster]\ntopology = { edge_cloudlets = { cloudlets = 100000, racks = [100000, 100000] } }",
+        "",
+        "",
+        "at most 100000",
+    ),
+    (
+        "[cluster]\ntopology = { edge_cloudlets = { racks = [0, 1] } }",
+        "",
+        "",
+        "its racks have no servers",
+    ),
+    (
+        "[cluster]\ntopology = { cloud_regions = { regions = [], latency = \"1ms\" } }",
+        "",
+        "",
+        "it has no regions",
+    ),
+    ("batch = { max_size = 0 }", "", "", "batch.max_size must be at least 1"),
+    ("start_timeout = \"0s\"", "", "", "start_timeout must be above 0"),
+    (
+        "images = [\"i\"]\n[image.i]\nany = { a = \"900TB\", b = \"900TB\" }\nNODE",
+        "",
+        "",
+        "image `i`: a build of it has more than a petabyte",
+    ),
+    (
+        "images = [{ image = \"i\", share = 0.01 }]\n[image.i]\nany = \"1MB\"\nNODE",
+        "",
+        "",
+        "the shares of its images leave room for 0 of its replicas",
+    ),
+    (
+        "images = [\"i\"]\n[image.i]\nany = \"1MB\"",
+        "",
+        "",
+        "function `f`, `images`: it is about nodes",
+    ),
+    ("data = { reads = [\"b/x\"] }", "", "", "function `f`, `data`: it is about nodes"),
+    ("node_labels = { zone = \"a\" }", "", "", "function `f`, `node_labels`: it is about nodes"),
+    (
+        "data = { reads = [\"b/x\"] }\nNODE\nlinks = [{ from = \"far\", to = \"away\", bandwidth = \"1Mbit\" }]\n[cluster.storage.b]\nat = [\"far\"]\nitems = { x = \"1MB\" }",
+        "",
+        "",
+        "no way leads from `far`, where `b/x` is, to node `n`",
+    ),
+    ("", "measured = \"fio\"", "", "function `f`, `measured`: it is about nodes"),
+    (
+        "NODE",
+        "[function.f.on.rpi9]\nservice = { fixed = 1 }",
+        "",
+        "`on.rpi9`: it is neither a device",
+    ),
+    (
+        "NODE",
+        "[function.f.on.rpi4]\nmeasured = \"fo\"",
+        "",
+        "no workload of this name was measured",
+    ),
+    ("NODE", "[device.rpi9]\nbusy_watts = 1", "", "device `rpi9`: there is no such device"),
+    ("NODE", "[device.rpi4]\nidle_watts = 1", "", "`idle_watts` is above `busy_watts`"),
+    ("NODE", "cores = 2", "", "function `f`, `cores`: it matters only"),
+    (
+        "",
+        "[[function.f.outage]]\nat = \"1s\"\nfor = \"0s\"\nfault = \"busy\"",
+        "",
+        "outage 1: `for` must be above 0",
+    ),
+    (
+        "",
+        "[[function.f.outage]]\nat = \"1s\"\nfor = \"1s\"\nreplicas = 0\nfault = \"busy\"",
+        "",
+        "outage 1: `replicas` must be at least 1",
+    ),
+    ("", "", "keys = { uniform = { count = 3 } }", "demand 1, `keys`: they are for a `route`"),
+];
+
+#[test]
+fn bad_scenarios_say_what_is_wrong_before_a_run() {
+    let with = |system: &str, model: &str, scenario: &str| {
+        let node = "[cluster]\nnodes = [{ name = \"n\", device = \"rpi4\" }]";
+        let system = format!("[function.f]\npython = \"m:C\"\n{}", system.replace("NODE", node));
+        let model =
+            format!("[function.f]\nservice = {{ fixed = 1 }}\nstart = {{ fixed = 1 }}\n{}", model);
+        let scenario =
+            format!("[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\n{scenario}");
+        let parsed = || -> Result<_, gatewright_control::config::ConfigError> {
+            let scenario = Scenario::parse(&scenario)?;
+            let system = gatewright_control::config::SystemFile::parse(&system, &[])?;
+            Simulation::new(&system, &Model::parse(&model)?, &scenario)
+        };
+        parsed().map(|_| ()).map_err(|fault| fault.to_string())
+    };
+    let plain = "requests = 1\n";
+    assert_eq!(with("", "", plain), Ok(()));
+    assert_eq!(with("NODE", "", plain), Ok(()));
+    for (system, model, scenario, expected) in BAD {
+        let fault = with(system, model, &format!("{plain}{scenario}"));
+        let fault = fault.expect_err(&format!("{system} {model} {scenario}"));
+        assert!(fault.contains(expected), "{fault} is not: {expected}");
+    }
+    let step = |act: &str| format!("{plain}[[operation]]\nat = \"1s\"\ndo = {{ {act} }}");
+    let of = |act: &str| with("replicas = { max = 4 }", "", &step(act)).unwrap_err();
+    let none = of("scale_up = { function = \"f\", by = 0 }");
+    assert_eq!(none, "operation 1: `by` is 0; give at least 1");
+    let beyond = of("scale_to = { function = \"f\", replicas = 5 }");
+    assert_eq!(beyond, "operation 1: `replicas` is 5, and replicas.max of `f` is 4");
+    let long = with("", "", "duration = \"500years\"").unwrap_err();
+    assert_eq!(long, "demand 1: its `duration` is more than a century");
+    let model = "service = { fixed = 1 }\n";
+    let top = format!("node_contention = {{ processor_sharing = {{}} }}\n[function.f]\n{model}");
+    let at = "[[demand]]\nfunction = \"f\"\narrival = \"synchronous\"\nrequests = 1";
+    let shared = fault("[function.f]\nhttp = \"http://h\"", &top, at);
+    assert_eq!(shared, "`node_contention`: it is about nodes, and the system has none");
 }
 
 /// What faas-sim gets wrong: scale_down(4) of 8 leaves 4, remove leaves none, suspend reaches zero, the maximum holds

@@ -182,3 +182,17 @@ fn shares_of_faults_are_checked() {
     let fault = gatewright_sim::Model::parse(model).unwrap_err().to_string();
     assert!(fault.contains("add up to 1.2, above 1"), "{fault}");
 }
+
+/// Half of the requests of a hundred seconds fail; with checks, only those of the seconds until these have told.
+#[test]
+fn checks_of_health_keep_away_from_an_upstream_that_is_down() {
+    let down = "[[function.f.outage]]\nat = \"10s\"\nfor = \"100s\"\nreplicas = 1\nfault = \"unavailable\"";
+    let failed = |checks: &str| {
+        let function = format!("retries = {{ attempts = 1 }}\n{checks}");
+        let records = records(&upstream(&function, down, CALM), 1);
+        share(&records, |record| record.status == Status::Error)
+    };
+    let (without, with) = (failed(""), failed("health = { path = \"/\", interval = \"1s\" }"));
+    assert!((without - 0.25).abs() < 0.03, "{without}");
+    assert!(with > 0.0 && with < 0.03, "{with}");
+}

@@ -8,5 +8,7 @@ mod failures;
 mod language;
 mod measuring;
 mod policies;
+mod random;
 mod rig;
 mod theory;
+mod traces;

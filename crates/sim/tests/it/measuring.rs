@@ -91,3 +91,18 @@ fn samples_show_the_load_over_time() {
         assert_eq!((node.replicas, node.requested, node.busy), (1, 0.5, 0.25));
     }
 }
+
+/// A replica with two requests at a time is no busier than with one.
+#[test]
+fn a_replica_is_busy_once() {
+    let simulation = of_texts(
+        "[function.f]\npython = \"m:C\"\nconcurrency = 2",
+        "[function.f]\nservice = { fixed = 1 }",
+        "[[demand]]\nfunction = \"f\"\narrival = { concurrent = { streams = 2 } }\nduration = \"5s\"",
+    );
+    let mut samples = Samples::default();
+    simulation.run(1, Some(&mut samples), &mut |_| ()).unwrap();
+    let load =
+        |sample: &Sample| (sample.replicas[0].utilisation, sample.replicas[0].in_service_mean);
+    assert_eq!(samples.0.iter().map(load).collect::<Vec<_>>(), [(1.0, 2.0); 2]);
+}

@@ -96,13 +96,15 @@ impl KeepAliveRule for Moment {
     }
 }
 
-/// The longer, the more are there; and on which node it was asked for.
+/// The longer, the more are there; and on which node it was asked for, and whether cold.
 #[derive(Debug)]
 struct Crowded;
 
 impl ServiceModel for Crowded {
     fn service(&mut self, call: &Call<'_>, _: &mut Stream) -> u64 {
         assert_eq!(call.node.map(|node| node.name.as_str()), Some("c"));
+        // Those of 5 s find the replica that started for those of 0 s.
+        assert_eq!(call.cold, !(4.0..9.0).contains(&call.now.as_secs_f64()));
         u64::from(call.in_flight) * 1_000_000_000
     }
 }

@@ -323,7 +323,9 @@ impl Strategy {
     /// The trace was not read.
     pub const fn ready(&self) -> Result<(), StrategyError> {
         match self {
-            Self::Replay(Replay { recorded: None, .. }) => Err(StrategyError::Unread),
+            Self::Replay(Replay { recorded: None, streamed: None, .. }) => {
+                Err(StrategyError::Unread)
+            }
             _ => Ok(()),
         }
     }

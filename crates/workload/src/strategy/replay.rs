@@ -5,13 +5,15 @@ use gatewright_determinism::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{Recorded, Selection, TraceError, TraceFormat, TraceOptions, TraceReader};
+use crate::trace::{
+    Recorded, Selection, Streamed, TraceError, TraceFormat, TraceOptions, TraceReader, TraceSource,
+};
 use crate::{Schedule, StrategyError};
 
 /// The demand of a trace once more.
 ///
-/// The value names the trace; whoever runs it opens the file and has it read ([`Replay::read`]). Before, there is
-/// nothing to replay, and [`Strategy::ready`](crate::Strategy::ready) says so.
+/// The value names the trace; whoever runs it opens the file and has it read, into memory ([`Replay::read`]) or again
+/// by each run ([`Replay::stream`]). Before, there is nothing to replay, and [`Strategy::ready`](crate::Strategy::ready) says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
@@ -37,6 +39,9 @@ pub struct Replay {
     /// The trace, once somebody has read it.
     #[serde(skip)]
     pub recorded: Option<Arc<Recorded>>,
+    /// The trace that each run reads again, once somebody has checked it.
+    #[serde(skip)]
+    pub streamed: Option<Arc<Streamed>>,
 }
 
 /// What is kept of a trace's time.
@@ -67,6 +72,7 @@ impl Replay {
             function: None,
             requests: None,
             recorded: None,
+            streamed: None,
         }
     }
 
@@ -87,6 +93,22 @@ impl Replay {
         Ok(())
     }
 
+    /// Has the trace read by each run anew, so that none of it is kept, where only its moments are to be; what needs
+    /// the whole of it is read into memory.
+    ///
+    /// # Errors
+    /// Anything wrong with the trace, or more of it than fits.
+    pub fn stream(&mut self, source: Arc<dyn TraceSource>, seed: u64) -> Result<(), TraceError> {
+        if self.timing == Timing::IdleGaps {
+            let input =
+                source.open().map_err(|fault| TraceError { line: 1, problem: fault.into() })?;
+            return self.read(input, seed);
+        }
+        let options = TraceOptions { format: self.format, seed };
+        self.streamed = Some(Arc::new(Streamed::check(source, options, self.selection())?));
+        Ok(())
+    }
+
     /// What is to be kept of the trace that [`Replay::with`] gets.
     #[must_use]
     pub fn selection(&self) -> Selection {
@@ -97,7 +119,9 @@ impl Replay {
         if !(1e-6..=1e6).contains(&self.time_scale) {
             return Err(StrategyError::TimeScale { scale: self.time_scale });
         }
-        if self.recorded.as_ref().is_some_and(|recorded| recorded.arrivals().is_empty()) {
+        let empty = self.recorded.as_ref().is_some_and(|recorded| recorded.arrivals().is_empty())
+            || self.streamed.as_ref().is_some_and(|streamed| streamed.count() == 0);
+        if empty {
             return Err(StrategyError::Empty);
         }
         Ok(())
@@ -105,16 +129,30 @@ impl Replay {
 
     /// Requests per second, over the trace.
     pub(super) fn rate(&self) -> Option<f64> {
-        let recorded = self.recorded.as_ref()?;
-        let span = recorded.span_nanos() as f64 / 1e9 * self.time_scale;
-        let gaps = recorded.arrivals().len().saturating_sub(1);
+        let (span, requests) = match (&self.recorded, &self.streamed) {
+            (Some(recorded), _) => (recorded.span_nanos(), recorded.arrivals().len() as u64),
+            (None, Some(streamed)) => (streamed.span_nanos(), streamed.count()),
+            (None, None) => return None,
+        };
+        let (span, gaps) = (span as f64 / 1e9 * self.time_scale, requests.saturating_sub(1));
         (span > 0.0).then(|| gaps as f64 / span)
+    }
+
+    /// A moment of the trace as it is replayed.
+    #[must_use]
+    pub fn moment(&self, at: Time) -> Time {
+        scaled(at, self.time_scale)
     }
 
     pub(super) fn schedule(&self) -> Schedule {
         let recorded = self.recorded.clone().unwrap_or_default();
         Schedule::replay(RecordedMoments { recorded, time_scale: self.time_scale, next: 0 })
     }
+}
+
+/// A moment of a trace where its time runs so many times as long.
+fn scaled(at: Time, time_scale: f64) -> Time {
+    Time::from_nanos((at.as_nanos() as f64 * time_scale) as u64)
 }
 
 /// The moments of a trace in memory.
@@ -131,6 +169,6 @@ impl Iterator for RecordedMoments {
     fn next(&mut self) -> Option<Time> {
         let at = self.recorded.at(self.next)?;
         self.next += 1;
-        Some(Time::from_nanos((at.as_nanos() as f64 * self.time_scale) as u64))
+        Some(scaled(at, self.time_scale))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewright_determinism::Time;
 
-use super::lines::{Lines, column, number, real, wrong};
+use super::lines::{Lines, column, number, real, within_a_century, wrong};
 use super::{TraceError, TraceProblem, TraceRequest};
 
 /// The Azure LLM inference trace of 2023 (Patel et al., "Splitwise", ISCA 2024). Moments count from its first
@@ -14,11 +14,12 @@ use super::{TraceError, TraceProblem, TraceRequest};
 pub(super) struct Llm<R> {
     lines: Lines<R>,
     first: Option<u64>,
+    last: u64,
 }
 
 impl<R: BufRead> Llm<R> {
     pub(super) const fn new(lines: Lines<R>) -> Self {
-        Self { lines, first: None }
+        Self { lines, first: None, last: 0 }
     }
 
     pub(super) fn next(&mut self) -> Option<Result<TraceRequest, TraceError>> {
@@ -29,9 +30,12 @@ impl<R: BufRead> Llm<R> {
         };
         let parsed = parsed.and_then(|(nanos, tokens_in, tokens_out)| {
             let first = *self.first.get_or_insert(nanos);
-            let since = nanos.checked_sub(first).ok_or(TraceProblem::Disorder)?;
+            if nanos < self.last {
+                return Err(TraceProblem::Disorder);
+            }
+            self.last = nanos;
             Ok(TraceRequest {
-                at: Time::from_nanos(since),
+                at: within_a_century(Time::from_nanos(nanos - first))?,
                 tokens_in: Some(tokens_in),
                 tokens_out: Some(tokens_out),
                 ..TraceRequest::default()
@@ -131,7 +135,7 @@ fn parse_invocation(
     };
     Ok(TraceRequest {
         // What was running when the trace begins came at its beginning.
-        at: Time::from_secs_f64(end - duration),
+        at: within_a_century(Time::from_secs_f64(end - duration))?,
         function: Some(function),
         duration: Some(Duration::from_secs_f64(duration)),
         ..TraceRequest::default()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewright_determinism::{Purpose, Stream, Time};
 
-use super::lines::{Lines, column, number, real};
+use super::lines::{Lines, column, number, real, within_a_century};
 use super::{TraceError, TraceProblem, TraceRequest};
 
 const MINUTE: u64 = 60_000_000_000;
@@ -151,7 +151,8 @@ fn opendc_row(
     let function = gathered.function(column(&mut columns.skip(4), "name")?)?;
     let minute = millis / 60_000;
     let since = minute.checked_sub(*first.get_or_insert(minute)).ok_or(TraceProblem::Disorder)?;
-    let minute = u32::try_from(since).map_err(|_| TraceProblem::TooMuch("4 billion minutes"))?;
+    within_a_century(Time::from_nanos(since.saturating_mul(MINUTE)))?;
+    let minute = u32::try_from(since).map_err(|_| TraceProblem::Late)?;
     gathered.add(Count { minute, function, count, duration_ms })
 }
 

@@ -52,6 +52,9 @@ pub enum TraceProblem {
     /// It is earlier than what was given already.
     #[error("it is too far out of order; sort the trace by time")]
     Disorder,
+    /// It is later than any trace goes.
+    #[error("it is more than a century after the trace's beginning; is a column in another unit?")]
+    Late,
     /// There is more than fits.
     #[error("there are more than {0}; take a part of the trace")]
     TooMuch(&'static str),

@@ -1,5 +1,7 @@
 use std::io::BufRead;
 
+use gatewright_determinism::Time;
+
 use super::{TraceError, TraceProblem};
 
 /// Longer lines are no traces: a day of counts for one function has about 10 kB, a prompt of a million tokens in
@@ -48,6 +50,14 @@ impl<R: BufRead> Lines<R> {
     pub(super) const fn error(&self, problem: TraceProblem) -> TraceError {
         TraceError { line: self.number, problem }
     }
+}
+
+/// A century in nanoseconds.
+const CENTURY: u64 = 36_525 * 86_400 * 1_000_000_000;
+
+/// A moment of a trace, from its beginning.
+pub(super) fn within_a_century(at: Time) -> Result<Time, TraceProblem> {
+    if at <= Time::from_nanos(CENTURY) { Ok(at) } else { Err(TraceProblem::Late) }
 }
 
 /// The next column of a line.

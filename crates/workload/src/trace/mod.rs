@@ -1,6 +1,6 @@
 //! Recorded demand: readers of public traces, each a stream of requests in the order of their moments.
 //!
-//! Memory does not grow with the trace, but for what its format needs: per-minute counts are kept whole (only
+//! Memory does not grow with the trace (see [`Streamed`]), but for what its format needs: per-minute counts are kept whole (only
 //! what is not zero), and requests that are listed by their end wait until they are in order.
 
 mod azure;
@@ -10,6 +10,7 @@ mod lines;
 mod mooncake;
 mod order;
 mod recorded;
+mod streamed;
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{TraceError, TraceProblem};
 pub use recorded::{Arrival, MAX_ARRIVALS, Recorded, Selection};
+pub use streamed::{Streamed, StreamedRequests, TraceSource};
 
 use lines::Lines;
 

@@ -3,7 +3,7 @@ use std::io::BufRead;
 use gatewright_determinism::Time;
 use serde::Deserialize;
 
-use super::lines::Lines;
+use super::lines::{Lines, within_a_century, wrong};
 use super::{TraceError, TraceProblem, TraceRequest};
 
 /// A Mooncake trace (Qin et al., FAST 2025).
@@ -51,8 +51,12 @@ impl<R: BufRead> Mooncake<R> {
 
 fn parse(line: &str) -> Result<TraceRequest, TraceProblem> {
     let line: Line = serde_json::from_str(line)?;
+    if line.timestamp < 0.0 {
+        let text = line.timestamp.to_string();
+        return Err(wrong("timestamp", &text, "a number of milliseconds from 0 on"));
+    }
     Ok(TraceRequest {
-        at: Time::from_secs_f64(line.timestamp / 1e3),
+        at: within_a_century(Time::from_secs_f64(line.timestamp / 1e3))?,
         tokens_in: Some(line.input_length),
         tokens_out: Some(line.output_length),
         blocks: line.hash_ids,

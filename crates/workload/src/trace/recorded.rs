@@ -19,6 +19,13 @@ pub struct Selection {
     pub requests: Option<u64>,
 }
 
+impl Selection {
+    /// Whether a request is for the function that is wanted.
+    pub(super) fn wants(&self, request: &TraceRequest) -> bool {
+        self.function.is_none() || self.function.as_deref() == request.function.as_deref()
+    }
+}
+
 /// A trace in memory, 32 bytes a request and 8 a block: what a replay needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
@@ -63,9 +70,7 @@ impl Recorded {
                 break;
             }
             let request = request?;
-            if selection.function.is_some()
-                && selection.function.as_deref() != request.function.as_deref()
-            {
+            if !selection.wants(&request) {
                 continue;
             }
             let line = recorded.arrivals.len() as u64 + 2;
@@ -150,6 +155,12 @@ impl Recorded {
             (Some(first), Some(last)) => last.at.nanos_since(first.at),
             _ => 0,
         }
+    }
+
+    /// Whether it tells how long any request took.
+    #[must_use]
+    pub fn tells_durations(&self) -> bool {
+        self.arrivals.iter().any(|arrival| arrival.duration > 0)
     }
 
     pub(crate) const fn chains(&self) -> usize {

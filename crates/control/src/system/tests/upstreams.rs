@@ -238,6 +238,24 @@ fn checks_are_asked_for_and_believed() {
     assert!(places.contains(&0));
 }
 
+/// What a check says of a replica that goes is not counted any more.
+#[test]
+fn checks_of_replicas_that_go_count_for_nothing() {
+    let check = ActiveCheck { interval: HumanDuration::from_secs(1), ..ActiveCheck::default() };
+    let health = HealthRules { check: Some(check), ..HealthRules::default() };
+    let scale = Scale { min: 0, max: 1 };
+    let (mut rig, key) = Rig::with(1, Deployment { scale, ..upstreams(1, health) });
+    let request = rig.invoke(key);
+    assert_eq!(place(&rig, request), 0);
+    let replica = rig.system.discover(key).next().unwrap().key;
+    rig.operate(Act::Suspend { function: "o".to_owned() });
+    for _ in 0..9 {
+        rig.handle(Event::Probed { replica, well: false });
+    }
+    assert_eq!(rig.system.function(key).unwrap().running, 0);
+    rig.system.check_invariants().unwrap();
+}
+
 #[test]
 fn a_learned_limit_makes_requests_wait() {
     let adapt = Adapt::Aimd(Aimd { initial: 4, min: 1, ..Aimd::default() });
