@@ -64,8 +64,6 @@ pub(super) struct Engine<'a> {
     pub(super) sampling: Option<Sampling>,
     /// Outages that last.
     pub(super) down: Vec<Down>,
-    /// Nanoseconds of service by flight, where traces tell them; 0 where not.
-    pub(super) recorded_spans: Vec<u64>,
 }
 
 /// What says when a demand's requests are due, or its sessions begin.
@@ -150,7 +148,6 @@ impl<'a> Engine<'a> {
         let every = every.and_then(|every| u64::try_from(every.as_nanos()).ok());
         Self {
             down: Vec::new(),
-            recorded_spans: Vec::new(),
             warm: setup.warm_up == Time::ZERO,
             sampling: every.filter(|&every| every > 0).map(Sampling::new),
             setup,

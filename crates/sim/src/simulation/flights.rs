@@ -26,8 +26,10 @@ pub(super) const NONE: FlightId = FlightId::MAX;
 pub(super) struct Flight {
     /// Number in the run.
     pub(super) id: u64,
-    /// Nanoseconds of its first service, where nothing but its own luck decides about that.
+    /// Nanoseconds of its first service, where its trace tells them or nothing but its own luck decides about them.
     pub(super) span: u64,
+    /// Whether its trace tells them.
+    pub(super) recorded: bool,
     pub(super) demand: u32,
     /// The function that works on it now.
     pub(super) function: u32,

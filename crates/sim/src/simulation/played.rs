@@ -5,9 +5,8 @@ use gatewright_workload::trace::{StreamedRequests, TraceRequest};
 use gatewright_workload::{Replay, Strategy, Timing};
 
 use super::SimulationError;
-use super::engine::{Arrivals, DemandRun, Engine};
+use super::engine::{Arrivals, DemandRun};
 use super::event::Turn;
-use super::flights::FlightId;
 
 /// What a trace tells of a request; zeros where it does not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,16 +76,5 @@ impl DemandRun {
             tokens: [arrival.tokens_in, arrival.tokens_out],
             span: arrival.duration,
         });
-    }
-}
-
-impl Engine<'_> {
-    /// Keeps how long a request is to be served, as its trace says.
-    pub(super) fn keep_span(&mut self, flight: FlightId, span: u64) {
-        let place = flight as usize;
-        if self.recorded_spans.len() <= place {
-            self.recorded_spans.resize(place + 1, 0);
-        }
-        self.recorded_spans[place] = span;
     }
 }

@@ -58,14 +58,16 @@ impl Engine<'_> {
             .map_or(0, |(_, keys)| keys.draw(&mut Stream::new(self.seed, Purpose::Content, id)));
         // Long before it is needed: what is due then is compared with what is due, which would wait for it.
         let plain = self.functions[setup.function].plain;
+        let recorded = setup.as_recorded && told.span > 0;
         let span = match told.span {
-            told if setup.as_recorded && told > 0 => told,
+            told if recorded => told,
             _ if plain => function.laws[0].service.draw(&mut self.service_luck.of(id)),
             _ => 0,
         };
         let flight = self.flights.insert(Flight {
             id,
             span,
+            recorded,
             demand,
             function: setup.function as u32,
             stage: 0,
@@ -91,9 +93,6 @@ impl Engine<'_> {
             ended: false,
             work: None,
         });
-        if setup.as_recorded {
-            self.keep_span(flight, told.span);
-        }
         if admitted == self.now {
             self.admit(flight);
         } else {
@@ -193,12 +192,10 @@ impl Engine<'_> {
         let laws = if setup.laws.len() == 1 { 0 } else { self.sites[replica].laws };
         // A batch is answered as a whole, after the time that its first request drew.
         if first_of_batch || setup.deployment.batch.is_none() {
-            let told = self.recorded_spans.get(work.flight as usize);
-            let told = told.filter(|&&span| span > 0 && flight.stage == 0);
-            self.batch_span = match (&mut run.model, told) {
-                (None, Some(span)) => *span,
-                (None, None) => setup.laws[laws].service.draw(&mut luck),
-                (Some(model), _) => {
+            self.batch_span = match &mut run.model {
+                None if flight.recorded && flight.stage == 0 => flight.span,
+                None => setup.laws[laws].service.draw(&mut luck),
+                Some(model) => {
                     let (request, cold) = (flight.id, flight.cold);
                     let (replica, node) = place_of(&self.system, replica);
                     let call = Call { now, request, attempt, replica, in_flight, cold, node };

@@ -66,6 +66,25 @@ fn requests_come_when_they_came_and_take_as_long() {
     assert_eq!(played("{ trace = \"t\", requests = 2 } }"), all[..2]);
 }
 
+/// Requests of another demand take as long as their model says, whatever was told of those before them.
+#[test]
+fn what_is_told_of_one_demand_is_not_told_of_another() {
+    let text = "[[demand]]\nfunction = \"f\"\narrival = { replay = { trace = \"t\" } }\nas_recorded = true\n\
+        [[demand]]\nfunction = \"g\"\narrival = { constant = { rate = 2 } }\nrequests = 20";
+    let mut scenario = Scenario::parse(text).unwrap();
+    scenario.read_traces(&|_| source(FUNCTIONS)).unwrap();
+    let system =
+        "[function.f]\nhttp = \"http://127.0.0.1:1\"\n[function.g]\nhttp = \"http://127.0.0.1:2\"";
+    let model =
+        "[function.f]\nservice = { fixed = 0.01 }\n[function.g]\nservice = { fixed = 0.03 }";
+    let (system, model) = (SystemFile::parse(system, &[]).unwrap(), Model::parse(model).unwrap());
+    let records = records(&Simulation::new(&system, &model, &scenario).unwrap(), 1);
+    let of_g: Vec<_> = records.into_iter().filter(|record| &*record.function == "g").collect();
+    assert_eq!(of_g.len(), 20);
+    let all = seconds(&of_g);
+    assert!(all.iter().all(|[sent, end]| (end - sent - 0.03).abs() < 1e-9), "{all:?}");
+}
+
 /// Of a language model, tokens are those of the trace, whichever way it is read.
 #[test]
 fn tokens_are_those_of_the_trace() {
