@@ -1,11 +1,13 @@
 //! `simulate`: its table, its JSON, its errors.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use insta::assert_snapshot;
 
-use crate::command::{run, tell, told, workspace};
+use crate::command::{gatewright, run, tell, told, workspace};
 
 fn square() -> std::path::PathBuf {
     workspace().join("examples/square")
@@ -326,6 +328,67 @@ fn a_sweep_goes_on_where_it_was_interrupted() {
     assert!(told(&output).contains("row 1 is not of this sweep"), "{}", told(&output));
     let ranges = "simulate scenario.toml --sweep function.square.replicas.max=4..20";
     assert!(told(&run(folder.path(), ranges)).contains("--samples 20"));
+}
+
+/// A signal in the middle of a sweep leaves what is done, says so, and loses nothing of it.
+#[test]
+fn a_sweep_that_a_signal_ends_can_be_gone_on_with() {
+    let folder = folder(&SCENARIO.replace("1m", "10h"));
+    let sweep = "simulate scenario.toml --sweep function.square.replicas.max=4..20 --sweep function.square.queue.capacity=1..50 --samples 30 --draw random --quiet";
+    stdout(folder.path(), &format!("{sweep} --output whole.csv"));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let whole = read("whole.csv");
+    for (signal, code) in [("INT", Some(130)), ("TERM", Some(143)), ("KILL", None)] {
+        let line = format!("{sweep} --output {signal}.csv");
+        let partial = format!("{signal}.csv.partial");
+        let ended = signalled(folder.path(), &line, signal, || read(&partial).lines().count() > 2);
+        assert_eq!(ended.status.code(), code, "{signal}: {}", told(&ended));
+        assert!(!folder.path().join(format!("{signal}.csv")).exists(), "{signal} came too late");
+        let left = read(&partial);
+        assert!(left.lines().count() > 2 && whole.starts_with(&left), "{signal}: {left}");
+        if code.is_some() {
+            let points = left.lines().count() - 1;
+            let text = told(&ended);
+            assert!(text.contains(&format!("interrupted after {points} of 30 points")), "{text}");
+            assert!(
+                text.contains(&format!(
+                    "hint: they are in {partial}; the same command with --resume"
+                )),
+                "{text}"
+            );
+            assert!(ended.stdout.is_empty(), "{text}");
+        }
+        // What a kill cut off is run again, what it left is not.
+        let inode = std::fs::metadata(folder.path().join(&partial)).unwrap().ino();
+        stdout(folder.path(), &format!("{line} --resume"));
+        assert_eq!(read(&format!("{signal}.csv")), whole, "{signal}");
+        let file = std::fs::metadata(folder.path().join(format!("{signal}.csv"))).unwrap();
+        assert_eq!(file.ino(), inode, "it was written to, not made anew");
+    }
+    // Without a file, the rows that there are are shown.
+    let long = sweep.replace("--samples 30", "--samples 1000");
+    let start = std::time::Instant::now();
+    let soon = || start.elapsed() > std::time::Duration::from_secs(1);
+    let shown = signalled(folder.path(), &long, "INT", soon);
+    assert_eq!(shown.status.code(), Some(130), "{}", told(&shown));
+    let rows = String::from_utf8(shown.stdout.clone()).unwrap();
+    assert!(rows.starts_with(whole.lines().next().unwrap()), "{rows}");
+    assert!(told(&shown).contains("with a file as --output, --resume can"), "{}", told(&shown));
+    let device = tell(folder.path(), &format!("{sweep} --output /dev/null --resume"));
+    assert!(device.contains("/dev/null: is no file that a sweep could go on with"), "{device}");
+}
+
+/// The command with `signal` sent to it as soon as `when` holds.
+fn signalled(folder: &Path, line: &str, signal: &str, when: impl Fn() -> bool) -> Output {
+    let mut command = gatewright(folder);
+    command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    while !when() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let (flag, id) = (format!("-{signal}"), child.id().to_string());
+    assert!(Command::new("kill").args([flag, id]).status().unwrap().success());
+    child.wait_with_output().unwrap()
 }
 
 /// A sweep as Parquet has the numbers of the same sweep as CSV as numbers, and goes on where it was interrupted.
