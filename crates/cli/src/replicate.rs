@@ -193,7 +193,7 @@ mod tests {
     fn results_come_in_order_however_many_threads_there_are() {
         let slow_first = |number: usize| {
             // The even ones are overtaken.
-            (number % 2 == 0).then(|| thread::sleep(Duration::from_millis(3)));
+            number.is_multiple_of(2).then(|| thread::sleep(Duration::from_millis(3)));
             number * 10
         };
         let alone = heard(40, 1, slow_first);
