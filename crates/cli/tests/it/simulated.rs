@@ -325,8 +325,65 @@ fn a_sweep_goes_on_where_it_was_interrupted() {
     let output = run(folder.path(), &line);
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("row 1 is not of this sweep"), "{}", told(&output));
+    // Nor a row of another point, nor one too many, nor a table of other keys.
+    let rows: Vec<&str> = whole.split_inclusive('\n').collect();
+    let refused = |text: String, why: &str| {
+        std::fs::write(folder.path().join("cut.csv.partial"), &text).unwrap();
+        let output = run(folder.path(), &line);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(told(&output).contains(why), "{}", told(&output));
+        assert_eq!(read("cut.csv.partial"), text, "it is left as it is");
+    };
+    refused([rows[0], rows[1], rows[3]].concat(), "row 2 is not of this sweep");
+    refused(whole.clone() + rows[5], "row 6 is not of this sweep");
+    refused(whole.replacen("replicas.max", "replicas.min", 1), "it is of another sweep");
     let ranges = "simulate scenario.toml --sweep function.square.replicas.max=4..20";
     assert!(told(&run(folder.path(), ranges)).contains("--samples 20"));
+}
+
+/// A row has what runs of its point alone have, with the same flags, and its difference from the first row is that of
+/// runs with equal seeds: its interval is Student's, of the differences.
+#[test]
+fn rows_of_a_sweep_are_those_of_single_runs() {
+    let folder = folder(SCENARIO);
+    let flags =
+        "--warm-up 20s --set function.square.queue.capacity=3 --set function.square.replicas.max=5";
+    let mean = |replicas: u32, seed: u32| {
+        let line = format!(
+            "simulate scenario.toml {flags} --set function.square.replicas.min={replicas} --seed {seed} --format json"
+        );
+        let json: serde_json::Value = serde_json::from_str(&stdout(folder.path(), &line)).unwrap();
+        json["report"]["response_time"]["mean_ns"].as_f64().unwrap() / 1e9
+    };
+    let table = stdout(
+        folder.path(),
+        &format!(
+            "simulate scenario.toml {flags} --seed 5 --replications 2 --sweep function.square.replicas.min=[5,4]"
+        ),
+    );
+    let cell = |row: usize, name: &str| -> f64 {
+        let column = table.lines().next().unwrap().split(',').position(|one| one == name).unwrap();
+        table.lines().nth(row).unwrap().split(',').nth(column).unwrap().parse().unwrap()
+    };
+    let near = |found: f64, wanted: f64| {
+        assert!((found - wanted).abs() <= 1e-4 * wanted.abs(), "{found}, not {wanted}: {table}");
+    };
+    let (five, four) = ([mean(5, 5), mean(5, 6)], [mean(4, 5), mean(4, 6)]);
+    near(cell(1, "response_mean_s"), f64::midpoint(five[0], five[1]));
+    near(cell(2, "response_mean_s"), f64::midpoint(four[0], four[1]));
+    let differences = [four[0] - five[0], four[1] - five[1]];
+    near(cell(2, "difference_mean_s"), f64::midpoint(differences[0], differences[1]));
+    // Student's 97.5 % quantile with one degree of freedom.
+    let half = 12.7062 * (differences[0] - differences[1]).abs() / 2.0;
+    near(cell(2, "difference_plus_minus_s"), half);
+    let drawn = |seed: u32| {
+        let line = format!(
+            "simulate scenario.toml --sweep function.square.replicas.max=4..400 --samples 3 --seed {seed}"
+        );
+        let table = stdout(folder.path(), &line);
+        table.lines().map(|row| row.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_ne!(drawn(5), drawn(6), "the points are drawn by the seed, too");
 }
 
 /// A signal in the middle of a sweep leaves what is done, says so, and loses nothing of it.
