@@ -201,7 +201,8 @@ impl Model {
             }
             if device.idle_watts > device.busy_watts {
                 let what = "`idle_watts` is above `busy_watts`";
-                return Err(ConfigError::new(format!("device `{name}`"), what, None));
+                let hint = "give `busy_watts`, of all cores at work: at least as many".to_owned();
+                return Err(ConfigError::new(format!("device `{name}`"), what, Some(hint)));
             }
         }
         if let Some(Err(what)) = self.node_contention.as_ref().map(Contention::check) {
@@ -405,12 +406,12 @@ lifetime = "1h"
     #[test]
     fn models_agree_on_what_they_share() {
         let of = |text: &str| Model::parse(text).unwrap();
-        let told = "node_contention = { linear = { slope = 0.1 } }\n[device.nuc]\nidle_watts = 5";
+        let told = "node_contention = { linear = { slope = 0.1 } }\n[device.nuc]\nbusy_watts = 5";
         let mut model = of(told);
         model.merge(of(told)).unwrap();
-        model.merge(of("[device.nano]\nidle_watts = 2")).unwrap();
+        model.merge(of("[device.nano]\nbusy_watts = 2")).unwrap();
         assert_eq!((model.device.len(), model.node_contention.is_some()), (2, true));
-        let device = model.merge(of("[device.nuc]\nidle_watts = 6")).unwrap_err();
+        let device = model.merge(of("[device.nuc]\nbusy_watts = 6")).unwrap_err();
         assert_eq!(device.to_string(), "device `nuc`: it has two models");
         let other = of("node_contention = { linear = { slope = 0.2 } }");
         let contention = model.merge(other).unwrap_err().to_string();

@@ -252,6 +252,8 @@ impl System {
                     let member = &mut self.replicas[replica];
                     if function.learn(member, now, started, Outcome::Unavailable) {
                         self.judge(now, replica, started, Outcome::Unavailable, effects);
+                        // What was learned may make room, though this slot is not free.
+                        self.pump(now, owner, effects);
                     }
                 }
             }

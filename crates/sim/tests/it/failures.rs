@@ -107,6 +107,23 @@ fn what_hangs_is_given_up() {
     assert!(statuses.ok > 1_900, "{statuses:?}");
 }
 
+/// A limit that learns may rise as an attempt times out: who waits is given the room at once (the rules of the system are
+/// checked after every event here).
+#[test]
+fn room_that_a_timeout_makes_is_given_to_who_waits() {
+    for policy in ["gradient2", "aimd"] {
+        let function = format!("adapt = {{ policy = \"{policy}\" }}\ntimeout = \"900ms\"");
+        let model = "service = { uniform = { min = 0.1, max = 2.0 } }";
+        let simulation = of_texts(
+            &format!("[function.f]\nhttp = \"http://127.0.0.1:1\"\n{function}"),
+            &format!("[function.f]\n{model}"),
+            "[[demand]]\nfunction = \"f\"\narrival = { poisson = { rate = 60 } }\nrequests = 3000",
+        );
+        let (report, _) = run(&simulation, 1);
+        assert!(report.summary().statuses.timeout > 1_000, "{policy}");
+    }
+}
+
 /// One of two upstreams is down for a minute. Round robin gives it half of the requests; with a breaker, next to none.
 #[test]
 fn a_breaker_keeps_away_from_an_upstream_that_is_down() {
