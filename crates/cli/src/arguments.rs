@@ -62,7 +62,8 @@ dot), over them flags like --set gateway.listen=127.0.0.1:9000.
 Output: results go to stdout, everything else to stderr; NO_COLOR is honoured.
 
 Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective did not hold; 4 the
-measurement is not valid, because the load generator was the limit."
+measurement is not valid, because the load generator was the limit; 130 and 143 SIGINT
+and SIGTERM ended a sweep early."
 );
 
 /// In the order in which one meets them.

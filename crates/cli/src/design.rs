@@ -190,6 +190,21 @@ mod tests {
         }
     }
 
+    /// With one order for all keys, the points would lie on a line; in the middle of each part, on a lattice.
+    #[test]
+    fn a_latin_hypercube_fills_its_space() {
+        let all = sweeps(&["a=0.0..1.0", "b=0.0..1.0"]);
+        let points = drawn(&all, 20, Draw::LatinHypercube, 7);
+        let places = |nth: usize| -> Vec<f64> {
+            points.iter().map(|point| point[nth].value.as_float().unwrap() * 20.0).collect()
+        };
+        let parts = |nth| -> Vec<i64> { places(nth).iter().map(|&place| place as i64).collect() };
+        assert_ne!(parts(0), parts(1), "each key has an order of its own");
+        let within = || places(0).into_iter().map(f64::fract);
+        assert!(within().any(|place| place < 0.25) && within().any(|place| place > 0.75));
+        assert_ne!(points[0], drawn(&all, 20, Draw::LatinHypercube, 8)[0], "the seed matters");
+    }
+
     #[test]
     fn a_latin_hypercube_takes_one_value_of_each_part() {
         let all = sweeps(&["a=0.0..1.0", "b=1..20", "c=[\"x\", \"y\"]"]);

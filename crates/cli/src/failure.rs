@@ -17,6 +17,10 @@ pub(crate) enum Exit {
     NotMet = 3,
     /// The measurement says nothing about the system: the generator was the limit.
     NotValid = 4,
+    /// SIGINT ended it early: what a shell reports then.
+    Interrupted = 130,
+    /// The same of SIGTERM.
+    Terminated = 143,
 }
 
 /// Why a command ended early: one line, and what to do about it.

@@ -1,7 +1,7 @@
 //! Files that a command writes: there whole, or not at all.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use gatewright_record::{Format, RecordWriter, WriteError};
@@ -65,12 +65,26 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Outcome<()> {
 
 impl Draft {
     pub(crate) fn create(path: &Path) -> Outcome<(Self, File)> {
+        Self::open(path, |draft| File::create(draft))
+    }
+
+    /// Goes on with what there is of it: its first `length` bytes.
+    pub(crate) fn go_on(path: &Path, length: u64) -> Outcome<(Self, File)> {
+        Self::open(path, |draft| {
+            let mut file = File::options().write(true).create(true).truncate(false).open(draft)?;
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        })
+    }
+
+    fn open(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Outcome<(Self, File)> {
         let refused = |fault: io::Error| Failure::of_writing(path, &fault);
         if path.is_dir() {
             return Err(refused(io::ErrorKind::IsADirectory.into()));
         }
         let draft = Self::name(path);
-        let file = File::create(&draft).map_err(refused)?;
+        let file = open(&draft).map_err(refused)?;
         let complete = draft == path;
         Ok((Self { path: path.to_owned(), draft, complete, kept: false }, file))
     }

@@ -66,6 +66,12 @@ impl Drop for Meter {
     }
 }
 
+/// Time left if it goes on as so far: `fraction` of it took `elapsed`.
+pub(crate) fn left(elapsed: Duration, fraction: f64) -> Option<Duration> {
+    let rest = elapsed.as_secs_f64() * (1.0 - fraction) / fraction;
+    (fraction > 0.0).then(|| Duration::try_from_secs_f64(rest).ok()).flatten()
+}
+
 /// A span in whole seconds: "1m 5s".
 pub(crate) fn whole(span: Duration) -> String {
     let seconds = (span.as_secs_f64() + 0.5) as u64;

@@ -15,6 +15,15 @@ use crate::{render, settings};
 /// What is forgiven at the ends of the fitted range: measured rates are never quite the nominal ones.
 const RANGE_SLACK: f64 = 0.05;
 
+/// A scenario with its models, read and checked, for any number of settings of its system.
+#[derive(Debug)]
+pub(crate) struct Script {
+    path: PathBuf,
+    pub(crate) scenario: Scenario,
+    model: Model,
+    records: Option<PathBuf>,
+}
+
 /// A scenario and what it names, read and checked.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
@@ -25,20 +34,41 @@ pub(crate) struct Rehearsal {
     pub(crate) records: Option<PathBuf>,
 }
 
-impl Rehearsal {
-    /// Reads the scenario at `path`; `models` instead of those it names, if there are any; its `[change]` and
-    /// then `set` over the system file and the environment.
-    pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
+impl Script {
+    /// Reads the scenario at `path` and its traces; `models` instead of those it names, if there are any.
+    pub(crate) fn read(path: &Path, models: &[PathBuf]) -> Outcome<Self> {
         let text = settings::read(path)?;
         let wrong = |fault| Failure::of_scenario(path, fault);
         let mut scenario = Scenario::parse(&text).map_err(wrong)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         scenario.read_traces(&|trace| source(folder.join(trace))).map_err(wrong)?;
-        let changes: Vec<_> = scenario.overrides().into_iter().chain(set.to_vec()).collect();
-        let system = settings::load(&folder.join(&scenario.system), &changes)?.system;
         let named = || scenario.model.all().iter().map(|name| folder.join(name)).collect();
         let model = load_models(&if models.is_empty() { named() } else { models.to_vec() })?;
         let records = scenario.records.as_ref().map(|name| folder.join(name));
+        Ok(Self { path: path.to_owned(), scenario, model, records })
+    }
+
+    /// Its system: the scenario's `[change]` and then `set` over the system file and the environment.
+    fn system(&self, set: &[Override]) -> Outcome<SystemFile> {
+        let folder = self.path.parent().unwrap_or_else(|| Path::new(""));
+        let changes: Vec<_> = self.scenario.overrides().into_iter().chain(set.to_vec()).collect();
+        Ok(settings::load(&folder.join(&self.scenario.system), &changes)?.system)
+    }
+
+    /// Puts it together with `set` over its system.
+    pub(crate) fn simulation(&self, set: &[Override]) -> Outcome<Simulation> {
+        Simulation::new(&self.system(set)?, &self.model, &self.scenario)
+            .map_err(|fault| Failure::of_scenario(&self.path, fault))
+    }
+}
+
+impl Rehearsal {
+    /// Reads the scenario at `path`; `models` instead of those it names, if there are any; its `[change]` and
+    /// then `set` over the system file and the environment.
+    pub(crate) fn load(path: &Path, models: &[PathBuf], set: &[Override]) -> Outcome<Self> {
+        let script = Script::read(path, models)?;
+        let system = script.system(set)?;
+        let Script { scenario, model, records, .. } = script;
         Ok(Self { scenario, system, model, records })
     }
 

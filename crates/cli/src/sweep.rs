@@ -2,17 +2,20 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use gatewright_control::config::Override;
 use gatewright_record::{Estimate, batch_means};
-use gatewright_sim::{Simulation, SimulationReport};
+use gatewright_sim::SimulationReport;
 
 use crate::design::Sweep;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, Draft};
-use crate::progress::Meter;
-use crate::rehearsal::Rehearsal;
+use crate::interrupt::{Interrupt, Signal};
+use crate::progress::{Meter, left};
+use crate::rehearsal::Script;
+use crate::replicate::News;
 use crate::{output, render, replicate};
 
 const COLUMNS: [&str; 14] = [
@@ -34,14 +37,12 @@ const COLUMNS: [&str; 14] = [
 
 /// What is run, and where the table goes.
 pub(crate) struct Plan<'a> {
-    pub(crate) scenario: &'a Path,
-    pub(crate) models: &'a [PathBuf],
+    pub(crate) script: Script,
     /// Settings of all points.
     pub(crate) set: &'a [Override],
     pub(crate) sweeps: &'a [Sweep],
     pub(crate) points: Vec<Vec<Override>>,
-    pub(crate) seed: Option<u64>,
-    pub(crate) warm_up: Option<gatewright_control::config::HumanDuration>,
+    pub(crate) seed: u64,
     pub(crate) replications: u32,
     /// Standard output if there is none.
     pub(crate) output: Option<&'a Path>,
@@ -51,50 +52,73 @@ pub(crate) struct Plan<'a> {
 
 /// Runs the scenario at every point, each with the same seeds, so that the differences between points are not those
 /// between seeds. Writes a table: a row for each point, with its differences in mean response time from the first
-/// point, seed by seed. A row is in the file as soon as its runs are done; a file of Parquet is CSV until it is whole.
+/// point, seed by seed. All runs of all points share the cores; a row is in the file as soon as its runs and those of
+/// the points before it are done; a file of Parquet is CSV until it is whole.
+///
+/// # Errors
+/// Among others that a signal ended it: what is in the file then stays.
 pub(crate) fn run(plan: &Plan<'_>, quiet: bool) -> Outcome<()> {
     // Everything that is wrong anywhere is said before the first run.
-    let mut ready = Vec::new();
-    for point in &plan.points {
+    let simulations = plan.points.iter().map(|point| {
         let settings: Vec<_> = plan.set.iter().chain(point).cloned().collect();
-        let mut rehearsal = Rehearsal::load(plan.scenario, plan.models, &settings)?;
-        rehearsal.scenario.warm_up = plan.warm_up.or(rehearsal.scenario.warm_up);
-        let simulation = rehearsal.simulation(plan.scenario)?;
-        ready.push((simulation, plan.seed.unwrap_or(rehearsal.scenario.seed)));
-    }
-    let keys = plan.sweeps.iter().map(|sweep| quote(&sweep.key));
-    let header = keys.chain(COLUMNS.map(str::to_owned)).collect::<Vec<_>>().join(",") + "\n";
-    let mut table = Table::open(plan, &header)?;
+        plan.script.simulation(&settings)
+    });
+    let simulations = simulations.collect::<Outcome<Vec<_>>>()?;
+    let interrupt = Interrupt::listen(&[Signal::CtrlC, Signal::Terminate])?;
+    let mut table = Table::open(plan)?;
+    // The first point is run in any case, for the others' differences from it.
+    let numbers: Vec<usize> =
+        std::iter::once(0).chain(table.rows().max(1)..plan.points.len()).collect();
+    let (seed, replications) = (plan.seed, plan.replications as usize);
+    let runs = numbers.len() * replications;
+    let of_runs = numbers.clone();
+    let run = move |run: usize, progress: &mut dyn FnMut(f64)| {
+        let simulation = &simulations[of_runs[run / replications]];
+        let own_seed = seed.wrapping_add((run % replications) as u64);
+        let report = simulation.run(own_seed, None, &mut |at| progress(at.fraction));
+        report.map(|report| Figures::of(&report))
+    };
     let mut meter = Meter::new("simulate", quiet);
-    let mut first: Option<Vec<f64>> = None;
-    let count = plan.points.len();
-    for (number, (point, (simulation, seed))) in plan.points.iter().zip(&ready).enumerate() {
-        let cells = point.iter().map(|one| quote(&one.value.to_string()));
-        let cells: Vec<String> = cells.collect();
-        if number > 0 && table.has(number, &cells)? {
-            continue;
+    let start = Instant::now();
+    let (mut of_point, mut base) = (Vec::with_capacity(replications), None);
+    let mut numbers = numbers.into_iter();
+    replicate::in_order(runs, replicate::cores(), run, &mut |news| {
+        match news {
+            News::Next(figures) => of_point.push(figures.map_err(Failure::failed)?),
+            News::Done(fraction) => {
+                if let Some(signal) = interrupt.asked() {
+                    return Err(table.interrupted(signal, plan.points.len()));
+                }
+                let text = format!("{} of {} points", table.rows(), plan.points.len());
+                meter.update(fraction, left(start.elapsed(), fraction), &text);
+            }
         }
-        let fraction = number as f64 / count as f64;
-        meter.update(fraction, None, &format!("point {} of {count}", number + 1));
-        let row = row(cells, simulation, *seed, plan.replications, &mut first)?;
-        table.add(number, row)?;
-    }
+        if of_point.len() == replications {
+            let number = numbers.next().expect("there are as many rows as were asked for");
+            let base = base.get_or_insert_with(|| means(&of_point));
+            table.add(number, row(&plan.points[number], &of_point, base))?;
+            of_point.clear();
+        }
+        Ok(())
+    })?;
     table.finish()
 }
 
-/// A row of the table; `first` has the means of the first point, seed by seed, once that is known.
-fn row(
-    mut cells: Vec<String>,
-    simulation: &Simulation,
-    seed: u64,
-    replications: u32,
-    first: &mut Option<Vec<f64>>,
-) -> Outcome<String> {
-    let reports = replicate::all(simulation, seed, replications, true)?;
-    let means: Vec<f64> = reports.iter().map(mean_response).collect();
-    let base = first.get_or_insert_with(|| means.clone());
-    cells.extend(self::cells(&reports, &means, base));
-    Ok(cells.join(",") + "\n")
+/// What a run comes to; a number that is not known is none.
+#[derive(Debug)]
+struct Figures {
+    requests: f64,
+    failed: f64,
+    cold: f64,
+    /// Answers a second.
+    rate: f64,
+    /// Response time in seconds, as its quantiles.
+    mean: f64,
+    p50: f64,
+    p95: f64,
+    p99: f64,
+    replica_hours: f64,
+    joules: f64,
 }
 
 /// The table on its way to where it belongs. Until it is whole, a file has another name, under which it stays if the
@@ -105,47 +129,90 @@ struct Table<'a> {
     /// How many lines were there.
     kept: usize,
     file: Option<(Draft, File)>,
+    /// Where it belongs; standard output if nowhere.
+    output: Option<&'a Path>,
+    /// The name it has until it is whole.
     name: String,
+    /// Whether that is a file of its own, and no pipe or device.
+    is_file: bool,
     /// Where it belongs if that is a file of Parquet.
     parquet: Option<&'a Path>,
 }
 
 impl<'a> Table<'a> {
-    fn open(plan: &Plan<'a>, header: &str) -> Outcome<Self> {
-        let mut lines = vec![header.to_owned()];
-        let parquet = plan.output.map(parquet).transpose()?.flatten();
-        let Some(path) = plan.output else {
-            return Ok(Self { kept: 1, lines, file: None, name: String::new(), parquet });
+    fn open(plan: &Plan<'a>) -> Outcome<Self> {
+        let keys = plan.sweeps.iter().map(|sweep| quote(&sweep.key));
+        let header = keys.chain(COLUMNS.map(str::to_owned)).collect::<Vec<_>>().join(",") + "\n";
+        let mut table = Self {
+            lines: vec![header],
+            kept: 1,
+            file: None,
+            output: plan.output,
+            name: String::new(),
+            is_file: false,
+            parquet: None,
         };
+        let Some(path) = plan.output else { return Ok(table) };
+        table.parquet = parquet(path)?;
         let draft = Draft::name(path);
-        let name = draft.display().to_string();
+        table.name = draft.display().to_string();
+        table.is_file = draft != path;
+        if plan.resume && !table.is_file {
+            let what = format!("{}: is no file that a sweep could go on with", table.name);
+            return Err(Failure::usage(what).hint("leave out --resume"));
+        }
+        let mut length = 0;
         if plan.resume {
-            lines = kept(&draft, header, plan.points.len())?;
+            length = table.take_up(&draft, &plan.points)?;
         }
         // What is no file of its own gets the whole in one piece.
-        if parquet.is_some() && draft == path {
-            return Ok(Self { kept: lines.len(), lines, file: None, name, parquet });
+        if table.parquet.is_some() && !table.is_file {
+            return Ok(table);
         }
-        let (draft, mut file) = Draft::create(path)?;
-        let text = lines.concat();
-        file.write_all(text.as_bytes()).map_err(|fault| Failure::of_writing(path, &fault))?;
-        Ok(Self { kept: lines.len(), lines, file: Some((draft.keep(), file)), name, parquet })
+        let (draft, mut file) =
+            if plan.resume { Draft::go_on(path, length)? } else { Draft::create(path)? };
+        if length == 0 {
+            file.write_all(table.lines[0].as_bytes())
+                .map_err(|fault| Failure::of_writing(path, &fault))?;
+        }
+        table.file = Some((draft.keep(), file));
+        Ok(table)
     }
 
-    /// Whether the row of a point is there already.
-    fn has(&self, number: usize, cells: &[String]) -> Outcome<bool> {
-        if number + 1 >= self.kept {
-            return Ok(false);
+    /// Reads what there is of a table that was not finished; how many bytes of it are whole lines.
+    fn take_up(&mut self, draft: &Path, points: &[Vec<Override>]) -> Outcome<u64> {
+        let text = match std::fs::read_to_string(draft) {
+            Ok(text) => text,
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(fault) => return Err(Failure::of_reading(draft, &fault)),
+        };
+        // The last line may have been cut off.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        if whole.is_empty() {
+            return Ok(0);
         }
-        if self.lines[number + 1].starts_with(&(cells.join(",") + ",")) {
-            return Ok(true);
+        let mut rows = whole.split_inclusive('\n').map(str::to_owned);
+        if rows.next().as_ref() != self.lines.first() {
+            let what = format!("{}: it is of another sweep", self.name);
+            return Err(Failure::usage(what).hint("leave out --resume to begin anew"));
         }
-        Err(self.other(number))
+        for (number, row) in rows.enumerate() {
+            if !points.get(number).is_some_and(|point| row.starts_with(&place(point))) {
+                return Err(self.other(number));
+            }
+            self.lines.push(row);
+        }
+        self.kept = self.lines.len();
+        Ok(whole.len() as u64)
+    }
+
+    /// How many points have theirs.
+    fn rows(&self) -> usize {
+        self.lines.len() - 1
     }
 
     fn add(&mut self, number: usize, row: String) -> Outcome<()> {
         if number + 1 < self.kept {
-            // The first point is run again, for the others' differences from it.
             return if self.lines[number + 1] == row { Ok(()) } else { Err(self.other(number)) };
         }
         if let Some((_, file)) = &mut self.file {
@@ -160,6 +227,22 @@ impl<'a> Table<'a> {
         let what = format!("{}: row {} is not of this sweep", self.name, number + 1);
         Failure::usage(what)
             .hint("the scenario or the sweep has changed; leave out --resume to begin anew")
+    }
+
+    /// Says what is there when a signal ends the sweep; without a file, that is shown.
+    fn interrupted(&self, signal: Signal, points: usize) -> Failure {
+        if self.output.is_none()
+            && let Err(failure) = output::data(&self.lines.concat())
+        {
+            return failure;
+        }
+        let hint = if self.is_file {
+            format!("they are in {}; the same command with --resume goes on from there", self.name)
+        } else {
+            "with a file as --output, --resume can go on from there".to_owned()
+        };
+        let what = format!("interrupted after {} of {points} points", self.rows());
+        Failure { exit: signal.exit(), ..Failure::failed(what) }.hint(hint)
     }
 
     fn finish(self) -> Outcome<()> {
@@ -187,62 +270,62 @@ fn parquet(path: &Path) -> Outcome<Option<&Path>> {
     }
 }
 
-/// The lines of a table that was not finished, its header first.
-fn kept(draft: &Path, header: &str, points: usize) -> Outcome<Vec<String>> {
-    let text = match std::fs::read_to_string(draft) {
-        Ok(text) => text,
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => header.to_owned(),
-        Err(fault) => return Err(Failure::of_reading(draft, &fault)),
-    };
-    // The last line may have been cut off.
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    let lines: Vec<String> = whole.split_inclusive('\n').map(str::to_owned).collect();
-    match lines.first() {
-        None => Ok(vec![header.to_owned()]),
-        Some(first) if first == header && lines.len() <= points + 1 => Ok(lines),
-        Some(_) => Err(Failure::usage(format!("{}: it is of another sweep", draft.display()))
-            .hint("leave out --resume to begin anew")),
+impl Figures {
+    fn of(report: &SimulationReport) -> Self {
+        let run = report.summary().report();
+        let seconds = |nanos: Option<u64>| nanos.map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
+        let replica_seconds = report.functions.iter().map(|one| one.replica_seconds).sum::<f64>();
+        let joules = report.nodes.iter().filter_map(|node| node.joules);
+        Self {
+            requests: run.requests as f64,
+            failed: run.statuses.failed() as f64,
+            cold: run.cold as f64,
+            rate: run.achieved_rate.unwrap_or(f64::NAN),
+            mean: run.response_time.mean.unwrap_or(f64::NAN) / 1e9,
+            p50: seconds(run.response_time.p50),
+            p95: seconds(run.response_time.p95),
+            p99: seconds(run.response_time.p99),
+            replica_hours: replica_seconds / 3_600.0,
+            joules: joules.reduce(|sum, one| sum + one).unwrap_or(f64::NAN),
+        }
     }
 }
 
-fn mean_response(report: &SimulationReport) -> f64 {
-    report.summary().report().response_time.mean.unwrap_or(f64::NAN) / 1e9
+fn means(runs: &[Figures]) -> Vec<f64> {
+    runs.iter().map(|run| run.mean).collect()
 }
 
-/// The cells of a row, [`COLUMNS`] in order; empty where nothing is known, as a high quantile of few requests.
-fn cells(reports: &[SimulationReport], means: &[f64], base: &[f64]) -> Vec<String> {
-    let runs: Vec<_> = reports.iter().map(|report| report.summary().report()).collect();
-    let average =
-        |of: &dyn Fn(usize) -> f64| (0..reports.len()).map(of).sum::<f64>() / reports.len() as f64;
-    let seconds = |nanos: Option<u64>| nanos.map_or(f64::NAN, |nanos| nanos as f64 / 1e9);
-    let replica_hours = |run: usize| {
-        reports[run].functions.iter().map(|one| one.replica_seconds).sum::<f64>() / 3_600.0
-    };
-    let joules = |run: usize| {
-        let of_nodes = reports[run].nodes.iter().filter_map(|node| node.joules);
-        of_nodes.reduce(|sum, one| sum + one).unwrap_or(f64::NAN)
-    };
+/// The row of a point: its settings, then [`COLUMNS`] in order; empty where nothing is known, as a high quantile of few
+/// requests. `base` has the means of the first point, seed by seed.
+fn row(point: &[Override], runs: &[Figures], base: &[f64]) -> String {
+    let average = |of: fn(&Figures) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;
+    let means = means(runs);
     let differences: Vec<f64> = means.iter().zip(base).map(|(own, first)| own - first).collect();
-    let (mean, error) = estimate(means);
+    let (mean, error) = estimate(&means);
     let (difference, difference_error) = estimate(&differences);
-    [
-        reports.len() as f64,
-        average(&|run| runs[run].requests as f64),
-        average(&|run| runs[run].statuses.failed() as f64),
-        average(&|run| runs[run].cold as f64),
-        average(&|run| runs[run].achieved_rate.unwrap_or(f64::NAN)),
+    let values = [
+        runs.len() as f64,
+        average(|run| run.requests),
+        average(|run| run.failed),
+        average(|run| run.cold),
+        average(|run| run.rate),
         mean,
         error,
-        average(&|run| seconds(runs[run].response_time.p50)),
-        average(&|run| seconds(runs[run].response_time.p95)),
-        average(&|run| seconds(runs[run].response_time.p99)),
-        average(&replica_hours),
-        average(&joules),
+        average(|run| run.p50),
+        average(|run| run.p95),
+        average(|run| run.p99),
+        average(|run| run.replica_hours),
+        average(|run| run.joules),
         difference,
         difference_error,
-    ]
-    .map(|value| if value.is_nan() { String::new() } else { value.to_string() })
-    .to_vec()
+    ];
+    let known = |value: f64| if value.is_nan() { String::new() } else { value.to_string() };
+    place(point) + &values.map(known).join(",") + "\n"
+}
+
+/// How the row of a point begins: with its settings.
+fn place(point: &[Override]) -> String {
+    point.iter().map(|one| quote(&one.value.to_string()) + ",").collect()
 }
 
 /// The mean of one value from each replication, and how far it may be off, which of one alone nobody knows.

@@ -18,7 +18,7 @@ use crate::design::{self, Draw, Sweep};
 use crate::failure::{Exit, Outcome};
 use crate::files::{self, RecordFile};
 use crate::frames::Frames;
-use crate::rehearsal::Rehearsal;
+use crate::rehearsal::{Rehearsal, Script};
 use crate::render::{CONFIDENCE, Level, Sheet, count, duration, rate};
 use crate::settings::parse_set;
 use crate::sweep::{self, Plan};
@@ -175,7 +175,7 @@ impl Simulate {
         let seed = self.seed.unwrap_or(rehearsal.scenario.seed);
         let mut batches = None;
         let reports = if self.replications > 1 {
-            replicate::all(&simulation, seed, self.replications, quiet)?
+            replicate::all(simulation, seed, self.replications, quiet)?
         } else {
             let (report, of_batches) = self.once(&rehearsal, &simulation, seed, quiet)?;
             batches = of_batches;
@@ -239,17 +239,16 @@ impl Simulate {
     }
 
     fn run_sweep(&self, quiet: bool) -> Outcome {
-        let Self { scenario, model, set, sweep, seed, replications, .. } = self;
-        let luck = seed.unwrap_or(Rehearsal::load(scenario, model, set)?.scenario.seed);
+        let mut script = Script::read(&self.scenario, &self.model)?;
+        script.scenario.warm_up = self.warm_up().or(script.scenario.warm_up);
+        let seed = self.seed.unwrap_or(script.scenario.seed);
         let plan = Plan {
-            scenario,
-            models: model,
-            set,
-            sweeps: sweep,
-            points: design::points(sweep, self.samples, self.draw, luck)?,
-            seed: *seed,
-            warm_up: self.warm_up(),
-            replications: *replications,
+            script,
+            set: &self.set,
+            sweeps: &self.sweep,
+            points: design::points(&self.sweep, self.samples, self.draw, seed)?,
+            seed,
+            replications: self.replications,
             output: self.output.as_deref(),
             resume: self.resume,
         };

@@ -75,7 +75,8 @@ fn the_whole_fits_on_one_screen() {
     Output: results go to stdout, everything else to stderr; NO_COLOR is honoured.
 
     Exit status: 0 done; 1 failed; 2 wrong usage or settings; 3 an objective did not hold; 4 the
-    measurement is not valid, because the load generator was the limit.
+    measurement is not valid, because the load generator was the limit; 130 and 143 SIGINT
+    and SIGTERM ended a sweep early.
     "#);
     assert_snapshot!(tell(&workspace(), "--version"), @r#"
     exit: 0

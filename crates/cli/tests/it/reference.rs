@@ -25,5 +25,5 @@ fn pages_are_current() {
         );
         count += 1;
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 10);
 }

@@ -32,7 +32,7 @@ pub(crate) use self::values::parse_amount;
 use self::values::parse_label;
 use crate::failure::{Exit, Failure, Outcome, reason};
 use crate::files::{self, RecordFile};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Signal};
 use crate::progress::Meter;
 use crate::render::{BenchSheet, bench_csv, count, duration, rate};
 use crate::{output, reports, settings};
@@ -278,7 +278,7 @@ fn measure(
     shown: &Shown,
     quiet: bool,
 ) -> Outcome<SeriesOutcome> {
-    let interrupt = Interrupt::listen()?;
+    let interrupt = Interrupt::listen(&[Signal::CtrlC])?;
     let exporter = shown.metrics_listen.map(|address| Exporter::begin(address, quiet));
     let exporter = exporter.transpose()?;
     // Shared by those who tell of steps and of what happens in them.
@@ -286,7 +286,7 @@ fn measure(
     let mut progress = |snapshot: &Snapshot| {
         view.borrow_mut().update(snapshot);
         exporter.iter().for_each(|exporter| exporter.update(snapshot));
-        if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupt.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let records = records.map(|file| file.writer() as &mut dyn RecordSink);
     let mut each = |number: usize, strategy: &Strategy, outcome: Option<&_>| {
