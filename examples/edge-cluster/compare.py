@@ -46,14 +46,15 @@ def keep_alive() -> None:
         "fixed 120 min": '{ policy = "fixed", idle = "120m" }',
         "hybrid 4 h": '{ policy = "hybrid_histogram" }',
     }
-    print("keep-alive     cold: timer    hook     api    replica-hours")
+    names = ["timer", "report", "backup", "hook", "api"]
+    print("keep-alive     cold:", " ".join(f"{name:>7}" for name in names), "  replica-hours")
     for name, rule in rules.items():
-        settings = [f"function.{one}.keep_alive={rule}" for one in ("timer", "hook", "api")]
+        settings = [f"function.{one}.keep_alive={rule}" for one in names]
         result = simulate("keep-alive-scenario.toml", *settings)
         cold = [100 * one["report"]["cold"] / one["report"]["requests"] for one in result["demands"]]
         hours = sum(one["replica_seconds"] for one in result["functions"]) / 3600
         shares = " ".join(f"{share:6.1f}%" for share in cold)
-        print(f"{name:<14}     {shares}   {hours:8.1f}")
+        print(f"{name:<14}      {shares}   {hours:8.1f}")
 
 
 if __name__ == "__main__":
