@@ -37,6 +37,8 @@ const COLUMNS: [&str; 14] = [
 
 /// What is run, and where the table goes.
 pub(crate) struct Plan<'a> {
+    /// The scenario's file.
+    pub(crate) name: String,
     pub(crate) script: Script,
     /// Settings of all points.
     pub(crate) set: &'a [Override],
@@ -53,7 +55,7 @@ pub(crate) struct Plan<'a> {
 /// Runs the scenario at every point, each with the same seeds, so that the differences between points are not those
 /// between seeds. Writes a table: a row for each point, with its differences in mean response time from the first
 /// point, seed by seed. All runs of all points share the cores; a row is in the file as soon as its runs and those of
-/// the points before it are done; a file of Parquet is CSV until it is whole.
+/// the points before it are done; a file of Parquet or a page is CSV until it is whole.
 ///
 /// # Errors
 /// Among others that a signal ended it: what is in the file then stays.
@@ -135,12 +137,21 @@ struct Table<'a> {
     name: String,
     /// Whether that is a file of its own, and no pipe or device.
     is_file: bool,
-    /// Where it belongs if that is a file of Parquet.
-    parquet: Option<&'a Path>,
+    /// What is made of it when it is whole, if it is not what it is then.
+    made: Option<(Made, &'a Path)>,
+    plan: &'a Plan<'a>,
+}
+
+/// What a table is made into.
+#[derive(Clone, Copy)]
+enum Made {
+    Parquet,
+    /// A page with charts.
+    Page,
 }
 
 impl<'a> Table<'a> {
-    fn open(plan: &Plan<'a>) -> Outcome<Self> {
+    fn open(plan: &'a Plan<'a>) -> Outcome<Self> {
         let keys = plan.sweeps.iter().map(|sweep| quote(&sweep.key));
         let header = keys.chain(COLUMNS.map(str::to_owned)).collect::<Vec<_>>().join(",") + "\n";
         let mut table = Self {
@@ -150,10 +161,11 @@ impl<'a> Table<'a> {
             output: plan.output,
             name: String::new(),
             is_file: false,
-            parquet: None,
+            made: None,
+            plan,
         };
         let Some(path) = plan.output else { return Ok(table) };
-        table.parquet = parquet(path)?;
+        table.made = made(path)?;
         let draft = Draft::name(path);
         table.name = draft.display().to_string();
         table.is_file = draft != path;
@@ -166,7 +178,7 @@ impl<'a> Table<'a> {
             length = table.take_up(&draft, &plan.points)?;
         }
         // What is no file of its own gets the whole in one piece.
-        if table.parquet.is_some() && !table.is_file {
+        if table.made.is_some() && !table.is_file {
             return Ok(table);
         }
         let (draft, mut file) =
@@ -246,8 +258,17 @@ impl<'a> Table<'a> {
     }
 
     fn finish(self) -> Outcome<()> {
-        if let Some(path) = self.parquet {
-            return files::write_bytes(path, &render::parquet_table(&self.lines.concat())?);
+        if let Some((made, path)) = self.made {
+            let table = self.lines.concat();
+            let bytes = match made {
+                Made::Parquet => render::parquet_table(&table)?,
+                Made::Page => {
+                    let keys = self.plan.sweeps.iter().map(|sweep| sweep.key.as_str());
+                    let keys: Vec<_> = keys.collect();
+                    render::sweep_page(&self.plan.name, &keys, &table)?.into_bytes()
+                }
+            };
+            return files::write_bytes(path, &bytes);
         }
         match self.file {
             None => output::data(&self.lines.concat()),
@@ -258,15 +279,16 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The path itself if a table of this name is Parquet; nothing if it is CSV, as what is written to a pipe or device.
-fn parquet(path: &Path) -> Outcome<Option<&Path>> {
+/// What a table of this name is made into; nothing if it is CSV, as what is written to a pipe or device.
+fn made(path: &Path) -> Outcome<Option<(Made, &Path)>> {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match ending.as_str() {
-        "parquet" => Ok(Some(path)),
+        "parquet" => Ok(Some((Made::Parquet, path))),
+        "html" => Ok(Some((Made::Page, path))),
         "csv" => Ok(None),
         _ if Draft::name(path) == path => Ok(None),
         _ => Err(Failure::usage(format!("{}: its name says no format of tables", path.display()))
-            .hint("end it in .csv or .parquet")),
+            .hint("end it in .csv, .parquet or .html")),
     }
 }
 

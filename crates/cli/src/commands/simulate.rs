@@ -97,7 +97,7 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "SPAN", requires = "frames", value_parser = interval)]
     sample: Option<Duration>,
 
-    /// File for the result as JSON, or for the table of a sweep, .csv or .parquet.
+    /// File for the result as JSON, or for the table of a sweep, .csv, .parquet or .html, a page with charts.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -243,6 +243,7 @@ impl Simulate {
         script.scenario.warm_up = self.warm_up().or(script.scenario.warm_up);
         let seed = self.seed.unwrap_or(script.scenario.seed);
         let plan = Plan {
+            name: self.scenario.display().to_string(),
             script,
             set: &self.set,
             sweeps: &self.sweep,

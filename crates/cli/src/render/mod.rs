@@ -14,7 +14,7 @@ pub(crate) use bench::BenchSheet;
 pub(crate) use bench_csv::bench_csv;
 pub(crate) use comparison::{By, comparison};
 pub(crate) use parquet_table::parquet_table;
-pub(crate) use report::page as report_page;
+pub(crate) use report::{page as report_page, sweep_page};
 pub(crate) use sheet::{Level, Sheet};
 pub(crate) use table::Table;
 pub(crate) use units::{CONFIDENCE, Unit, count, duration, rate};

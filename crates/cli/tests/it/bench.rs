@@ -394,7 +394,7 @@ fn prometheus_is_told_while_it_runs() {
 }
 
 /// Draws the page in a real browser; `make` installs one.
-fn browse(page: &Path, width: u32) -> String {
+pub(crate) fn browse(page: &Path, width: u32) -> String {
     let browser = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
         Command::new(name)
             .arg("--version")

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::bench::browse;
 use crate::command::{gatewright, run, tell, told, workspace};
 use crate::simulated::{SCENARIO, folder, stdout};
 
@@ -248,4 +249,28 @@ fn a_sweep_as_parquet_is_the_table_with_types() {
     }
     let wrong = tell(folder.path(), &format!("{sweep} table.json"));
     assert!(wrong.contains("its name says no format of tables"), "{wrong}");
+}
+
+/// A sweep as a page draws its charts in a browser: lines over a number or over words, or points that were drawn.
+#[test]
+fn a_sweep_as_a_page_draws_itself() {
+    let folder = folder(SCENARIO);
+    let max = "--sweep function.square.replicas.max=[4,6,8]";
+    let balance = "--sweep function.square.balance=[\"least_outstanding\",\"round_robin\"]";
+    let capacity = "--sweep function.square.queue.capacity=0..50 --samples 9";
+    let cases = [
+        (max.to_owned(), "p99"),
+        (format!("{max} {balance} --replications 2"), "balance round_robin"),
+        (balance.to_owned(), "round_robin"),
+        (format!("--sweep function.square.replicas.max=4..20 {capacity}"), "all points"),
+    ];
+    for (sweep, part) in cases {
+        stdout(folder.path(), &format!("simulate scenario.toml {sweep} --output page.html"));
+        assert!(!folder.path().join("page.html.partial").exists());
+        let dom = browse(&folder.path().join("page.html"), 900);
+        let head = dom.split("<style>").next().unwrap();
+        assert!(head.contains("data-charts=\"4\"") && !head.contains("data-fault"), "{head}");
+        assert!(head.contains("<title>Sweep</title>"), "{head}");
+        assert!(dom.contains("Sweep of scenario.toml") && dom.contains(part), "{sweep}: {part}");
+    }
 }
