@@ -49,7 +49,7 @@
     points.some((p) => p.joules != null) && figure(one("energy", (p) => p.joules, (joules) => `${brief(joules)} J`), "Energy of the nodes.")));
   const formats = { requests: count, failed: count, cold: count, achieved_per_s: rate, replica_hours: four, joules: brief };
   const all = () => section("points", "Points", "Every point of the sweep; differences are from the first, seed by seed.", table(
-    [...keys.map(short), ...columns.slice(keys.length).map((column) => column.replace(/_s$/, "").replace(/_/g, " "))],
+    [...keys.map(short), ...columns.slice(keys.length).map((column) => column.replace(/(_per)?_s$/, "").replace(/_/g, " "))],
     points.map((p) => [...p.place, ...columns.slice(keys.length).map((column) => p[column] == null ? "–" : column in formats ? formats[column](p[column]) : column.endsWith("_s") ? (p[column] < 0 ? "−" : "") + seconds(Math.abs(p[column])) : count(p[column]))])));
   const top = () => [el("header", {}, el("h1", {}, `Sweep of ${name}`), el("p", { class: "soft" }, `${count(points.length)} points of ${keys.join(", ")}`)),
     el("div", { class: "bar noprint" }, choice("Over", keys.map(short), (i) => { axis = i; figures.forEach((f) => f.refresh()); }))];
