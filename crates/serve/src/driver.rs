@@ -4,6 +4,8 @@
 //! translated under the lock; they are carried out after it is released, because they write to sockets, wake
 //! tasks and start processes. Nothing is decided here.
 
+mod ticket;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use crate::function::{Function, Runtime};
 use crate::process::{ProgramReplica, Reaper};
 use crate::python::{Attendance, Hub, Origin, PythonReplica};
 use crate::streams::Witness;
+
+pub(crate) use ticket::Ticket;
 
 /// The system and what its keys stand for.
 #[derive(Debug)]
@@ -570,39 +574,5 @@ impl Timer {
         if self.due.fetch_min(due, Ordering::AcqRel) > due {
             self.earlier.notify_one();
         }
-    }
-}
-
-/// Holds a request in the system until its end; dropped before, it says that nobody waits any more.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    driver: Arc<Driver>,
-    pub(crate) key: RequestKey,
-    pub(crate) call: Arc<Call>,
-}
-
-impl Ticket {
-    /// Nobody waits any more.
-    pub(crate) fn cancel(&self) {
-        if self.call.end().is_none() {
-            self.driver.handle(Event::Cancel { request: self.key });
-        }
-    }
-
-    /// Has another attempt made if there may be one; see [`System::try_again`].
-    pub(crate) fn try_again(&self, after: Option<Duration>, busy: bool) -> bool {
-        let key = self.key;
-        self.driver.act(|core, now| core.system.try_again(now, key, after, busy, &mut core.effects))
-    }
-
-    /// The attempt at an upstream is over.
-    pub(crate) fn finished(&self, outcome: Outcome) {
-        self.driver.finished(self.key, outcome);
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.cancel();
     }
 }

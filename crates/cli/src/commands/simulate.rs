@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::Format;
 use crate::batches::{BatchReport, Batches};
 use crate::design::{self, Draw, Sweep};
-use crate::failure::{Exit, Outcome};
+use crate::failure::{Exit, Failure, Outcome};
 use crate::files::{self, RecordFile};
 use crate::frames::Frames;
 use crate::rehearsal::{Rehearsal, Script};
@@ -150,6 +150,16 @@ struct Estimates {
     response_time_p99_ns: Option<Estimate>,
 }
 
+/// Makes sure, before anything runs, that the name does not stand for a table or a page: the result is JSON.
+fn check_name(path: &Path) -> Outcome<()> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if !["csv", "html", "parquet"].contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let what = format!("{}: the result of one scenario is JSON", path.display());
+    Err(Failure::usage(what).hint("end it in .json; --records writes tables, and --sweep pages"))
+}
+
 /// Reads how often something is looked at.
 fn interval(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|fault| fault.to_string())?;
@@ -163,6 +173,7 @@ impl Simulate {
         if !self.sweep.is_empty() {
             return self.run_sweep(quiet);
         }
+        self.output.as_deref().map_or(Ok(()), check_name)?;
         let mut rehearsal = Rehearsal::load(&self.scenario, &self.model, &self.set)?;
         rehearsal.scenario.warm_up = self.warm_up().or(rehearsal.scenario.warm_up);
         let simulation = rehearsal.simulation(&self.scenario)?;

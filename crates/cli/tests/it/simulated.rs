@@ -187,6 +187,9 @@ fn a_result_that_is_asked_for_is_written_whole() {
     assert_eq!(printed, written);
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(names.len(), 4, "something was left behind: {names:?}");
+    let page = tell(folder.path(), "simulate scenario.toml --output result.html");
+    assert!(page.starts_with("exit: 2") && page.contains("of one scenario is JSON"), "{page}");
+    assert!(!folder.path().join("result.html").exists());
 }
 
 #[test]
